@@ -1,0 +1,58 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO_PHOTOS := data/sample
+
+# PYTHON=/path/to/python picks one; left out, the first of these that is 3.11 to 3.13 and can make a venv.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+# $(call quietly,COMMAND,LOG) shows what the command said only where it fails.
+quietly = $(1) > $(2) 2>&1 || { status=$$?; tail -n 40 $(2) >&2; echo "failed: $(1) (all of it: $(2))" >&2; exit $$status; }
+
+.PHONY: help setup demo test check format lock
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED) ## make .venv and install the locked packages
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+		if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then exec "$$python" -m venv $(VENV); fi; \
+	done; \
+	echo "no Python 3.11 to 3.13 with venv among: $(PYTHONS); install one, or name it: make setup PYTHON=..." >&2; exit 2
+
+$(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt,$(VENV)/setup.log)
+	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
+	@touch $@
+
+demo: setup ## render a sample set, train, evaluate; minutes on two CPU cores
+	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS)
+	$(BIN)/ray-trash run configs/quickstart.yaml --overwrite
+
+test: setup ## run every test
+	$(BIN)/python -m pytest tests/unit tests/integration tests/e2e --durations=15
+
+check: setup ## lint, formatting, types, import contracts, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: setup ## format the code and apply safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup ## resolve pyproject.toml anew into requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mlflow --constraint constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-config --quiet --output-file requirements.txt

@@ -1,0 +1,235 @@
+"""The `ray-trash` command: arguments to stages, errors to exit codes.
+
+One of the two edges where errors are caught. Imports a stage only when its command runs, so that
+`ray-trash --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ray_trash import __version__
+from ray_trash.errors import ConfigError, RayTrashError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ray_trash.config import Config
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: stop what runs, clean up, leave."""
+
+    def __init__(self, number: int) -> None:
+        """Remember which signal it was."""
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe every command and its arguments."""
+    parser = _Parser(
+        prog="ray-trash", description="A folder of photos in, a classifier you can trust out, on Ray."
+    )
+    parser.add_argument("--version", action="version", version=f"ray-trash {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(
+        name: str, action: Callable[[argparse.Namespace, Console], Any], summary: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument(
+            "--json", action="store_true", help="print one JSON object on stdout, and nothing else there"
+        )
+        sub.set_defaults(action=action)
+        return sub
+
+    fetch = command("fetch", _fetch, "download a known data set, check it, unpack it")
+    fetch.add_argument("name", metavar="NAME", help="trashnet")
+    fetch.add_argument("--to", required=True, metavar="DIR", help="where the class folders go")
+    fetch.add_argument(
+        "--archive", metavar="FILE", help="take this copy of the archive instead of downloading it"
+    )
+
+    sample = command("sample", _sample, "render a small labelled sample set, offline")
+    sample.add_argument("--to", required=True, metavar="DIR", help="where the class folders go")
+    sample.add_argument(
+        "--per-class", type=_positive, default=40, metavar="N", help="photos of each class (40)"
+    )
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
+
+    for name, action, summary in (
+        ("train", _train, "one training run"),
+        ("run", _run, "catalogue, train, evaluate on the kept-back photos"),
+    ):
+        sub = command(name, action, summary)
+        _add_config(sub)
+        sub.add_argument(
+            "--resume", action="store_true", help="go on with the run of this name, if there is one"
+        )
+        sub.add_argument("--overwrite", action="store_true", help="remove the run of this name first")
+
+    evaluate = command("evaluate", _evaluate, "exact metrics of a checkpoint on labelled photos")
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
+    evaluate.add_argument("--data", required=True, metavar="DIR", help="folder of class folders")
+    evaluate.add_argument(
+        "--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)"
+    )
+    evaluate.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="processes that predict (1)"
+    )
+    evaluate.add_argument(
+        "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"
+    )
+
+    _add_config(command("config", _config, "print the resolved config"))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one line on stderr."""
+    # Whoever stops a job sends SIGTERM; without this Python dies at once and leaves Ray's processes.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        options = build_parser().parse_args(arguments)
+        result = options.action(options, _console())
+        if options.json:
+            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.flush()
+    except RayTrashError as error:
+        sys.stderr.write(f"error: {_one_line(str(error))}\n")
+        return error.exit_code
+    except Interrupted as interruption:
+        sys.stderr.write(f"stopped by {interruption}; a run goes on with --resume\n")
+        return interruption.exit_code
+    except BrokenPipeError:
+        # The reader of stdout has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("RAY_TRASH_TRACEBACK"):
+            traceback.print_exc()
+        sys.stderr.write(
+            f"error: unforeseen: {type(error).__name__}: {_one_line(str(error))}; "
+            "RAY_TRASH_TRACEBACK=1 shows where, please report it\n"
+        )
+        return 1
+    return 0
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    for handled in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(handled, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return number
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key, such as train.epochs=3"
+    )
+
+
+def _load(options: argparse.Namespace) -> Config:
+    from ray_trash.config import load_config, parse_override
+
+    return load_config(options.config, dict(parse_override(text) for text in options.set))
+
+
+def _fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.dataset.fetch import fetch_with_progress
+
+    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, console=console)
+
+
+def _sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.dataset.sample import render_sample
+
+    counts = render_sample(Path(options.to), per_class=options.per_class, seed=options.seed)
+    console.print(f"{sum(counts.values())} photos in {options.to}", markup=False, highlight=False)
+    return {"root": options.to, "per_class": counts}
+
+
+def _train(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    config = _load(options)
+    _refuse_both(options)
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.train.run import run_training
+
+    with ray_session(dashboard=False):
+        result = run_training(config, resume=options.resume, overwrite=options.overwrite, console=console)
+    console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
+    return {"run": result.run.uri, "checkpoint": result.checkpoint.uri, "best": dict(result.record)}
+
+
+def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    config = _load(options)
+    _refuse_both(options)
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.run import run_all
+
+    with ray_session(dashboard=False):
+        return run_all(config, resume=options.resume, overwrite=options.overwrite, console=console)
+
+
+def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.evaluate.run import evaluate_checkpoint
+    from ray_trash.evaluate.table import print_evaluation
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.storage import Storage
+
+    open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
+    out = Storage.open(options.out)
+    with ray_session(dashboard=False):
+        document = evaluate_checkpoint(
+            options.checkpoint, options.data, split=options.split, workers=options.workers, out=out
+        )
+    print_evaluation(document, console)
+    console.print(f"written to {out.uri}", markup=False, highlight=False, soft_wrap=True)
+    return document
+
+
+def _config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.config import effective_tree, to_yaml
+
+    config = _load(options)
+    if not options.json:
+        sys.stdout.write(to_yaml(config))
+    return effective_tree(config)
+
+
+def _refuse_both(options: argparse.Namespace) -> None:
+    if options.resume and options.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other: go on with the run, or remove it")

@@ -1,0 +1,1 @@
+"""The Ray cluster: connecting to one, and what it can give."""

@@ -1,0 +1,89 @@
+"""Join the Ray cluster that `RAY_ADDRESS` names, or start one on this machine for as long as a command runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from ray_trash.errors import ClusterError
+
+ENVIRONMENT = {
+    # A command run through `uv run` would otherwise upload the working directory to every worker.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray Train's controller looks at its workers every 2 s by default and acknowledges an epoch only then.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Ray overrides CUDA_VISIBLE_DEVICES of actors without GPUs; its warning about that is not for users.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray Data's CPU-only notices go to the terminal of every command.
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+"""Settings of Ray this project relies on; a value the user has set stays."""
+
+
+@contextmanager
+def ray_session(*, dashboard: bool) -> Iterator[None]:
+    """Be connected to Ray inside the block; a cluster started here ends with it.
+
+    Args:
+        dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up
+            after ended trials.
+
+    Raises:
+        ClusterError: The cluster at `RAY_ADDRESS` cannot be reached.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _silence_ray()
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ClusterError(
+                f"RAY_ADDRESS={address}: cannot join the cluster: {reason}; start it with `ray start --head`, "
+                "or unset RAY_ADDRESS to use this machine alone"
+            ) from error
+    else:
+        keep_token_private()
+        ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=True,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _silence_ray() -> None:
+    import ray.data
+    import ray.train
+
+    # Ray's libraries report every step of their own to the terminal; what matters to a user is said by us.
+    for module in (ray.data, ray.train):
+        logging.getLogger(module.__name__).setLevel(logging.ERROR)
+
+
+def keep_token_private() -> None:
+    """Make Ray's token file, or close it to other users: Ray itself writes it readable for everyone."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+    elif path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+        path.chmod(0o600)

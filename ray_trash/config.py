@@ -1,0 +1,443 @@
+"""The configuration: one frozen, typed tree, read from YAML and `--set section.key=value`.
+
+Order: the defaults below, then the file, then the overrides; nothing else. `load_config` is the one
+way in and `override` the one way to change a config, for `--set` and for the trials of a sweep alike.
+A key that is unknown, out of range, or that the rest of the config leaves without effect is refused.
+Knows neither ray nor torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from ray_trash.errors import ConfigError
+
+RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class Section(BaseModel):
+    """A part of the tree: immutable, closed to unknown keys, every field documented under it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Which photos, and on which side of the split each one is."""
+
+    root: str
+    """Folder of class folders: a local path, or a URI of a filesystem pyarrow opens (`s3://`, `gs://`)."""
+    split: str = "stratified"
+    """`official` (list files beside the photos), `stratified` (by a hash of content), or a CSV file `path,split`."""
+    val_fraction: float = Field(0.15, ge=0, lt=1)
+    """Share of every class that goes to validation, expected over the content hash."""
+    test_fraction: float = Field(0.15, ge=0, lt=1)
+    """Share of every class that is kept back for `evaluate`, expected over the content hash."""
+    classes: tuple[str, ...] | None = None
+    """Class names in label order; left out, the sorted names of the class folders."""
+    on_bad_image: Literal["quarantine", "fail"] = "quarantine"
+    """Leave a bad photo out by name, or stop before the first epoch."""
+    cache: Literal["auto", "memory", "stream"] = "auto"
+    """Keep decoded photos in memory, decode them every epoch, or decide by size."""
+    cache_budget_gib: float | None = Field(None, gt=0)
+    """Decoded photos up to this size are kept in memory; left out, half of Ray's object store."""
+
+    @model_validator(mode="after")
+    def _fractions_leave_a_training_set(self) -> DataConfig:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must be below 1: nothing is left to train on")
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name is listed twice")
+        if self.classes is not None and len(self.classes) < 2:
+            raise ValueError("classes: a classifier needs at least two")
+        return self
+
+
+class ImageConfig(Section):
+    """From a photo to the network's input, the same in training, evaluation, scoring and serving."""
+
+    size_px: int = Field(224, ge=32, le=1024)
+    """Side of the square the network sees in evaluation and serving."""
+    stored_short_side_px: int = Field(256, ge=32, le=2048)
+    """Photos are decoded once, down to this short side; smaller ones are kept as they are."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """Make the square by stretching the whole photo, or by its central square."""
+
+
+class AugmentConfig(Section):
+    """What training changes in a photo, drawn anew per (seed, epoch, photo)."""
+
+    preset: Literal["seed", "dihedral", "strong", "none"] = "dihedral"
+    """`seed`: rotation within 90 degrees and flips; `dihedral`: random crop and the eight symmetries;
+    `strong`: that, with colour and erasing; `none`."""
+    size_px: int | None = Field(None, ge=32, le=1024)
+    """Side of the square the network is trained at; left out, `image.size_px`."""
+    crop_area_min: float = Field(0.6, gt=0, le=1)
+    """Smallest share of the photo's area a random crop keeps."""
+    colour_strength: float = Field(0.4, ge=0, le=1)
+    """Largest relative change of brightness, contrast and saturation."""
+    erase_probability: float = Field(0.25, ge=0, le=1)
+    """Chance that a random rectangle of the photo is filled with its mean."""
+    mixup_alpha: float = Field(0.0, ge=0)
+    """Beta parameter of mixup; 0 is off."""
+    cutmix_alpha: float = Field(0.0, ge=0)
+    """Beta parameter of cutmix; 0 is off. With mixup on as well, every batch draws one of the two."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    weights: str = "imagenet"
+    """`imagenet` (torchvision's, cached), `none` (random), or a file: safetensors or a torch state dict."""
+    hidden_layers: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = ()
+    """Widths of dense layers with ReLU between the pooled features and the classes."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the last layer."""
+    frozen_stages: int = Field(0, ge=0, le=5)
+    """How many stages keep their weights and statistics: stem, layer1, layer2, layer3, layer4."""
+
+
+class TrainConfig(Section):
+    """One training run."""
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none."""
+    cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
+    """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
+    wait_for_workers_s: float = Field(0.0, ge=0)
+    """How long to wait for a cluster that scales before saying it has too few workers."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; `auto` takes GPUs where the cluster has some."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 matrix instructions, else fp32."""
+    epochs: int = Field(30, ge=1)
+    """Passes over the training photos, at most."""
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """Optimizer steps in an epoch; left out, one pass over the training photos."""
+    batch_size_per_worker: int = Field(32, ge=1)
+    """Photos in one worker's batch."""
+    accumulate_batches: int = Field(1, ge=1)
+    """Batches whose gradients are added up before a step."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    """Which optimizer."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD (Nesterov)."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of the last stage, for the global batch."""
+    head_learning_rate_factor: float = Field(1.0, gt=0)
+    """The head's learning rate over that of the last stage."""
+    stage_learning_rate_decay: float = Field(1.0, gt=0, le=1)
+    """Each stage's learning rate over that of the stage above it."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay, not applied to biases and norms."""
+    schedule: Literal["constant", "plateau", "cosine"] = "cosine"
+    """How the learning rate changes."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises linearly from near zero."""
+    plateau_factor: float = Field(0.1**0.5, gt=0, lt=1)
+    """What the learning rate is multiplied by on a plateau."""
+    plateau_patience_epochs: int = Field(2, ge=0)
+    """Epochs without improvement before the learning rate is cut."""
+    plateau_min_learning_rate: float = Field(5e-7, ge=0)
+    """The learning rate is not cut below this."""
+    monitor: Literal["val_loss", "val_macro_f1", "train_loss"] = "val_loss"
+    """What the plateau schedule and early stopping look at."""
+    early_stopping_patience_epochs: int | None = Field(None, ge=1)
+    """Epochs without improvement before the run stops; left out, it does not stop early."""
+    select_by: Literal["val_macro_f1", "val_loss", "train_loss"] = "val_macro_f1"
+    """Which epoch is the best one."""
+    unfreeze_every_epochs: int | None = Field(None, ge=1)
+    """Start with every stage frozen and free one more after so many epochs, down to `model.frozen_stages`."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target spread over all classes."""
+    class_balance: Literal["none", "weights", "sampler"] = "none"
+    """Weigh the loss by inverse class frequency, or draw every class equally often."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of weights that is evaluated and served; 0 is off."""
+    clip_gradient_norm: float | None = Field(None, gt=0)
+    """Largest global gradient norm; left out, gradients are not clipped."""
+    keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = 2
+    """How many of the newest checkpoints stay for `--resume`, besides the best."""
+    max_worker_failures: int = Field(3, ge=0)
+    """How often dead workers are replaced before the run gives up."""
+    mlflow_tracking_uri: str | None = None
+    """Where MLflow records the run; left out, it does not."""
+
+
+class EvaluateConfig(Section):
+    """How a checkpoint is scored, stored in it."""
+
+    views: Literal[1, 8] = 1
+    """1: the photo as it is; 8: the mean over its eight symmetries, at eight times the cost."""
+    batch_size: int = Field(32, ge=1)
+    """Photos in one forward pass."""
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    name: RunName
+    """The run's folder under `storage`: letters, digits, dot, dash, underscore."""
+    storage: str = "runs"
+    """Folder of runs: a local path or a URI of a filesystem pyarrow opens."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Every random draw derives from it."""
+    data: DataConfig
+    """Which photos."""
+    image: ImageConfig = ImageConfig()
+    """From a photo to the network's input."""
+    augment: AugmentConfig = AugmentConfig()
+    """What training changes in a photo."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """One training run."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How a checkpoint is scored."""
+
+    @property
+    def train_size_px(self) -> int:
+        """Side of the square the network is trained at, in pixels."""
+        return self.augment.size_px or self.image.size_px
+
+    @model_validator(mode="after")
+    def _monitored_values_are_measured(self) -> Config:
+        if self.train.unfreeze_every_epochs is not None and self.model.frozen_stages == 5:
+            raise ValueError("train.unfreeze_every_epochs: model.frozen_stages=5 leaves no stage to free")
+        return self
+
+
+def _conditions(config: Config) -> dict[str, tuple[bool, str]]:
+    """Which keys have an effect only in company: key -> (has effect, what would give it one)."""
+    train, augment = config.train, config.augment
+    stratified = config.data.split == "stratified"
+    crops = augment.preset in ("dihedral", "strong")
+    strong = augment.preset == "strong"
+    plateau = train.schedule == "plateau"
+    watches = plateau or train.early_stopping_patience_epochs is not None
+    return {
+        "data.val_fraction": (stratified, "data.split=stratified"),
+        "data.test_fraction": (stratified, "data.split=stratified"),
+        "data.cache_budget_gib": (config.data.cache == "auto", "data.cache=auto"),
+        "augment.crop_area_min": (crops, "augment.preset=dihedral or strong"),
+        "augment.colour_strength": (strong, "augment.preset=strong"),
+        "augment.erase_probability": (strong, "augment.preset=strong"),
+        "train.momentum": (train.optimizer == "sgd", "train.optimizer=sgd"),
+        "train.warmup_steps": (train.schedule == "cosine", "train.schedule=cosine"),
+        "train.plateau_factor": (plateau, "train.schedule=plateau"),
+        "train.plateau_patience_epochs": (plateau, "train.schedule=plateau"),
+        "train.plateau_min_learning_rate": (plateau, "train.schedule=plateau"),
+        "train.monitor": (watches, "train.schedule=plateau or train.early_stopping_patience_epochs"),
+        "train.stage_learning_rate_decay": (config.model.frozen_stages < 4, "model.frozen_stages below 4"),
+    }
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """List every dotted key of the tree, leaves only, in the order of definition."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            keys.extend(known_keys(annotation, f"{prefix}{name}."))
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a YAML or JSON config file and apply overrides.
+
+    Args:
+        path: The file.
+        overrides: Dotted key to value, as `parse_override` gives them.
+
+    Raises:
+        ConfigError: The file cannot be read, or the result is not a valid config; every mistake is named.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot read the config file: {reason}") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: expected a mapping of sections such as data, model, train; got {type(tree).__name__}"
+        )
+    written = _flatten(tree)
+    overrides = dict(overrides or {})
+    _refuse_unknown_keys([*written, *overrides], str(path))
+    config = _validate(_nest({**written, **overrides}), str(path))
+    # A key of the file that only an override leaves without effect is no mistake of the file.
+    alone = config if not overrides else _validate_or_none(_nest(written))
+    _refuse_inert_keys(overrides, config, str(path))
+    _refuse_inert_keys(written, config, str(path), unless_effective_in=alone)
+    return config
+
+
+def override(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """Return the config with some dotted keys changed, validated again as a whole.
+
+    Raises:
+        ConfigError: A key is unknown, a value is refused, or an override has no effect.
+    """
+    _refuse_unknown_keys(list(overrides), "override")
+    tree = _flatten(config.model_dump(mode="json"))
+    changed = _validate(_nest({**tree, **overrides}), "override")
+    _refuse_inert_keys(overrides, changed, "override")
+    return changed
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `section.key=value`; the value is YAML, so `1e-3`, `[64]`, `null` and `true` mean what they say.
+
+    Raises:
+        ConfigError: There is no `=`, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r}: expected section.key=value, such as train.epochs=3")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from error
+
+
+def effective_tree(config: Config) -> dict[str, Any]:
+    """Return the config as a nested dict of JSON values, without the keys that have no effect.
+
+    `load_config` accepts what this returns and gives the same config back.
+    """
+    inert = {key for key, (effective, _) in _conditions(config).items() if not effective}
+    flat = _flatten(config.model_dump(mode="json"))
+    return _nest({key: value for key, value in flat.items() if key not in inert})
+
+
+def config_from_tree(tree: Mapping[str, Any]) -> Config:
+    """Rebuild a config from `effective_tree`, for instance the one stored in a checkpoint.
+
+    Raises:
+        ConfigError: The tree is not a valid config.
+    """
+    return _validate(dict(tree), "stored config")
+
+
+def to_json(config: Config) -> str:
+    """Render the resolved config as JSON text that `load_config` reads back."""
+    return json.dumps(effective_tree(config), indent=2) + "\n"
+
+
+def to_yaml(config: Config) -> str:
+    """Render the resolved config as YAML text that `load_config` reads back."""
+    return yaml.safe_dump(effective_tree(config), sort_keys=False, allow_unicode=True)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    sections = {key.rpartition(".")[0] for key in known_keys()} - {""}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{dotted}."))
+        elif value is None and dotted in sections:
+            continue  # a section header with nothing under it
+        else:
+            flat[dotted] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, leaf = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = value
+    return tree
+
+
+def _refuse_unknown_keys(keys: Sequence[str], where: str) -> None:
+    known = known_keys()
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        raise ConfigError(
+            f"{where}: " + "; ".join(f"unknown key {key}, {_nearest(key, known)}" for key in unknown)
+        )
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    leaves = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if not close:
+        close = [
+            leaves[leaf]
+            for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1, cutoff=0.6)
+        ]
+    if not close:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"did you mean {close[0]}?"
+
+
+def _validate(tree: dict[str, Any], where: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        # A key that takes one of several types has a problem for each of them: one line, joined by "or".
+        problems: dict[str, str] = {}
+        for key, message in map(_describe, error.errors()):
+            problems[key] = (
+                f"{problems[key]} or {message.removeprefix('input should be ')}"
+                if key in problems
+                else message
+            )
+        text = "; ".join(f"{key}{message}" for key, message in problems.items())
+        raise ConfigError(f"{where}: {text}") from error
+
+
+def _validate_or_none(tree: dict[str, Any]) -> Config | None:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError:
+        return None
+
+
+def _describe(problem: Any) -> tuple[str, str]:
+    known = known_keys()
+    parts = [str(part) for part in problem["loc"]]
+    # Union branches add their own parts to the path; the key ends at the longest known prefix.
+    key = next(
+        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known),
+        ".".join(parts),
+    )
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return key, f" is missing; set it in the file or with --set {key}=..."
+    if problem["type"] == "value_error":
+        return key, f".{message}" if key else message
+    return f"{key}={problem['input']!r}: ", f"{message[0].lower()}{message[1:]}"
+
+
+def _refuse_inert_keys(
+    keys: Mapping[str, Any], config: Config, where: str, *, unless_effective_in: Config | None = None
+) -> None:
+    conditions = _conditions(config)
+    allowed = _conditions(unless_effective_in) if unless_effective_in is not None else {}
+    inert = [
+        f"{key} has no effect here, it needs {conditions[key][1]}"
+        for key in keys
+        if key in conditions and not conditions[key][0] and not allowed.get(key, (False, ""))[0]
+    ]
+    if inert:
+        raise ConfigError(f"{where}: " + "; ".join(inert))

@@ -1,0 +1,1 @@
+"""Many photos: fetch, sample, catalog, audit, split, stream."""

@@ -1,0 +1,225 @@
+"""Batches of photos for a training worker: from memory, decoded once, or as a Ray Data stream.
+
+Both sources give the same bytes for the same rows and transform, whichever worker asks and whatever the
+source, so a run does not change when its photos no longer fit in memory. Letters: B photos, S side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+from numpy.typing import NDArray
+from ray.exceptions import RayTaskError
+
+from ray_trash.dataset.catalog import read_photo_bytes
+from ray_trash.dataset.walk import photo_location
+from ray_trash.errors import DataError, ImageError
+from ray_trash.image.augment import Augmentation, augment_photo
+from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
+from ray_trash.storage import Storage
+
+Photo = NDArray[np.uint8]
+PREFETCH_BATCHES = 2
+"""Batches prepared ahead of the one that is being trained on."""
+READ_CPUS = 0.25
+"""CPUs Ray reserves for one reading task; workers leave `cluster.capacity.READING_CPUS` to them."""
+
+
+@dataclass(frozen=True)
+class PhotoTable:
+    """The photos of one side of the split, as arrays of equal length.
+
+    Attributes:
+        rows: Row numbers in the catalog.
+        paths: Paths relative to the data root.
+        labels: Class numbers.
+        keys: What seeds each photo's augmentation.
+    """
+
+    rows: NDArray[np.int64]
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What happens to a stored photo before it is a network's input.
+
+    Attributes:
+        preprocessing: The checkpoint's preprocessing.
+        augmentation: What training draws; left out, the photo is only fitted to the square.
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+    """
+
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    epoch: int = 0
+
+    def __call__(self, photo: Photo, key: int) -> Photo:
+        """Turn a stored photo (h, w, 3) into an input (S, S, 3), both uint8."""
+        if self.augmentation is None:
+            return fit_photo(photo, self.preprocessing)
+        return augment_photo(
+            photo, self.augmentation, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key
+        )
+
+
+class PhotoSource(Protocol):
+    """Where a worker's photos come from."""
+
+    def batches(
+        self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform
+    ) -> Iterator[Photo]:
+        """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""
+        ...
+
+
+class MemoryPhotos:
+    """Stored photos held in memory, transformed by threads ahead of the training step."""
+
+    def __init__(self, blocks: Sequence[pa.Table], *, n_threads: int) -> None:
+        """Index decoded photos.
+
+        Args:
+            blocks: Tables with `row`, `height`, `width`, `pixels`, kept as they are: views, no copies.
+            n_threads: Threads that prepare batches.
+        """
+        self._photos: dict[int, Photo] = {}
+        for block in blocks:
+            for column in block.to_batches():
+                rows, heights, widths = (
+                    column.column(name).to_pylist() for name in ("row", "height", "width")
+                )
+                for position, pixels in enumerate(column.column("pixels")):
+                    view = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)
+                    self._photos[rows[position]] = view.reshape(heights[position], widths[position], 3)
+        self._n_threads = n_threads
+
+    def batches(
+        self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform
+    ) -> Iterator[Photo]:
+        """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""
+
+        def prepare(positions: NDArray[np.int64]) -> Photo:
+            return np.stack(
+                [transform(self._photos[int(table.rows[i])], int(table.keys[i])) for i in positions]
+            )
+
+        pending: deque[Future[Photo]] = deque()
+        with ThreadPoolExecutor(self._n_threads, thread_name_prefix="photos") as pool:
+            try:
+                for positions in batches:
+                    pending.append(pool.submit(prepare, positions))
+                    if len(pending) > max(PREFETCH_BATCHES, self._n_threads):
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+
+class StreamedPhotos:
+    """Photos read, decoded and transformed by Ray Data tasks every time they are asked for."""
+
+    def __init__(self, root: str) -> None:
+        """Read below a data root: a path or URI."""
+        self._root = root
+
+    def batches(
+        self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform
+    ) -> Iterator[Photo]:
+        """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order.
+
+        Raises:
+            DataError: A photo that was fine when it was catalogued is not any more.
+        """
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        # One block a batch: Ray Data then hands out whole batches, whatever their sizes.
+        blocks = [
+            pa.table({"path": [table.paths[i] for i in positions], "key": table.keys[positions]})
+            for positions in batches
+        ]
+        if not blocks:
+            return
+        stream = ray.data.from_arrow(blocks).map_batches(
+            _load_block,
+            fn_kwargs={"root": self._root, "transform": transform},
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=READ_CPUS,
+        )
+        try:
+            for block in stream.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH_BATCHES
+            ):
+                side = block.column("side")[0].as_py()
+                photos = [
+                    np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block.column("pixels")
+                ]
+                yield np.stack(photos).reshape(-1, side, side, 3)
+        except RayTaskError as error:
+            raise _data_error(error) from error
+
+
+def photo_views(root: str, path: str, key: int, transforms: Sequence[Transform]) -> list[Photo]:
+    """Read one photo and put it through several transforms, without Ray.
+
+    Raises:
+        DataError: The photo was fine when it was catalogued and is not any more.
+    """
+    storage = Storage.open(root)
+    stored = _load(storage, path, transforms[0].preprocessing)
+    return [transform(stored, key) for transform in transforms]
+
+
+def _load(storage: Storage, path: str, preprocessing: Preprocessing) -> Photo:
+    try:
+        encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, path))
+        return load_photo(encoded, preprocessing)
+    except ImageError as error:
+        raise DataError(
+            f"{path}: changed since it was catalogued ({error.code}: {error}); "
+            "restore the file, or start the run again to catalogue it anew"
+        ) from error
+
+
+def _load_block(block: pa.Table, *, root: str, transform: Transform) -> pa.Table:
+    storage = Storage.open(root)
+    photos = [
+        transform(_load(storage, path, transform.preprocessing), key)
+        for path, key in zip(block.column("path").to_pylist(), block.column("key").to_pylist(), strict=True)
+    ]
+    return pa.table(
+        {
+            "pixels": pa.array([photo.tobytes() for photo in photos], type=pa.binary()),
+            "side": pa.array([photo.shape[0] for photo in photos], type=pa.int32()),
+        }
+    )
+
+
+def _data_error(error: BaseException) -> BaseException:
+    """Find the error of ours that a failed Ray task carries."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DataError):
+            return DataError(str(seen))
+        cause: Any = getattr(seen, "cause", None)
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    return error

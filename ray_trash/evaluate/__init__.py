@@ -1,0 +1,1 @@
+"""How good a classifier is: exact sums, the files they end in, and the scoring run behind them."""

@@ -1,0 +1,264 @@
+"""One evaluation, from a checkpoint and a folder of photos to the files of the result.
+
+Needs a connected Ray. Every accepted photo of the split is scored exactly once, and what was not
+scored is named.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_trash.dataset.catalog import build_catalog, fingerprint
+from ray_trash.dataset.listing import Finding, ListedFile, Listing, list_photos
+from ray_trash.dataset.split import SplitRule, assign_splits
+from ray_trash.errors import CheckpointError, DataError
+from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.evaluate.outputs import (
+    CONFUSION_PICTURE_FILE,
+    EVALUATION_FILE,
+    PREDICTIONS_FILE,
+    Subject,
+    evaluation_document,
+    evaluation_json,
+    parquet_bytes,
+    predictions_table,
+)
+from ray_trash.evaluate.picture import draw_confusion_matrix
+from ray_trash.evaluate.scoring import score_photos, wait_for_plan
+from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.document import CheckpointDocument
+from ray_trash.storage import Storage
+
+DEFAULT_BATCH_SIZE = 32
+"""Photos in one forward pass where neither the caller nor the checkpoint's config says."""
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate_checkpoint(
+    checkpoint_uri: str,
+    data_root: str,
+    *,
+    split: Literal["test", "val", "train", "all"],
+    out: Storage,
+    workers: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Score the photos of one split and write the result.
+
+    Writes `predictions.parquet`, `confusion_matrix.png` and, last, `evaluation.json`. The same
+    photos, checkpoint, batch size and kind of processor give the same files for any number of
+    workers.
+
+    Args:
+        checkpoint_uri: A checkpoint's folder.
+        data_root: Folder of class folders; folders of other classes are ignored and reported.
+        split: Which side of the checkpoint's own split rule, or `all` photos whatever their side.
+        out: Folder for the result.
+        workers: Processes that score, half a CPU or one GPU each; left out, one per GPU, or one per
+            CPU where there is none.
+        device: Where to compute.
+        precision: What to compute in; fp32 gives figures that compare across machines.
+        batch_size: Photos in one forward pass; left out, as the checkpoint's config says.
+
+    Returns:
+        The content of `evaluation.json`.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used, or answers with numbers that are not finite.
+        DataError: The data root cannot be used, or the split has no photo.
+        ClusterError: The workers do not fit the cluster.
+        StorageError: The result cannot be written.
+    """
+    checkpoint = open_checkpoint(checkpoint_uri)
+    document = checkpoint.document
+    rule = None if split == "all" else _split_rule(document, checkpoint.uri)
+    plan = wait_for_plan(workers, device)
+    batch_size = batch_size or document.config.get("evaluate", {}).get("batch_size", DEFAULT_BATCH_SIZE)
+
+    listing = _restrict(list_photos(data_root), document.classes)
+    # The photos of the split are decoded a second time for scoring. Keeping what was decoded here
+    # would hold every photo of the root, most of them of other splits, to save a few percent of
+    # what the network costs; and which split a photo is in is known only once all are hashed.
+    catalog, _ = build_catalog(listing, document.preprocessing, keep_pixels=False)
+    accepted = pc.equal(catalog["verdict"], "accepted")
+    warnings = list(listing.warnings)
+    if rule is None:
+        photos = catalog.filter(accepted)
+    else:
+        sides, split_warnings = _sides(catalog, rule, listing.root)
+        warnings += split_warnings
+        photos = catalog.filter(pc.and_(accepted, pa.array([side == split for side in sides])))
+    if not len(photos):
+        raise DataError(_no_photos(split, rule, catalog, listing.root))
+    found_fingerprint = fingerprint(catalog)
+    warnings += _warn_of_data(split, found_fingerprint, document)
+
+    _logger.info(
+        "scoring %d photos (split %s) on %d %s workers",
+        len(photos),
+        split,
+        plan.workers,
+        plan.device,
+    )
+    probabilities = score_photos(
+        checkpoint.uri,
+        listing.root,
+        photos,
+        document.preprocessing,
+        plan=plan,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    if not np.isfinite(probabilities).all():
+        raise CheckpointError(
+            f"{checkpoint.uri}: gives probabilities that are not finite for some photos; "
+            "use another checkpoint"
+        )
+    labels = photos["label"].to_pylist()
+    sums = _count(probabilities, labels, document.classes)
+    result = evaluation_document(
+        sums,
+        document.classes,
+        Subject(
+            checkpoint_id=document.id,
+            checkpoint_path=checkpoint.uri,
+            split=split,
+            dataset_fingerprint=found_fingerprint,
+            counts=_counts(catalog),
+            skipped=_findings(catalog, "rejected"),
+            ignored=_findings(catalog, "ignored"),
+            scoring={
+                "device": plan.device,
+                "precision": precision,
+                "batch_size": batch_size,
+                "views": document.views,
+            },
+            warnings=warnings,
+        ),
+    )
+    predictions = predictions_table(
+        paths=photos["path"].to_pylist(),
+        true_labels=labels,
+        probabilities=probabilities,
+        sha256=photos["sha256"].to_pylist(),
+        classes=document.classes,
+    )
+    title = f"{document.id} on {split}: {sums.correct}/{sums.n} right"
+    picture = draw_confusion_matrix(sums.confusion, document.classes, title=title)
+    out.write_bytes(PREDICTIONS_FILE, parquet_bytes(predictions))
+    out.write_bytes(CONFUSION_PICTURE_FILE, picture)
+    out.write_bytes(EVALUATION_FILE, evaluation_json(result))
+    return result
+
+
+def _count(
+    probabilities: np.ndarray[Any, np.dtype[np.float32]],
+    labels: Sequence[str],
+    classes: Sequence[str],
+) -> ClassificationSums:
+    numbers = {name: number for number, name in enumerate(classes)}
+    # In the catalog's order and in one go, so that the float sums do not depend on the workers.
+    sums = ClassificationSums.zeros(len(classes))
+    sums.update(probabilities, np.array([numbers[label] for label in labels]))
+    assert sums.n == len(labels)
+    assert math.isfinite(sums.loss)
+    return sums
+
+
+def _split_rule(document: CheckpointDocument, where: str) -> SplitRule:
+    try:
+        return SplitRule.from_json(document.data["split"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: its split rule cannot be read ({error}); evaluate with --split all"
+        ) from error
+
+
+def _sides(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[str | None], list[str]]:
+    try:
+        return assign_splits(catalog, rule, root)
+    except DataError as error:
+        raise DataError(
+            f"{root}: the checkpoint's split does not fit these photos ({error}); "
+            "to evaluate on all of them use --split all"
+        ) from error
+
+
+def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
+    """Label an evaluation set by the checkpoint's classes, of which it need not have all."""
+    known = frozenset(classes)
+    files = tuple(file for file in listing.files if file.label in known)
+    if not files:
+        raise DataError(
+            f"{listing.root}: holds photos of {list(listing.classes)}, and the checkpoint knows none "
+            f"of these; it knows {list(classes)}"
+        )
+    unknown = [_unknown_class(file) for file in listing.files if file.label not in known]
+    warnings = list(listing.warnings)
+    if unknown:
+        names = sorted(set(listing.classes) - known)
+        warnings.append(
+            f"{len(unknown)} photos of classes the checkpoint does not know were ignored: {names}"
+        )
+    return replace(
+        listing,
+        classes=tuple(classes),
+        files=files,
+        ignored=tuple(sorted([*listing.ignored, *unknown], key=lambda finding: finding.path)),
+        warnings=tuple(warnings),
+    )
+
+
+def _unknown_class(file: ListedFile) -> Finding:
+    return Finding(file.path, "not a class of the checkpoint")
+
+
+def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:
+    counts = _counts(catalog)
+    if not counts["accepted"]:
+        return (
+            f"{root}: none of its {counts['seen']} files is a photo that can be used; "
+            f"{counts['rejected']} were rejected, `ray-trash audit {root}` names them"
+        )
+    assert rule is not None, "all photos are in the split `all`"
+    return (
+        f"{root}: the split {split!r} has no photo ({rule.kind} split of {counts['accepted']} "
+        "photos); use another --split, or --split all"
+    )
+
+
+def _warn_of_data(split: str, found_fingerprint: str, document: CheckpointDocument) -> list[str]:
+    same = found_fingerprint == document.data.get("fingerprint")
+    if split == "all" and same:
+        return ["split all: these are the photos the checkpoint was trained and selected on"]
+    if split != "all" and not same:
+        return [
+            "these are not the photos the checkpoint was trained on, or not all of them, or some "
+            "changed: its split rule was applied to what is there now"
+        ]
+    return []
+
+
+def _counts(catalog: pa.Table) -> dict[str, int]:
+    verdicts = Counter(catalog["verdict"].to_pylist())
+    return {
+        "seen": len(catalog),
+        **{name: verdicts[name] for name in ("accepted", "rejected", "ignored")},
+    }
+
+
+def _findings(catalog: pa.Table, verdict: str) -> list[dict[str, str]]:
+    rows = catalog.filter(pc.equal(catalog["verdict"], verdict)).select(["path", "reason"])
+    return [{"path": row["path"], "reason": row["reason"]} for row in rows.to_pylist()]

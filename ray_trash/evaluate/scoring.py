@@ -1,0 +1,288 @@
+"""Photos of a catalog scored by a pool of workers, each photo exactly once.
+
+Rows of a catalog in, their probabilities in the same order out. Ray Data reads and prepares the
+photos in tasks and scores them in actors. Knows no labels, splits or metrics.
+
+Letters in shapes: B photos of a batch, N photos in all, C classes, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from ray_trash.dataset.catalog import read_photo_bytes
+from ray_trash.dataset.walk import photo_location
+from ray_trash.errors import (
+    CheckpointError,
+    ClusterError,
+    DataError,
+    ImageError,
+    RayTrashError,
+    StorageError,
+)
+from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
+from ray_trash.storage import Storage
+
+if TYPE_CHECKING:
+    from ray_trash.model.predictor import Predictor
+
+CPUS_ASKED_PER_WORKER = 0.5
+"""What a worker counts for when the cluster is asked whether it has room."""
+_ACTOR_CPUS = 0.4
+"""What its actor reserves of that; actors that held everything would starve the reading tasks."""
+_TASK_CPUS = 0.1
+"""What a reading task reserves: what even one worker leaves."""
+_WAIT_FOR_FREE_S = 10.0
+"""How long resources that somebody else holds are waited for; Ray frees them with some delay."""
+_POLL_S = 0.25
+
+_ERROR_KINDS = (CheckpointError, ClusterError, DataError, StorageError)
+_PREPARED = pa.schema(
+    {"position": pa.int64(), "pixels": pa.binary(), "error_kind": pa.string(), "error": pa.string()}
+)
+_SCORED = pa.schema(
+    {
+        "position": pa.int64(),
+        "probabilities": pa.list_(pa.float32()),
+        "error_kind": pa.string(),
+        "error": pa.string(),
+    }
+)
+"""What tasks and actors hand on. Errors travel as columns: an exception that leaves a function Ray Data
+calls reaches the driver without its type."""
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """Who scores.
+
+    Attributes:
+        workers: Processes with a network each.
+        device: Where each of them computes.
+        readers: Reading tasks that run at a time, at most.
+    """
+
+    workers: int
+    device: Literal["cpu", "cuda"]
+    readers: int
+
+
+def plan_scoring(
+    workers: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    resources: Mapping[str, float],
+) -> ScoringPlan:
+    """Decide workers and device from what a cluster has.
+
+    Args:
+        workers: As asked, at least 1; None takes one per GPU, or one per CPU where there is none.
+        device: As asked; `auto` takes GPUs where the cluster has some.
+        resources: `CPU` and `GPU`, as `ray.cluster_resources()` gives them.
+
+    Raises:
+        ClusterError: There are too few CPUs or GPUs; the message says asked and available.
+    """
+    cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
+    on: Literal["cpu", "cuda"] = device if device != "auto" else "cuda" if gpus else "cpu"
+    if workers is None:
+        workers = max(1, gpus if on == "cuda" else int(cpus))
+    if on == "cuda" and workers > gpus:
+        raise ClusterError(
+            f"workers={workers} asks for {workers} GPUs, one each; available: {gpus}; "
+            "ask for fewer workers or for device=cpu"
+        )
+    if workers * CPUS_ASKED_PER_WORKER > cpus:
+        raise ClusterError(
+            f"workers={workers} asks for {workers * CPUS_ASKED_PER_WORKER:g} CPUs, "
+            f"{CPUS_ASKED_PER_WORKER:g} each; available: {cpus:g}; ask for at most "
+            f"{int(cpus / CPUS_ASKED_PER_WORKER)} workers"
+        )
+    return ScoringPlan(workers, on, readers=max(1, int(cpus)))
+
+
+def wait_for_plan(workers: int | None, device: Literal["auto", "cpu", "cuda"]) -> ScoringPlan:
+    """Plan on the connected cluster, giving what others hold a few seconds to become free.
+
+    Raises:
+        ClusterError: The cluster has too few CPUs or GPUs, or they stay taken.
+    """
+    plan = plan_scoring(workers, device, ray.cluster_resources())
+    deadline = time.monotonic() + _WAIT_FOR_FREE_S
+    while True:
+        try:
+            free = ray.available_resources()
+            plan_scoring(plan.workers, plan.device, free)
+            return plan
+        except ClusterError as error:
+            if time.monotonic() >= deadline:
+                raise ClusterError(f"{error} (others hold the rest of the cluster)") from error
+        time.sleep(_POLL_S)
+
+
+def score_photos(
+    checkpoint_uri: str,
+    data_root: str,
+    photos: pa.Table,
+    preprocessing: Preprocessing,
+    *,
+    plan: ScoringPlan,
+    precision: Literal["auto", "fp32", "bf16"],
+    batch_size: int,
+) -> NDArray[np.float32]:
+    """Score every photo once.
+
+    The same photos and batch size give the same probabilities to the bit, on any number of workers
+    of one kind: which photos share a batch follows from their order alone, and every CPU worker
+    computes with one thread, since torch's sums depend on the number of threads. Speed on CPUs
+    comes from more workers.
+
+    Args:
+        checkpoint_uri: A checkpoint every worker can open.
+        data_root: Local path or URI every worker can open.
+        photos: Columns `path` and `sha256` of at least one accepted photo.
+        preprocessing: The checkpoint's.
+        plan: From `wait_for_plan`.
+        precision: What the network computes in.
+        batch_size: Photos in one forward pass.
+
+    Returns:
+        (N, C) float32, in the order of `photos`.
+
+    Raises:
+        DataError: A file is not what it was when it was catalogued.
+        CheckpointError: The checkpoint cannot be used.
+    """
+    table = photos.select(["path", "sha256"]).append_column(
+        "position", pa.array(range(len(photos)), pa.int64())
+    )
+    # One block a batch, and `batch_size=None` below hands whole blocks on: with a number there, Ray
+    # Data would fill batches from whatever blocks happen to be ready.
+    blocks = [table.slice(start, batch_size) for start in range(0, len(table), batch_size)]
+    workers = min(plan.workers, len(blocks))
+    scored = (
+        ray.data.from_arrow(blocks)
+        .map_batches(
+            partial(_prepare_block, data_root=data_root, preprocessing=preprocessing),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.TaskPoolStrategy(size=min(plan.readers, len(blocks))),
+            num_cpus=_TASK_CPUS,
+        )
+        .map_batches(
+            _Scorer,
+            fn_constructor_args=(checkpoint_uri, plan.device, precision),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=_ACTOR_CPUS,
+            num_gpus=1 if plan.device == "cuda" else None,
+        )
+    )
+    scored.context.enable_progress_bars = False
+    scored.context.print_on_execution_start = False
+    results: list[pa.Table] = []
+    for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+        _raise_carried_error(block)
+        results.append(block)
+    collected = pa.concat_tables(results).sort_by("position")
+    positions = collected.column("position").to_numpy()
+    assert np.array_equal(positions, np.arange(len(photos))), "a photo was lost or scored twice"
+    return np.stack(collected.column("probabilities").to_numpy(zero_copy_only=False))
+
+
+class _Scorer:
+    """One worker's network."""
+
+    def __init__(self, checkpoint_uri: str, device: str, precision: str) -> None:
+        self._arguments: tuple[Any, ...] = (checkpoint_uri, device, precision)
+        self._predictor: Predictor | None = None
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        positions = block.column("position")
+        if block.column("error_kind").null_count < len(block):
+            carried = block.select(["error_kind", "error"]).to_pylist()[0]
+            return _failed_block(_SCORED, positions, carried["error_kind"], carried["error"])
+        try:
+            # Not in __init__: an actor whose constructor fails is started again and again.
+            if self._predictor is None:
+                self._predictor = _load_predictor(*self._arguments)
+        except RayTrashError as error:
+            return _failed_block(_SCORED, positions, _kind_of(error), str(error))
+        side_px = self._predictor.document.preprocessing.size_px
+        pixels = [np.frombuffer(value.as_buffer(), np.uint8) for value in block.column("pixels")]
+        photos = np.stack(pixels).reshape(-1, side_px, side_px, 3)  # (B, S, S, 3)
+        probabilities = self._predictor.predict(photos)  # (B, C)
+        return _block(_SCORED, positions, list(probabilities))
+
+
+def _load_predictor(checkpoint_uri: str, device: Any, precision: Any) -> Predictor:
+    # The reading tasks import this module too, and have no use for the seconds that torch takes.
+    from ray_trash.model.predictor import Predictor
+
+    return Predictor.load(
+        checkpoint_uri,
+        device=device,
+        precision=precision,
+        n_threads=1 if device == "cpu" else None,
+    )
+
+
+def _prepare_block(block: pa.Table, *, data_root: str, preprocessing: Preprocessing) -> pa.Table:
+    try:
+        storage = Storage.open(data_root)
+        photos = [
+            _prepare_photo(storage, path, sha256, preprocessing)
+            for path, sha256 in zip(
+                block.column("path").to_pylist(), block.column("sha256").to_pylist(), strict=True
+            )
+        ]
+    except RayTrashError as error:
+        return _failed_block(_PREPARED, block.column("position"), _kind_of(error), str(error))
+    return _block(_PREPARED, block.column("position"), [photo.tobytes() for photo in photos])
+
+
+def _prepare_photo(
+    storage: Storage, path: str, sha256: str, preprocessing: Preprocessing
+) -> NDArray[np.uint8]:
+    try:
+        encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, path))
+        if hashlib.sha256(encoded).hexdigest() != sha256:
+            raise DataError(f"{path}: changed while it was evaluated; evaluate again")
+        return fit_photo(load_photo(encoded, preprocessing), preprocessing)
+    except ImageError as error:
+        raise DataError(
+            f"{path}: changed while it was evaluated ({error.code}: {error}); evaluate again"
+        ) from error
+
+
+def _block(schema: pa.Schema, positions: pa.ChunkedArray, values: list[Any]) -> pa.Table:
+    nothing = [None] * len(positions)
+    return pa.table([positions, pa.array(values, schema.types[1]), nothing, nothing], schema=schema)
+
+
+def _failed_block(schema: pa.Schema, positions: pa.ChunkedArray, kind: str, message: str) -> pa.Table:
+    n = len(positions)
+    return pa.table([positions, [None] * n, [kind] * n, [message] * n], schema=schema)
+
+
+def _kind_of(error: RayTrashError) -> str:
+    return next((kind.__name__ for kind in _ERROR_KINDS if isinstance(error, kind)), "")
+
+
+def _raise_carried_error(block: pa.Table) -> None:
+    if block.column("error_kind").null_count == len(block):
+        return
+    carried = block.select(["error_kind", "error"]).to_pylist()[0]
+    kinds = {kind.__name__: kind for kind in _ERROR_KINDS}
+    raise kinds.get(carried["error_kind"], RayTrashError)(carried["error"])

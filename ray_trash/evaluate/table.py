@@ -1,0 +1,72 @@
+"""An evaluation as a table for people.
+
+The content of `evaluation.json` in, something rich can print out. Knows neither where it is printed
+nor how wide that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+
+def evaluation_table(document: Mapping[str, Any]) -> Group:
+    """Build the table: a row per class, then the figures over all photos.
+
+    Args:
+        document: The content of `evaluation.json`.
+
+    Returns:
+        A renderable. On a console that is no terminal it prints as plain characters.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class", overflow="fold")
+    for heading in ("photos", "precision", "recall", "95 % interval", "F1"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in document["classes"]:
+        scores = document["per_class"][name]
+        # Text, not str: brackets in a folder's name are no markup.
+        table.add_row(
+            Text(_printable(name)),
+            str(scores["n"]),
+            _ratio(scores["precision"]),
+            _ratio(scores["recall"]),
+            _interval(scores["recall_ci95"]),
+            _ratio(scores["f1"]),
+        )
+    counts = document["counts"]
+    summary = [
+        f"accuracy {document['correct']}/{document['n']} = {_percent(document['accuracy'])}, "
+        f"95 % interval {_interval(document['accuracy_ci95'])}",
+        f"macro-F1 {document['macro_f1']:.3f}, loss {document['loss']:.3f}, ECE {document['ece']:.3f}",
+        f"split {document['split']}, checkpoint {document['checkpoint']}",
+        f"files: {counts['seen']} seen = {counts['accepted']} accepted "
+        f"+ {counts['rejected']} rejected + {counts['ignored']} ignored",
+        *(f"warning: {_printable(warning)}" for warning in document["warnings"]),
+    ]
+    return Group(table, Text(), *(Text(line) for line in summary))
+
+
+def print_evaluation(document: Mapping[str, Any], console: Console) -> None:
+    """Print the table on a console, for commands the one that writes to stderr."""
+    console.print(evaluation_table(document), highlight=False)
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in name)

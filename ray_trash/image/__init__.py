@@ -1,0 +1,1 @@
+"""One photo: bytes to upright 8-bit RGB under one decode policy, to the network's input, and augmented."""

@@ -1,0 +1,160 @@
+"""What training changes in a photo, the same for the same (seed, epoch, photo) on any worker."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from ray_trash.image.preprocess import Preprocessing, fit_photo
+
+Preset = Literal["seed", "dihedral", "strong", "none"]
+"""`seed`: rotation within 90 degrees and flips; `dihedral`: random crop and the eight symmetries; `strong`:
+that, with colour and erasing; `none`."""
+
+_ROTATION_MAX_DEGREES = 90.0
+
+_CROP_TRIES = 10
+_CROP_ASPECT = (3 / 4, 4 / 3)
+"""Source of both: torchvision.transforms.RandomResizedCrop; our last resort is the whole photo."""
+
+_ERASE_AREA = (0.02, 0.2)
+_ERASE_ASPECT = (0.3, 3.3)
+"""Source: torchvision.transforms.RandomErasing, with at most a fifth of the photo instead of a third."""
+
+_SYMMETRIES = (None, *Image.Transpose)
+"""The eight ways a square maps onto itself."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training changes a photo.
+
+    Attributes:
+        preset: Which recipe.
+        size_px: Side of the square the network is trained at, in pixels.
+        crop_area_min: Smallest share of the photo's area a random crop keeps, in (0, 1].
+        colour_strength: Largest relative change of brightness, contrast and saturation, in 0..1.
+        erase_probability: Chance that a rectangle is erased, in 0..1.
+    """
+
+    preset: Preset
+    size_px: int
+    crop_area_min: float = 0.6
+    colour_strength: float = 0.4
+    erase_probability: float = 0.25
+
+
+def augment_photo(
+    photo: np.ndarray,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    *,
+    seed: int,
+    epoch: int,
+    photo_key: int,
+) -> np.ndarray:
+    """Change a photo at random.
+
+    Args:
+        photo: Array (height, width, 3), uint8, RGB, as `load_photo` gives it; left unchanged.
+        augmentation: The recipe.
+        preprocessing: How the square is made where the recipe has no random crop.
+        seed: The run's seed, at least 0.
+        epoch: Counts passes over the photos, at least 0.
+        photo_key: Tells photos apart, at least 0.
+
+    Returns:
+        Array (size_px, size_px, 3), uint8 in 0..255, RGB, C-contiguous; the same for the same arguments.
+    """
+    if augmentation.preset == "none":
+        return fit_photo(photo, preprocessing, size_px=augmentation.size_px)
+    rng = np.random.default_rng((seed, epoch, photo_key))
+    if augmentation.preset == "seed":
+        square = fit_photo(photo, preprocessing, size_px=augmentation.size_px)
+        return np.array(_rotated_and_flipped(square, rng))
+    image = _cropped(photo, augmentation, rng)
+    symmetry = _SYMMETRIES[rng.integers(len(_SYMMETRIES))]
+    if symmetry is not None:
+        image = image.transpose(symmetry)
+    if augmentation.preset == "strong":
+        image = _recoloured(image, augmentation.colour_strength, rng)
+        if rng.random() < augmentation.erase_probability:
+            _erase(image, rng)
+    return np.array(image)
+
+
+def _rotated_and_flipped(square: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """Rotate about the centre, the border carried outwards, then flip either way with probability 1/2.
+
+    Source: Keras ImageDataGenerator with rotation_range, fill_mode="nearest" and both flips.
+    """
+    side_px = len(square)
+    # Half a diagonal reaches this far beyond the border, and bilinear sampling looks one pixel further.
+    margin_px = math.ceil((math.sqrt(2) - 1) / 2 * side_px) + 1
+    angle = math.radians(rng.uniform(-_ROTATION_MAX_DEGREES, _ROTATION_MAX_DEGREES))
+    cos, sin = math.cos(angle), math.sin(angle)
+    flip_x, flip_y = (-1 if rng.random() < 0.5 else 1 for _ in range(2))
+    # Output pixel to input pixel, both about the centre: the flip first, then the rotation.
+    a, b, d, e = cos * flip_x, -sin * flip_y, sin * flip_x, cos * flip_y
+    centre, padded_centre = side_px / 2, side_px / 2 + margin_px
+    offset_x = padded_centre - (a + b) * centre
+    offset_y = padded_centre - (d + e) * centre
+    return Image.fromarray(_edge_padded(square, margin_px)).transform(
+        (side_px, side_px),
+        Image.Transform.AFFINE,
+        (a, b, offset_x, d, e, offset_y),
+        Image.Resampling.BILINEAR,
+    )
+
+
+def _edge_padded(square: np.ndarray, margin_px: int) -> np.ndarray:
+    # Ten times faster than np.pad(mode="edge") at 224 pixels.
+    side_px = len(square)
+    stop = margin_px + side_px
+    padded = np.empty((side_px + 2 * margin_px, side_px + 2 * margin_px, 3), np.uint8)
+    padded[margin_px:stop, margin_px:stop] = square
+    padded[margin_px:stop, :margin_px] = square[:, :1]
+    padded[margin_px:stop, stop:] = square[:, -1:]
+    padded[:margin_px] = padded[margin_px]
+    padded[stop:] = padded[stop - 1]
+    return padded
+
+
+def _cropped(photo: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    height, width = photo.shape[:2]
+    area_min, side_px = augmentation.crop_area_min, augmentation.size_px
+    left, top, crop_width, crop_height = 0, 0, width, height
+    for _ in range(_CROP_TRIES):
+        area = rng.uniform(area_min, 1.0) * height * width
+        aspect = math.exp(rng.uniform(*map(math.log, _CROP_ASPECT)))
+        tried_width, tried_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < tried_width <= width and 0 < tried_height <= height:
+            crop_width, crop_height = tried_width, tried_height
+            left = int(rng.integers(width - crop_width + 1))
+            top = int(rng.integers(height - crop_height + 1))
+            break
+    box = (left, top, left + crop_width, top + crop_height)
+    return Image.fromarray(photo).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+
+
+def _recoloured(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(rng.uniform(1 - strength, 1 + strength))
+    return image
+
+
+def _erase(image: Image.Image, rng: np.random.Generator) -> None:
+    side_px = image.width
+    area = rng.uniform(*_ERASE_AREA) * side_px * side_px
+    aspect = math.exp(rng.uniform(*map(math.log, _ERASE_ASPECT)))
+    width, height = (
+        min(side_px, max(1, round(math.sqrt(part)))) for part in (area * aspect, area / aspect)
+    )
+    left, top = (int(rng.integers(side_px - length + 1)) for length in (width, height))
+    mean = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    assert isinstance(mean, tuple)
+    image.paste(mean, (left, top, left + width, top + height))

@@ -1,0 +1,108 @@
+"""What every format's reader gives and shares: the measured file, the limits, and the refusals."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from ray_trash.errors import ImageError
+
+Format = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
+"""The formats that are opened, by Pillow's names."""
+
+MAX_PIXELS = 80_000_000
+"""Largest picture that is decoded, in pixels: above every phone's 50 million, below Pillow's own warning."""
+
+MAX_BLOCKS = 100_000
+"""Most segments, chunks, strips or tiles one file may have; each costs Python time to walk over."""
+
+MAX_SCANS = 100
+"""Most scans of a JPEG; encoders write 1 to 20. Source: libtiff's own default for JPEG inside TIFF."""
+
+MAX_SCANNED_PIXELS = 1_000_000_000
+"""Scans times pixels of a JPEG. A scan with hardly any bytes still walks the whole picture, at 0.1 to 0.9 ns a
+pixel, so this bounds the decode to about a second; 80 million pixels in 12 scans are within it."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """One file, measured.
+
+    Attributes:
+        format: What it is.
+        width_px: Width as stored, before the orientation is applied, in pixels.
+        height_px: Height as stored, in pixels.
+        picture: The file without its metadata; decodes to the same pixels.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        ends_early: The bytes end before the file says they do; its picture may be whole all the same.
+        sample_bits: Bits of one sample as stored.
+        zero_is_white: Grey samples are stored inverted.
+    """
+
+    format: Format
+    width_px: int
+    height_px: int
+    picture: bytes
+    orientation: int = 1
+    ends_early: bool = False
+    sample_bits: int = 8
+    zero_is_white: bool = False
+
+
+def truncated(name: Format) -> ImageError:
+    """Return the refusal of a file that ends before its picture does."""
+    return ImageError(
+        "truncated", f"the {name} file ends before its picture does; copy or download it again"
+    )
+
+
+def undecodable(name: Format, problem: str) -> ImageError:
+    """Return the refusal of a file that is of a supported format, and broken."""
+    return ImageError("undecodable", f"the {name} file is broken: {problem}; save it again")
+
+
+def unsupported_kind(name: Format, kind: str) -> ImageError:
+    """Return the refusal of a whole file of a supported format, in a flavour that is not read."""
+    return ImageError(
+        "unsupported_format", f"the {name} file holds {kind}; save it as an 8-bit JPEG or PNG"
+    )
+
+
+def fields(name: Format, layout: str, encoded: bytes, start: int) -> tuple[int, ...]:
+    """Unpack integers at a place in the file.
+
+    Raises:
+        ImageError: `truncated` where the file ends before them.
+    """
+    if start + struct.calcsize(layout) > len(encoded):
+        raise truncated(name)
+    return struct.unpack_from(layout, encoded, start)
+
+
+def check_pixels(name: Format, width_px: int, height_px: int) -> None:
+    """Refuse a picture of no pixels, or of more than are decoded.
+
+    Raises:
+        ImageError: `undecodable` or `too_many_pixels`.
+    """
+    if width_px < 1 or height_px < 1:
+        raise undecodable(name, f"its header gives a size of {width_px}x{height_px} pixels")
+    if width_px * height_px > MAX_PIXELS:
+        raise ImageError(
+            "too_many_pixels",
+            f"the {name} file's header gives {width_px}x{height_px} pixels, more than the "
+            f"{MAX_PIXELS:,} that are decoded; save it smaller",
+        )
+
+
+def check_scans(name: Format, scans: int, pixels_per_scan: int) -> None:
+    """Refuse a JPEG that would be walked over too often.
+
+    Raises:
+        ImageError: `undecodable`.
+    """
+    if scans > MAX_SCANS or scans * pixels_per_scan > MAX_SCANNED_PIXELS:
+        raise undecodable(
+            name, f"{scans} scans over {pixels_per_scan:,} pixels would take too long to decode"
+        )

@@ -1,0 +1,218 @@
+"""The one decode policy: a file's bytes to an upright 8-bit RGB photo, or an `ImageError` that says why not.
+
+JPEG, PNG, WebP, BMP, GIF and TIFF by content; the first frame of an animation or a multi-page file. EXIF
+orientation is applied, colour profiles are not. Grey, palette, CMYK, YCbCr and LAB become RGB; transparency
+is laid over white, so colours hidden under it never show; 16-bit samples keep their high byte.
+
+The work is bounded by what `container` reads from the header, so the same file gets the same answer on a fast
+machine and a slow one; the wall clock is the second line. Nothing global is read or changed: any number of
+threads may decode at once.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from ray_trash.errors import ImageError
+from ray_trash.image.container import (
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    Container,
+    Format,
+    read_container,
+)
+from ray_trash.image.container.layout import truncated, undecodable, unsupported_kind
+
+__all__ = ["DECODE_TIMEOUT_S", "MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "open_photo"]
+
+DECODE_TIMEOUT_S = 20.0
+"""Wall clock of one decode in seconds, checked whenever Pillow asks for more bytes."""
+
+# Built directly, not by `Image.open`, which guesses among all formats and warns through Python's global filters.
+_OPENERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+}
+
+_BROKEN_FILE_ERRORS = (
+    SyntaxError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow's readers raise on hostile bytes."""
+
+_UNKNOWN_KINDS = (
+    "unknown pixel mode",
+    "unknown data organization",
+    "Unsupported BMP",
+    "cannot handle",
+)
+"""How Pillow's messages begin for a whole file in a flavour it does not read."""
+
+_DRAFT_MARGIN = 2
+"""A scaled JPEG decode keeps at least this multiple of the short side asked for, so that the resize that
+follows still averages over two pixels and more."""
+
+_BAND_PIXELS = 4_000_000
+"""Colour conversion goes by bands of about this many pixels: its copies stay small beside the photo."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a photo upright, by EXIF orientation. Source: EXIF 2.32, tag 0x0112."""
+
+
+class _Late(Exception):
+    """The wall clock ran out. No subclass of what Pillow catches itself."""
+
+
+class _TimedFile(io.BytesIO):
+    """A file in memory that refuses to be read past a moment."""
+
+    def __init__(self, encoded: bytes, deadline_s: float) -> None:
+        super().__init__(encoded)
+        self._deadline_s = deadline_s
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._deadline_s:
+            raise _Late
+        return super().read(size)
+
+
+def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
+    """Decode a photo.
+
+    Args:
+        encoded: The whole file.
+        min_short_side_px: A JPEG with a short side of more than four times this comes smaller, for speed, by
+            a power of two that leaves it at least twice this.
+
+    Returns:
+        Array (height, width, 3), uint8 in 0..255, RGB, upright, C-contiguous.
+
+    Raises:
+        ImageError: The photo cannot be used; `code` and message say why.
+    """
+    return np.array(open_photo(encoded, min_short_side_px=min_short_side_px))
+
+
+def open_photo(
+    encoded: bytes, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S
+) -> Image.Image:
+    """Decode a photo as `decode_photo` does, to a Pillow image of mode RGB.
+
+    Raises:
+        ImageError: The photo cannot be used; `code` and message say why.
+    """
+    container = read_container(encoded)
+    file = _TimedFile(container.picture, time.monotonic() + timeout_s)
+    try:
+        image = _OPENERS[container.format](file)
+        if image.mode in ("I", "F"):
+            raise unsupported_kind(container.format, "signed, 32-bit or floating-point samples")
+        draft_px = _DRAFT_MARGIN * min_short_side_px
+        image.draft(None, (draft_px, draft_px))
+        image.load()
+        photo = _to_rgb(image, container)
+    except _Late as error:
+        raise undecodable(container.format, f"decoding took more than {timeout_s:g} s") from error
+    except _BROKEN_FILE_ERRORS as error:
+        raise _translated(error, container) from error
+    turn = _UPRIGHT.get(container.orientation)
+    return photo if turn is None else photo.transpose(turn)
+
+
+def _translated(error: Exception, container: Container) -> ImageError:
+    message = str(error)
+    if message.startswith(_UNKNOWN_KINDS):
+        return unsupported_kind(container.format, "pixels in a layout that is not read")
+    if isinstance(error, MemoryError):
+        return undecodable(container.format, "there is not enough memory to decode it")
+    if container.ends_early or "truncated" in message.lower():
+        return truncated(container.format)
+    return undecodable(container.format, "its data cannot be decoded")
+
+
+def _to_rgb(image: Image.Image, container: Container) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    _correct_transparent_colour(image, container)
+    width_px, height_px = image.size
+    band_rows = max(1, _BAND_PIXELS // width_px)
+    if band_rows >= height_px:
+        return _flattened(image, container)
+    photo = Image.new("RGB", image.size)
+    for top in range(0, height_px, band_rows):
+        band = image.crop((0, top, width_px, min(top + band_rows, height_px)))
+        photo.paste(_flattened(band, container), (0, top))
+    return photo
+
+
+def _correct_transparent_colour(image: Image.Image, container: Container) -> None:
+    # Pillow scales a PNG's samples to 8 bits, and leaves its transparent colour at the stored bits.
+    colour = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(colour, tuple) and container.sample_bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    elif image.mode == "L" and isinstance(colour, int) and container.sample_bits < 8:
+        image.info["transparency"] = colour * 255 // ((1 << container.sample_bits) - 1)
+
+
+def _flattened(image: Image.Image, container: Container) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = _high_byte(image, container)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    opaque = image if image.mode in ("RGBA", "RGBa") else image.convert("RGBA")
+    if opaque.mode == "RGBa":
+        opaque = opaque.convert("RGBA")
+    photo = Image.new("RGB", image.size, "white")
+    photo.paste(opaque, (0, 0), opaque)
+    return photo
+
+
+def _high_byte(image: Image.Image, container: Container) -> Image.Image:
+    samples = np.asarray(image)  # (height, width), uint16
+    # The exact inverse of both ways to store 8 bits in 16: v * 257 and v << 8.
+    grey = (samples >> (container.sample_bits - 8)).astype(np.uint8)
+    if container.zero_is_white:
+        grey = 255 - grey
+    photo = Image.fromarray(grey)
+    colour = image.info.get("transparency")
+    if colour is not None:
+        photo.putalpha(Image.fromarray(np.where(samples == colour, np.uint8(0), np.uint8(255))))
+    return photo

@@ -1,0 +1,147 @@
+"""From a photo to the square the network sees; one way for training, evaluation, scoring and serving.
+
+First `load_photo`, once for a file, to what is kept; then `fit_photo`, or in training `augment_photo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from ray_trash.image.decode import open_photo
+
+Fit = Literal["stretch", "crop"]
+"""How a photo becomes a square: the whole of it stretched, or its central square."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of red, green and blue in 0..1. Source: torchvision ResNet50_Weights.IMAGENET1K_V2.transforms()."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of red, green and blue in 0..1, of the same source."""
+
+MAX_ASPECT_RATIO = 4
+"""Longer photos lose their ends: a panorama of 60000x200 says no more about one object."""
+
+_REDUCING_GAP = 3.0
+"""Large steps down go by whole-pixel averages first. Source: Pillow's documentation of `reducing_gap`: from
+3.0 on, close to indistinguishable from the exact filter."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything between a file's bytes and the network's input; stored in the checkpoint.
+
+    Attributes:
+        size_px: Side of the square the network sees, in pixels.
+        stored_short_side_px: Short side a photo is decoded down to, in pixels; smaller ones stay as they are.
+        fit: How the square is made.
+        mean: Subtracted from red, green and blue in 0..1.
+        std: Then divided by.
+    """
+
+    size_px: int
+    stored_short_side_px: int
+    fit: Fit
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as JSON holds them."""
+        return {
+            "size_px": self.size_px,
+            "stored_short_side_px": self.stored_short_side_px,
+            "fit": self.fit,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Rebuild what `to_json` gave.
+
+        Raises:
+            ValueError: A key is missing, unknown, or has a value that cannot be.
+        """
+        expected = {"size_px", "stored_short_side_px", "fit", "mean", "std"}
+        if not isinstance(values, Mapping) or set(values) != expected:
+            raise ValueError(f"preprocessing: expected the keys {', '.join(sorted(expected))}")
+        if values["fit"] not in get_args(Fit):
+            raise ValueError(f"preprocessing: fit={values['fit']!r} is neither stretch nor crop")
+        return cls(
+            size_px=_side(values, "size_px"),
+            stored_short_side_px=_side(values, "stored_short_side_px"),
+            fit=values["fit"],
+            mean=_colour(values, "mean"),
+            std=_colour(values, "std"),
+        )
+
+
+def _side(values: Mapping[str, Any], key: str) -> int:
+    side_px = values[key]
+    if type(side_px) is not int or not 1 <= side_px <= 1 << 14:
+        raise ValueError(f"preprocessing: {key}={side_px!r} is not a number of pixels")
+    return side_px
+
+
+def _colour(values: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    colour = values[key]
+    is_colour = isinstance(colour, list | tuple) and len(colour) == 3
+    if not is_colour or not all(type(value) in (int, float) and 0 < value <= 1 for value in colour):
+        raise ValueError(f"preprocessing: {key}={colour!r} is not three numbers in 0..1")
+    red, green, blue = colour
+    return float(red), float(green), float(blue)
+
+
+def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
+    """Decode a photo down to the size that is kept.
+
+    The ends of a photo longer than 4:1 are cut off around its centre; then the short side comes down to
+    `stored_short_side_px` with an antialiased bicubic filter, and is never scaled up.
+
+    Args:
+        encoded: The whole file.
+        preprocessing: Gives the short side.
+
+    Returns:
+        Array (height, width, 3), uint8 in 0..255, RGB, upright, C-contiguous.
+
+    Raises:
+        ImageError: The photo cannot be used.
+    """
+    stored_px = preprocessing.stored_short_side_px
+    image = open_photo(encoded, min_short_side_px=stored_px)
+    short_px = min(image.size)
+    width_px, height_px = (min(side_px, MAX_ASPECT_RATIO * short_px) for side_px in image.size)
+    left, top = (image.width - width_px) // 2, (image.height - height_px) // 2
+    box = (left, top, left + width_px, top + height_px)
+    if short_px <= stored_px:
+        return np.array(image if (width_px, height_px) == image.size else image.crop(box))
+    scale = stored_px / short_px
+    size = (round(width_px * scale), round(height_px * scale))
+    return np.array(image.resize(size, Image.Resampling.BICUBIC, box, _REDUCING_GAP))
+
+
+def fit_photo(
+    photo: np.ndarray, preprocessing: Preprocessing, *, size_px: int | None = None
+) -> np.ndarray:
+    """Bring a photo to the network's square, with an antialiased bilinear filter.
+
+    Args:
+        photo: Array (height, width, 3), uint8, RGB.
+        preprocessing: Gives the fit, and the side where `size_px` does not.
+        size_px: Side of the square in pixels; left out, `preprocessing.size_px`.
+
+    Returns:
+        Array (size_px, size_px, 3), uint8 in 0..255, RGB, C-contiguous.
+    """
+    side_px = preprocessing.size_px if size_px is None else size_px
+    image = Image.fromarray(photo)
+    box = (0, 0, image.width, image.height)
+    if preprocessing.fit == "crop":
+        short_px = min(image.size)
+        left, top = (image.width - short_px) // 2, (image.height - short_px) // 2
+        box = (left, top, left + short_px, top + short_px)
+    return np.array(image.resize((side_px, side_px), Image.Resampling.BILINEAR, box))

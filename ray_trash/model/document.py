@@ -1,0 +1,197 @@
+"""What a checkpoint says about itself: `checkpoint.json`, read strictly.
+
+JSON text in, a checked document out, and back. Knows nothing of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+from ray_trash.errors import CheckpointError
+from ray_trash.image.preprocess import Preprocessing
+
+FORMAT_VERSION = 1
+"""What this code writes, and the only version it reads."""
+NETWORK = "resnet50"
+
+ClassName = Annotated[str, StringConstraints(min_length=1)]
+_PROBABILITY_SUM_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One photo and its answer: what the network said when the checkpoint was written.
+
+    Attributes:
+        png_base64: The photo, a PNG file.
+        probabilities: Of the classes in order, computed in fp32.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    png_base64: Annotated[str, StringConstraints(min_length=1)]
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+
+
+def _to_preprocessing(value: Any) -> Any:
+    return Preprocessing.from_json(value) if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True)
+class CheckpointDocument:
+    """Everything an answer depends on besides the weights.
+
+    Attributes:
+        classes: Names in the order of the network's outputs.
+        hidden_layers: Widths of the head's dense layers.
+        dropout: Before the head's last layer, in training.
+        frozen_stages: How many stages kept their weights when this checkpoint was written.
+        preprocessing: From a photo to the network's input.
+        views: 1, or 8 for the mean over a photo's eight symmetries.
+        metrics: Name to number (or null), as measured when the checkpoint was written.
+        data: Fingerprint, split rule and photos per split of what it was trained on.
+        config: The resolved config.
+        epoch: Epochs that were trained.
+        created_at: ISO 8601, with the time zone.
+        versions: Package to version.
+        golden: One photo and its answer.
+        id: First digits of the SHA-256 of the weights; given by `write_checkpoint`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=2)]
+    hidden_layers: tuple[Annotated[int, Field(ge=1)], ...]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    frozen_stages: Annotated[int, Field(ge=0, le=5)]
+    preprocessing: Annotated[InstanceOf[Preprocessing], BeforeValidator(_to_preprocessing)]
+    views: Literal[1, 8]
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    config: dict[str, Any]
+    epoch: Annotated[int, Field(ge=0)]
+    created_at: str
+    versions: dict[str, str]
+    golden: Golden
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no field shows by itself."""
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name is listed twice")
+        if len(self.golden.probabilities) != len(self.classes):
+            raise ValueError(
+                f"golden: {len(self.golden.probabilities)} probabilities for {len(self.classes)} classes"
+            )
+        if abs(math.fsum(self.golden.probabilities) - 1) > _PROBABILITY_SUM_TOLERANCE:
+            raise ValueError("golden: the probabilities do not add up to 1")
+        if datetime.fromisoformat(self.created_at).tzinfo is None:
+            raise ValueError("created_at: the time zone is missing")
+
+
+def document_to_json(document: CheckpointDocument) -> str:
+    """Render a document as JSON text that `document_from_json` reads back.
+
+    Raises:
+        ValueError: A value is not finite or not JSON.
+    """
+    tree = {
+        "format_version": FORMAT_VERSION,
+        "id": document.id,
+        "classes": document.classes,
+        "architecture": {
+            "network": NETWORK,
+            "hidden_layers": document.hidden_layers,
+            "dropout": document.dropout,
+            "frozen_stages": document.frozen_stages,
+        },
+        "preprocessing": document.preprocessing.to_json(),
+        "views": document.views,
+        "metrics": document.metrics,
+        "data": document.data,
+        "config": document.config,
+        "epoch": document.epoch,
+        "created_at": document.created_at,
+        "versions": document.versions,
+        "golden": {
+            "png_base64": document.golden.png_base64,
+            "probabilities": document.golden.probabilities,
+        },
+    }
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document_from_json(text: str, where: str) -> CheckpointDocument:
+    """Read a document.
+
+    Args:
+        text: What `document_to_json` rendered.
+        where: The file, for messages.
+
+    Raises:
+        CheckpointError: It is of another format version, or a field is missing, unknown or wrong.
+    """
+    try:
+        tree = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{where}: expected a JSON object")
+    require_format_version(tree, where)
+    tree.pop("format_version")
+    architecture = tree.pop("architecture", None)
+    if not isinstance(architecture, Mapping) or architecture.get("network") != NETWORK:
+        raise CheckpointError(f"{where}: architecture: expected the network {NETWORK}")
+    parts = {key: value for key, value in architecture.items() if key != "network"}
+    doubled = parts.keys() & tree.keys()
+    if doubled:
+        raise CheckpointError(f"{where}: {', '.join(sorted(doubled))}: unknown outside architecture")
+    if not tree.get("id"):
+        raise CheckpointError(f"{where}: id is missing")
+    try:
+        # JSON knows no tuples; strict types would refuse its lists in Python's mode.
+        return _DOCUMENT.validate_json(json.dumps({**tree, **parts}))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise CheckpointError(
+            f"{where}: not a checkpoint document this ray-trash reads: {problems}"
+        ) from error
+
+
+def require_format_version(tree: Mapping[str, Any], where: str) -> None:
+    """Refuse what another version of this code wrote.
+
+    Raises:
+        CheckpointError: The version is missing or another one.
+    """
+    version = tree.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{where}: format version {version!r}; this ray-trash reads version {FORMAT_VERSION}, "
+            "use the ray-trash that wrote it"
+        )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_DOCUMENT: TypeAdapter[CheckpointDocument] = TypeAdapter(CheckpointDocument)

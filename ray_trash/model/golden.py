@@ -1,0 +1,182 @@
+"""One photo and its answer, kept in a checkpoint to tell whether it is still answered the same.
+
+A network in, a photo made by code and the network's probabilities out. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ray_trash.errors import CheckpointError, DivergedError
+from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
+from ray_trash.image.tensor import normalise
+from ray_trash.model.document import Golden
+from ray_trash.model.network import evaluation_mode
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""How far a probability may be from the stored one, by the format it is computed in.
+
+fp32 differs between processors in the last bits of its sums: about 1e-6 in a probability, and up
+to 1e-4 where a release of Pillow rounds a pixel the other way. bf16 keeps 8 bits, which moves the
+logits of ResNet50 by about one percent: up to 0.03 in a probability. Wrong weights, class order,
+mean or channel order move a trained network's probabilities by tenths.
+"""
+_HEIGHT_PX, _WIDTH_PX = 48, 64
+
+
+def probabilities_of(
+    network: nn.Module,
+    photos: Tensor,
+    preprocessing: Preprocessing,
+    *,
+    views: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Run a network over photos and average what it says over their views.
+
+    The network is taken in the mode it is in; every other setting of the caller, such as autocast,
+    is overridden.
+
+    Args:
+        network: From (B, 3, S, S) to (B, C) logits.
+        photos: (B, S, S, 3) uint8, on the network's device.
+        preprocessing: Its mean and deviation normalise the photos.
+        views: 1, or 8 for the eight symmetries of the square.
+        dtype: float32, or bfloat16 for autocast.
+
+    Returns:
+        (B, C) float32 probabilities; every row adds up to 1.
+    """
+    device = photos.device.type
+    with (
+        torch.inference_mode(),
+        torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16),
+    ):
+        images = normalise(photos, preprocessing, dtype=torch.float32)
+        # In float64, so that the mean of rows that add up to 1 adds up to 1.
+        total: Tensor | None = None
+        for view in symmetries(images, views):
+            probabilities = torch.softmax(network(view).double(), dim=1)
+            total = probabilities if total is None else total + probabilities
+        assert total is not None, "views is at least 1"
+        return (total / views).float()
+
+
+def symmetries(images: Tensor, views: int) -> list[Tensor]:
+    """List the views of a batch of squares: itself, or its eight rotations and mirror images.
+
+    Args:
+        images: (B, C, S, S).
+        views: 1 or 8.
+
+    Returns:
+        Tensors like `images`, the first of them `images` itself.
+    """
+    if views == 1:
+        return [images]
+    if views != 8:
+        raise ValueError(f"{views} views: a square has 1 or 8")
+    turned = [
+        torch.rot90(side, quarter, dims=(2, 3)) for side in (images, images.flip(3)) for quarter in range(4)
+    ]
+    return [view.contiguous(memory_format=torch.channels_last) for view in turned]
+
+
+def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int) -> Golden:
+    """Ask a network about the golden photo, in fp32 and evaluation mode.
+
+    Args:
+        network: On any device, not wrapped; its modes are as before afterwards.
+        preprocessing: From a photo to its input.
+        views: 1 or 8.
+
+    Raises:
+        DivergedError: The answer is not finite.
+    """
+    png = _golden_png()
+    with evaluation_mode(network):
+        answer = _answer(network, png, preprocessing, views=views, dtype=torch.float32)
+    if not np.isfinite(answer).all():
+        raise DivergedError(
+            "the network's answer is not finite: its weights or batch-norm statistics overflowed; "
+            "lower train.learning_rate"
+        )
+    return Golden(base64.b64encode(png).decode("ascii"), tuple(answer.tolist()))
+
+
+def require_golden(
+    network: nn.Module,
+    golden: Golden,
+    preprocessing: Preprocessing,
+    *,
+    views: int,
+    dtype: torch.dtype,
+    where: str,
+) -> None:
+    """Refuse a network that no longer answers as it did when its checkpoint was written.
+
+    Args:
+        network: In evaluation mode, on the device it will be used on.
+        golden: The photo and the answer.
+        preprocessing: From a photo to its input.
+        views: 1 or 8.
+        dtype: The format to compute in.
+        where: The checkpoint, for messages.
+
+    Raises:
+        CheckpointError: The answer differs by more than `TOLERANCE`, or is not finite.
+    """
+    try:
+        png = base64.b64decode(golden.png_base64, validate=True)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: the golden photo is not base64") from error
+    answer = _answer(network, png, preprocessing, views=views, dtype=dtype)
+    difference = float(np.abs(answer - np.asarray(golden.probabilities)).max())
+    name = str(dtype).removeprefix("torch.")
+    # A comparison with NaN is false, so this refuses what is not finite too.
+    if not difference <= TOLERANCE[dtype]:
+        raise CheckpointError(
+            f"{where}: the golden photo is answered differently than when the checkpoint was "
+            "written, a "
+            f"probability by {difference:.3g} in {name} (allowed {TOLERANCE[dtype]:.3g}); the "
+            "weights, the "
+            "preprocessing or the libraries are not those of the checkpoint, do not use it here"
+        )
+
+
+def _answer(
+    network: nn.Module, png: bytes, preprocessing: Preprocessing, *, views: int, dtype: torch.dtype
+) -> NDArray[np.float64]:
+    photo = fit_photo(load_photo(png, preprocessing), preprocessing)
+    device = next(network.parameters()).device
+    batch = torch.from_numpy(photo[np.newaxis]).to(device)
+    # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        answer = probabilities_of(network, batch, preprocessing, views=views, dtype=dtype)
+    return answer[0].double().cpu().numpy()
+
+
+def _golden_png() -> bytes:
+    rows = np.linspace(0, 1, _HEIGHT_PX)[:, np.newaxis]
+    columns = np.linspace(0, 1, _WIDTH_PX)[np.newaxis, :]
+    planes = [
+        200 * rows + 40 * columns,
+        220 * (1 - columns) + 20 * rows,
+        120 + 100 * rows * columns,
+    ]
+    photo = np.stack([np.broadcast_to(plane, (_HEIGHT_PX, _WIDTH_PX)) for plane in planes], axis=-1)
+    photo = photo.round().astype(np.uint8)
+    y, x = np.mgrid[:_HEIGHT_PX, :_WIDTH_PX]
+    photo[(y - 18) ** 2 + (x - 20) ** 2 < 11**2] = (230, 60, 40)
+    photo[26:42, 36:58] = (40, 90, 200)
+    photo[(y > 30) & (x < 24) & (x % 6 < 2)] = (250, 250, 240)
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, format="PNG")
+    return buffer.getvalue()

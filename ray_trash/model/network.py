@@ -1,0 +1,147 @@
+"""ResNet50 in stages that freeze one by one, with a head of its own.
+
+The number of classes and the shape of the head in, a torchvision network with random weights out.
+Knows nothing of files; what is random follows `torch.manual_seed` of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torchvision.models import ResNet, resnet50
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+"""The parts of ResNet50 below its head, from the photo upwards; the order in which they freeze."""
+
+
+def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
+    """Build ResNet50 with random weights and a head under `fc`.
+
+    The head is (Linear, ReLU) for each hidden layer, Dropout where there is some, Linear. With
+    neither it is one plain Linear, so its keys are torchvision's own, `fc.weight` and `fc.bias`.
+
+    Args:
+        n_classes: Width of the last layer.
+        hidden_layers: Widths of the dense layers before it.
+        dropout: Chance in [0, 1) that an input of the last layer is dropped in training.
+
+    Returns:
+        A network from (B, 3, S, S) normalised photos to (B, n_classes) logits.
+
+    Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's
+    variant v1.5.
+    """
+    network = resnet50(weights=None)
+    width: int = network.fc.in_features
+    layers: list[nn.Module] = []
+    for hidden_width in hidden_layers:
+        layers += [nn.Linear(width, hidden_width), nn.ReLU()]
+        width = hidden_width
+    if dropout > 0:
+        layers.append(nn.Dropout(dropout))
+    layers.append(nn.Linear(width, n_classes))
+    network.fc = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+    return network
+
+
+def stage_modules(network: ResNet) -> dict[str, list[nn.Module]]:
+    """Return the modules of every stage, the head not among them."""
+    modules: dict[str, list[nn.Module]] = {"stem": [network.conv1, network.bn1]}
+    modules.update((stage, [getattr(network, stage)]) for stage in STAGES[1:])
+    return modules
+
+
+def freeze_stages(network: ResNet, n: int) -> None:
+    """Let only the stages from the `n`-th on, and the head, receive gradients.
+
+    Statistics of batch norm are no parameters; `set_training_mode` keeps those of frozen stages
+    still.
+
+    Args:
+        network: Changed in place.
+        n: How many stages are frozen, 0 to 5.
+    """
+    _require_stage_count(n)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    for module in _first_stages(network, n):
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+
+
+def set_training_mode(network: ResNet, frozen_stages: int) -> None:
+    """Put the network in training mode and its first `frozen_stages` stages in evaluation mode.
+
+    Call it before every epoch: `network.train()` alone wakes the batch norms of frozen stages,
+    whose statistics and counters would then move.
+    """
+    _require_stage_count(frozen_stages)
+    network.train()
+    for module in _first_stages(network, frozen_stages):
+        module.eval()
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put every module in evaluation mode, and back in the mode it had when the block ends."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def parameter_groups(
+    network: ResNet,
+    *,
+    frozen_stages: int,
+    learning_rate: float,
+    head_factor: float,
+    stage_decay: float,
+    weight_decay: float,
+) -> list[dict[str, Any]]:
+    """Sort the parameters that ever train into optimizer groups, by stage and by kind.
+
+    Args:
+        network: The network, not wrapped.
+        frozen_stages: How many stages are frozen at the end of training. Stages that are freed on
+            the way have groups from the start; an optimizer passes over parameters without a
+            gradient.
+        learning_rate: Of layer4.
+        head_factor: The head's learning rate over that of layer4.
+        stage_decay: Each stage's learning rate over that of the stage above it.
+        weight_decay: Of the weights of convolutions and dense layers; biases and norms have none.
+
+    Returns:
+        Groups `{"name", "params", "lr", "weight_decay"}`, from the lowest stage to the head, named
+        such as `layer4` and `layer4.no_decay`. No group is empty.
+    """
+    _require_stage_count(frozen_stages)
+    modules = stage_modules(network)
+    top = len(STAGES) - 1
+    rates = {stage: learning_rate * stage_decay ** (top - depth) for depth, stage in enumerate(STAGES)}
+    parts = [(stage, modules[stage], rates[stage]) for stage in STAGES[frozen_stages:]]
+    parts.append(("head", [network.fc], learning_rate * head_factor))
+    groups: list[dict[str, Any]] = []
+    for name, part, rate in parts:
+        parameters = [parameter for module in part for parameter in module.parameters()]
+        for suffix, decay, wanted in (("", weight_decay, True), (".no_decay", 0.0, False)):
+            # Biases and the scales of norms are vectors, weights have two dimensions or more.
+            chosen = [parameter for parameter in parameters if (parameter.ndim > 1) == wanted]
+            groups.append({"name": name + suffix, "params": chosen, "lr": rate, "weight_decay": decay})
+    return groups
+
+
+def _first_stages(network: ResNet, n: int) -> list[nn.Module]:
+    modules = stage_modules(network)
+    return [module for stage in STAGES[:n] for module in modules[stage]]
+
+
+def _require_stage_count(n: int) -> None:
+    if not 0 <= n <= len(STAGES):
+        raise ValueError(f"{n} frozen stages: ResNet50 has 0 to {len(STAGES)} to freeze")

@@ -1,0 +1,98 @@
+"""Which device computes, and in which number format.
+
+The words of the config in, torch's objects out, with the reason in words. Knows nothing of
+networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from ray_trash.errors import ClusterError
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
+
+
+def resolve_device(choice: DeviceChoice) -> torch.device:
+    """Choose the device of this process.
+
+    Args:
+        choice: `auto` takes the GPU this process may use, where there is one.
+
+    Raises:
+        ClusterError: `cuda` was asked for and this process has no GPU.
+    """
+    available = torch.cuda.is_available()
+    if choice == "cuda" and not available:
+        raise ClusterError(
+            "device=cuda: this process sees no CUDA GPU; reserve one for it, or use device=cpu or auto"
+        )
+    if choice == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def resolve_precision(choice: PrecisionChoice, device: torch.device) -> tuple[torch.dtype, str]:
+    """Choose the format of the network's arithmetic.
+
+    Args:
+        choice: `auto` takes bf16 where the device computes with it faster than with fp32.
+        device: Where the network is.
+
+    Returns:
+        `torch.bfloat16` or `torch.float32`, and the reason in a few words.
+
+    Raises:
+        ClusterError: bf16 was asked for on a GPU that has none.
+    """
+    if choice == "fp32":
+        return torch.float32, "as asked"
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = torch.cuda.get_device_name(device)
+        if choice == "bf16" and not supported:
+            raise ClusterError(f"precision=bf16: the GPU {name} has no bf16; use precision=fp32 or auto")
+        if choice == "auto":
+            return (
+                (torch.bfloat16, f"the GPU {name} has bf16")
+                if supported
+                else (torch.float32, f"the GPU {name} has no bf16")
+            )
+    if choice == "bf16":
+        return torch.bfloat16, "as asked"
+    unit = bf16_matrix_unit(_cpu_capabilities())
+    if unit is None:
+        return torch.float32, "the processor has no bf16 matrix instructions"
+    if not torch.backends.mkldnn.is_available():
+        # Only oneDNN's kernels use them; without it bf16 is many times slower than fp32.
+        return torch.float32, f"the processor has {unit}, this build of torch does not use it"
+    return torch.bfloat16, f"the processor has {unit}"
+
+
+def bf16_matrix_unit(capabilities: Mapping[str, Any]) -> str | None:
+    """Name the processor's matrix instructions for bf16, if it has any.
+
+    AVX512-BF16 does not count: it adds dot products, not matrix products.
+
+    Args:
+        capabilities: As `torch.cpu.get_capabilities` gives them.
+
+    Source: the keys are those of `torch.cpu.get_capabilities`; only Arm processors have the key
+    `bf16`, for the extension FEAT_BF16, which includes the matrix product BFMMLA.
+    """
+    if capabilities.get("amx_bf16"):
+        return "AMX-BF16"
+    if capabilities.get("bf16"):
+        return "Arm BF16 MMLA"
+    return None
+
+
+def _cpu_capabilities() -> Mapping[str, Any]:
+    # Older releases of torch do not say what the processor has; fp32 is right everywhere.
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return {} if ask is None else dict(ask())

@@ -1,0 +1,189 @@
+"""Tables of named tensors: cleaned for a file, read from safetensors, fitted to a network.
+
+Knows nothing of where a table comes from; `where` is only what its errors call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from ray_trash.errors import CheckpointError
+
+HEAD_PREFIX = "fc."
+_WRAPPER_PREFIX = "module."
+_COUNTER_SUFFIX = ".num_batches_tracked"
+_MAX_NAMES = 5
+
+
+def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring a network's tensors to the form of a file.
+
+    Args:
+        state: As `state_dict` gives it, also of a network in DDP, on any device, in any float
+            format.
+
+    Returns:
+        Tensors on the CPU, contiguous, floats as float32, without DDP's `module.` before their
+        names.
+    """
+    wrapped = bool(state) and all(name.startswith(_WRAPPER_PREFIX) for name in state)
+    plain: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        value = tensor.detach()
+        if value.is_floating_point():
+            value = value.to(torch.float32)
+        plain[name.removeprefix(_WRAPPER_PREFIX) if wrapped else name] = value.cpu().contiguous()
+    return plain
+
+
+def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Render tensors as safetensors; equal tensors give equal bytes."""
+    storable: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        address = value.untyped_storage().data_ptr()
+        # The format has no way to say that two names share their memory.
+        storable[name] = value.clone() if address in seen else value
+        seen.add(address)
+    # More than one entry here, and the order of the entries would vary from run to run.
+    return save(storable, metadata={"format": "pt"})
+
+
+def from_safetensors(data: bytes, where: str) -> dict[str, Tensor]:
+    """Read safetensors, which can hold numbers and nothing that runs.
+
+    Raises:
+        CheckpointError: The bytes are not whole safetensors.
+    """
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{where}: cannot be read as safetensors ({error}); the file is damaged, copy it again"
+        ) from error
+
+
+def fit_state(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    where: str,
+    pretrained: bool = False,
+    assign: bool = False,
+) -> list[str]:
+    """Load tensors into a network, all of them or none.
+
+    Args:
+        network: Changed in place, tensor by tensor, keeping its device and memory format.
+        state: As `plain_state` gives it.
+        where: The file, for messages.
+        pretrained: The table is of a network for another task: where its head is another one, or
+            it has none, the network keeps its own, and old tables without batch counters are taken.
+        assign: Let the network take the tensors over, as one built on the meta device must.
+
+    Returns:
+        Lines for people: what was left out, empty where nothing was.
+
+    Raises:
+        CheckpointError: Tensors are missing, unexpected, of another shape or kind, or not finite;
+            the first few are named.
+    """
+    own = dict(network.state_dict())
+    given = dict(state)
+    notes: list[str] = []
+    if pretrained and _shapes(own, HEAD_PREFIX) != _shapes(given, HEAD_PREFIX):
+        notes.append(_head_note(own, given))
+        given = {name: tensor for name, tensor in given.items() if not name.startswith(HEAD_PREFIX)}
+        given.update((name, own[name]) for name in own if name.startswith(HEAD_PREFIX))
+    # Files older than torch 0.4.1 have no such counters, and with a fixed momentum nothing reads
+    # them.
+    absent = [name for name in own if name.endswith(_COUNTER_SUFFIX) and name not in given]
+    if absent and pretrained and not any(name.endswith(_COUNTER_SUFFIX) for name in given):
+        notes.append(f"the file has no batch counters ({len(absent)} num_batches_tracked): they start at 0")
+        given.update((name, own[name]) for name in absent)
+    _require_fit(own, given, where)
+    network.load_state_dict(given, assign=assign)
+    return notes
+
+
+def _require_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
+    shared = [name for name in own if name in given]
+    problems = [
+        _named("missing", [name for name in own if name not in given]),
+        _named("unexpected", [name for name in given if name not in own]),
+        _named(
+            "of another shape",
+            [
+                f"{name} {_shape(given[name])} instead of {_shape(own[name])}"
+                for name in shared
+                if given[name].shape != own[name].shape
+            ],
+        ),
+        _named(
+            "of another kind",
+            [
+                f"{name} ({given[name].dtype} instead of {own[name].dtype})".replace("torch.", "")
+                for name in shared
+                if given[name].dtype != own[name].dtype
+            ],
+        ),
+    ]
+    found = [problem for problem in problems if problem]
+    if found:
+        raise CheckpointError(
+            f"{where}: the tensors do not fit this ResNet50: {'; '.join(found)}; "
+            "use weights with torchvision's key names and the same architecture"
+        )
+    broken = _named("not finite", [name for name in shared if not _is_finite(given[name])])
+    if broken:
+        raise CheckpointError(f"{where}: {broken}; the file holds NaN or infinity and cannot be used")
+
+
+def _shapes(state: Mapping[str, Tensor], prefix: str) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _head_note(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    n_own = _n_classes(own)
+    if not _shapes(given, HEAD_PREFIX):
+        return f"the file has no head: that of {n_own} classes starts fresh"
+    n_given = _n_classes(given)
+    return f"the file's head of {n_given} classes is not used: that of {n_own} classes starts fresh"
+
+
+def _n_classes(state: Mapping[str, Tensor]) -> int:
+    biases = [
+        name
+        for name, tensor in state.items()
+        if name.startswith(HEAD_PREFIX) and name.endswith("bias") and tensor.ndim == 1
+    ]
+    # The last layer has the highest number; by length first, as fc.10 comes after fc.2.
+    return len(state[max(biases, key=lambda name: (len(name), name))]) if biases else 0
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # A network on the meta device keeps its fresh head, whose values do not exist yet.
+    return tensor.is_meta or bool(torch.isfinite(tensor).all())
+
+
+def _named(problem: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)} {problem}: {listed(names)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Name the first few, and count the rest."""
+    all_names = list(names)
+    rest = len(all_names) - _MAX_NAMES
+    return ", ".join(all_names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(length) for length in tensor.shape) or "single"

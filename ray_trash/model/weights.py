@@ -1,0 +1,128 @@
+"""Pretrained weights: from torchvision, a file or a checkpoint into a network.
+
+The config's `model.weights` in, a network with those weights and what is to be said about them
+out. A file is read as numbers only, whatever it holds. Knows nothing of how the network is trained.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models import ResNet
+
+from ray_trash.errors import CheckpointError, StorageError
+from ray_trash.model.checkpoint import MARKER, open_checkpoint
+from ray_trash.model.imagenet import imagenet_file
+from ray_trash.model.tensors import fit_state, from_safetensors, plain_state
+from ray_trash.storage import Storage
+
+_NESTED_KEYS = ("state_dict", "model")
+_PICKLE_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What `torch.load` raises for bytes that are no state dict; a damaged pickle trips anywhere."""
+
+
+def load_pretrained(
+    network: ResNet, weights: str, *, cache_dir: Path | None = None, url: str | None = None
+) -> list[str]:
+    """Load pretrained weights into a network, all that belong to it or none.
+
+    A head of another shape is left out, as that of ImageNet's 1,000 classes is.
+
+    Args:
+        network: Changed in place.
+        weights: `none`, `imagenet`, or a path or URI of a safetensors file, of a torch state dict, or of a
+            checkpoint of this project.
+        cache_dir: Where the ImageNet weights are kept; left out, torch.hub's folder.
+        url: Where the ImageNet weights come from; left out, torchvision's.
+
+    Returns:
+        Lines for people: what was loaded and what was left.
+
+    Raises:
+        CheckpointError: There are no such weights, they cannot be read without running code, or tensors
+            do not fit; the first few are named.
+        StorageError: The ImageNet weights cannot be kept.
+    """
+    if weights == "none":
+        return ["random weights, nothing loaded (model.weights=none)"]
+    place = str(imagenet_file(cache_dir=cache_dir, url=url)) if weights == "imagenet" else weights
+    state, kind = _read_place(place)
+    notes = fit_state(network, state, where=place, pretrained=True)
+    return [f"{len(state)} tensors from {place} ({kind})", *notes]
+
+
+def _read_place(place: str) -> tuple[dict[str, Tensor], str]:
+    try:
+        storage = Storage.open(place)
+        if not storage.exists():
+            raise CheckpointError(
+                f"model.weights: nothing at {storage.uri}; give imagenet, none, a file of weights "
+                "or a checkpoint"
+            )
+        if storage.exists(MARKER):
+            return open_checkpoint(storage).weights(), "checkpoint"
+        data = storage.read_bytes("")
+    except StorageError as error:
+        raise CheckpointError(
+            f"model.weights: {error}; a file of weights or a complete checkpoint can be read"
+        ) from error
+    if _is_safetensors(data):
+        return plain_state(_as_state(from_safetensors(data, place), place)), "safetensors"
+    return plain_state(_as_state(_unpickle(data, place), place)), "torch state dict"
+
+
+def _is_safetensors(data: bytes) -> bool:
+    # Eight bytes with the length of a JSON header, then the header. A torch file starts with PK or a pickle.
+    return data[8:9] == b"{"
+
+
+def _unpickle(data: bytes, where: str) -> Any:
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _PICKLE_ERRORS as error:
+        # torch's own advice for such files is to let them run code; it must not reach the user.
+        raise CheckpointError(
+            f"{where}: neither safetensors nor a torch state dict that can be read without running code; "
+            "save the network's numbers alone, torch.save(network.state_dict(), path)"
+        ) from error
+
+
+def _as_state(content: Any, where: str) -> dict[str, Tensor]:
+    for key in _NESTED_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(map(_is_plain_tensor, content.values())):
+        raise CheckpointError(
+            f"{where}: not a table of named tensors; expected what torch.save(network.state_dict(), path) "
+            f"writes, alone or under the key {' or '.join(_NESTED_KEYS)}"
+        )
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )

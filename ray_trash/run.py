@@ -1,0 +1,51 @@
+"""The whole job: catalogue, train, evaluate on the kept-back photos, and say where everything is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from ray_trash.config import Config
+from ray_trash.evaluate.run import evaluate_checkpoint
+from ray_trash.evaluate.table import print_evaluation
+from ray_trash.train.run import run_training
+
+
+def run_all(config: Config, *, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Train as the config says and evaluate the best checkpoint; needs a connection to Ray.
+
+    Where the split keeps no photos back, as in a copy of TrashNet without its test part, validation is evaluated and named as such.
+
+    Raises:
+        RayTrashError: Anything a user can put right, by its kind.
+    """
+    result = run_training(config, resume=resume, overwrite=overwrite, console=console)
+    split = "test" if result.n_test else "val"
+    if split == "val":
+        console.print(
+            "no photos are kept back for testing: evaluating on validation, which chose the checkpoint"
+        )
+    document = evaluate_checkpoint(
+        result.checkpoint.uri, config.data.root, split=split, workers=1, out=result.run
+    )
+    print_evaluation(document, console)
+    for name, what in (
+        ("checkpoint", "the best checkpoint"),
+        ("evaluation.json", "the evaluation"),
+        ("predictions.parquet", "every prediction"),
+        ("confusion_matrix.png", "the confusion matrix"),
+        ("augmentation.png", "what training saw"),
+        ("metrics.jsonl", "one line an epoch"),
+        ("tensorboard", "curves: tensorboard --logdir"),
+        ("audit.json", "every file that was refused, and why"),
+    ):
+        console.print(
+            f"{what:>38}  {result.run.child(name).uri}", markup=False, highlight=False, soft_wrap=True
+        )
+    return {
+        "run": result.run.uri,
+        "checkpoint": result.checkpoint.uri,
+        "best": dict(result.record),
+        "evaluation": document,
+    }

@@ -1,0 +1,192 @@
+"""A folder on any filesystem pyarrow opens: a local path, `s3://`, `gs://`.
+
+Bytes and directory trees in and out, with writes that are there whole or not at all. Knows nothing of
+what the files mean.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from ray_trash.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One folder, which need not exist yet.
+
+    Attributes:
+        uri: The folder as a person writes it; an absolute path where it is local.
+        filesystem: What pyarrow opened for it.
+        path: The folder inside `filesystem`.
+    """
+
+    uri: str
+    filesystem: fs.FileSystem
+    path: str
+
+    @classmethod
+    def open(cls, uri: str | Path) -> Storage:
+        """Resolve a path or URI; nothing is created or contacted.
+
+        Raises:
+            StorageError: pyarrow knows no such filesystem, or refuses the URI.
+        """
+        text = str(uri)
+        if "://" not in text:
+            absolute = os.path.abspath(os.path.expanduser(text))
+            return cls(absolute, fs.LocalFileSystem(), absolute)
+        try:
+            filesystem, path = fs.FileSystem.from_uri(text)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise StorageError(f"{text}: not a place that can be opened: {error}") from error
+        return cls(text.rstrip("/"), filesystem, path.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a filesystem of this machine."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def local_path(self) -> Path:
+        """Return the folder as a path; only for a local one."""
+        assert self.is_local, f"{self.uri} is not local"
+        return Path(self.path)
+
+    def child(self, *parts: str) -> Storage:
+        """Return a folder below this one."""
+        base, mark, query = self.uri.partition("?")
+        return Storage(
+            "/".join([base.rstrip("/"), *parts]) + mark + query,
+            self.filesystem,
+            "/".join([self.path, *parts]),
+        )
+
+    def exists(self, name: str = "") -> bool:
+        """Say whether a file or folder is there; without a name, this folder.
+
+        Raises:
+            StorageError: The storage cannot be asked.
+        """
+        with self._translated("read", name):
+            info = self.filesystem.get_file_info(self._join(name))
+        return bool(info.type != fs.FileType.NotFound)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read one file.
+
+        Raises:
+            StorageError: It is missing or cannot be read.
+        """
+        with self._translated("read", name), self.filesystem.open_input_file(self._join(name)) as file:
+            return bytes(file.read())
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write one file whole or not at all, with the folders above it.
+
+        Raises:
+            StorageError: The storage is full, read-only or out of reach.
+        """
+        with self._translated("write", name):
+            if self.is_local:
+                _write_atomically(Path(self._join(name)), data)
+            else:
+                # An object appears only once its upload has been closed.
+                with self.filesystem.open_output_stream(self._join(name)) as file:
+                    file.write(data)
+
+    def list_names(self) -> list[str]:
+        """List the names of the direct children, sorted; a missing folder has none.
+
+        Raises:
+            StorageError: The storage cannot be asked.
+        """
+        with self._translated("list", ""):
+            infos = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(info.base_name for info in infos)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a tree; one that is not there is fine.
+
+        Raises:
+            StorageError: The storage refuses.
+        """
+        with self._translated("remove", name):
+            target = self._join(name)
+            kind = self.filesystem.get_file_info(target).type
+            if kind == fs.FileType.Directory:
+                self.filesystem.delete_dir(target)
+            elif kind != fs.FileType.NotFound:
+                self.filesystem.delete_file(target)
+
+    def upload(self, local: Path, name: str, *, last: str) -> None:
+        """Copy a local tree here under a name, the file `last` after all others.
+
+        Raises:
+            StorageError: The storage is full, read-only or out of reach.
+        """
+        files = sorted(path for path in local.rglob("*") if path.is_file())
+        files.sort(key=lambda path: path.relative_to(local).as_posix() == last)
+        for path in files:
+            self.write_bytes(f"{name}/{path.relative_to(local).as_posix()}", path.read_bytes())
+
+    def download(self, name: str, local: Path) -> None:
+        """Copy a tree from here to a local folder, which is made.
+
+        Raises:
+            StorageError: It is missing or cannot be read.
+        """
+        source = self.child(name) if name else self
+        with self._translated("read", name):
+            infos = self.filesystem.get_file_info(fs.FileSelector(source.path, recursive=True))
+            for info in infos:
+                target = local / info.path.removeprefix(source.path).lstrip("/")
+                if info.type == fs.FileType.File:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with self.filesystem.open_input_file(info.path) as file, target.open("wb") as out:
+                        shutil.copyfileobj(file, out)
+
+    def _join(self, name: str) -> str:
+        return f"{self.path}/{name}" if name else self.path
+
+    @contextmanager
+    def _translated(self, action: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            where = f"{self.uri}/{name}" if name else self.uri
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise StorageError(f"{where}: cannot {action}: {reason}") from error
+
+
+def _write_atomically(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes 0600, others read runs too
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(target.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames inside a local directory survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,29 @@
+"""`augmentation.png`: what training really does to the photos, before it has cost an hour."""
+
+from __future__ import annotations
+
+from ray_trash.config import Config
+from ray_trash.dataset.stream import Transform, photo_views
+from ray_trash.image.contact_sheet import contact_sheet
+from ray_trash.train.job import augmentation_of, preprocessing_of
+from ray_trash.train.photos import TrainingPhotos
+
+VIEWS = 8
+"""Epochs shown of each photo."""
+
+
+def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> bytes:
+    """Draw a row for one photo of every class: as evaluation sees it, then as the first epochs train on it.
+
+    The inputs come from the code that feeds training. Returns a PNG file.
+    """
+    table, preprocessing = photos.train, preprocessing_of(config)
+    columns = [Transform(preprocessing)]
+    columns += [
+        Transform(preprocessing, augmentation_of(config), config.seed, epoch) for epoch in range(VIEWS)
+    ]
+    rows = []
+    for label in sorted(set(table.labels.tolist())):
+        i = int((table.labels == label).argmax())
+        rows.append((photos.classes[label], photo_views(root, table.paths[i], int(table.keys[i]), columns)))
+    return contact_sheet(rows)

@@ -1,0 +1,257 @@
+"""One epoch of one worker: training steps, then validation, with every count added over the workers.
+
+Letters: B photos, S side in pixels, C classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
+from ray_trash.dataset.stream import PhotoSource, Transform
+from ray_trash.errors import DivergedError
+from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.image.tensor import normalise
+from ray_trash.train.job import TrainJob, augmentation_of, preprocessing_of
+from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
+from ray_trash.train.schedule import learning_rate_at
+from ray_trash.train.state import TrainState
+
+DIVERGED_LOSS = 1e3
+"""A mean cross-entropy of 1,000 nats means logits in the thousands: the weights have blown up, though float32 still holds them."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """This process among the workers.
+
+    Attributes:
+        rank: In 0..world-1.
+        world: How many workers there are.
+        device: Where it computes.
+        dtype: Format of the network's arithmetic.
+        source: Where its photos come from.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+    dtype: torch.dtype
+    source: PhotoSource
+
+    def add_up(self, values: np.ndarray) -> np.ndarray:
+        """Add a float64 vector over all workers."""
+        if self.world == 1:
+            return values
+        total = torch.from_numpy(values.copy()).to(self.device)
+        dist.all_reduce(total)
+        return total.cpu().numpy()
+
+    def autocast(self) -> torch.autocast:
+        """Compute in the chosen format inside the block."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+@dataclass(frozen=True)
+class TrainingSums:
+    """What one epoch's training added up to, over all workers."""
+
+    loss: float
+    accuracy: float
+    images_per_s: float
+    learning_rate: float
+    steps: int
+
+
+def global_batch_size(job: TrainJob, world: int) -> int:
+    """Return the photos of one optimizer step over all workers."""
+    train = job.config.train
+    return train.batch_size_per_worker * train.accumulate_batches * world
+
+
+def train_epoch(
+    state: TrainState,
+    job: TrainJob,
+    worker: Worker,
+    *,
+    frozen_stages: int,
+    on_step: Callable[[int, int, float, float], None],
+) -> TrainingSums:
+    """Train for one epoch.
+
+    Args:
+        state: Changed in place.
+        job: The run.
+        worker: This worker.
+        frozen_stages: How many stages are frozen in this epoch; the network's mode is the caller's.
+        on_step: Called with step, steps, loss of the step on this worker, and photos per second over all workers.
+
+    Raises:
+        DivergedError: A gradient or the epoch's loss is not finite; raised by every worker at the same step.
+    """
+    config, train = job.config, job.config.train
+    epoch = state.progress.epochs_done
+    batch_size = global_batch_size(job, worker.world)
+    steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=worker.world)
+    n_draws = len(job.train) if train.steps_per_epoch is None else steps * batch_size
+    order = epoch_order(
+        job.train.labels,
+        seed=config.seed,
+        epoch=epoch,
+        n_draws=n_draws,
+        balance="sampler" if train.class_balance == "sampler" else "none",
+    )
+    plan = worker_batches(
+        order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=train.accumulate_batches
+    )
+    photos = worker.source.batches(
+        job.train,
+        [positions for parts in plan for positions in parts],
+        Transform(preprocessing_of(config), augmentation_of(config), config.seed, epoch),
+    )
+    class_weights = None
+    if train.class_balance == "weights":
+        class_weights = inverse_frequency_weights(job.train.labels, len(job.classes)).to(worker.device)
+    random = np.random.default_rng([config.seed, epoch, worker.rank, 0x301])
+    network = _wrapped(state.network, worker)
+    sizes = step_sizes(n_draws, steps)
+    loss_sum = correct = seen = 0.0
+    first_lr = 0.0
+    started = time.perf_counter()
+    for step, parts in enumerate(plan):
+        first_lr = _set_learning_rates(state, job, step, steps)
+        step_loss = torch.zeros((), device=worker.device)
+        for part, positions in enumerate(parts):
+            last = part == len(parts) - 1
+            waiting = (
+                network.no_sync()
+                if isinstance(network, DistributedDataParallel) and not last
+                else nullcontext()
+            )
+            inputs = normalise(torch.from_numpy(next(photos)).to(worker.device), preprocessing_of(config))
+            labels = torch.from_numpy(job.train.labels[positions]).to(worker.device)
+            batch = mix(inputs, labels, config.augment, random)
+            with waiting:
+                with worker.autocast():
+                    logits = network(batch.photos)
+                loss = summed_loss(
+                    logits, batch, class_weights=class_weights, label_smoothing=train.label_smoothing
+                )
+                # DDP averages gradients over workers; this makes the result the mean over the step's photos.
+                (loss * worker.world / sizes[step]).backward()  # type: ignore[no-untyped-call]
+            step_loss += loss.detach()
+            correct += float((logits.detach().argmax(1) == batch.labels).sum())
+            seen += len(positions)
+        _take_step(state, job, step_loss, sizes[step], step)
+        loss_sum += float(step_loss)
+        elapsed = time.perf_counter() - started
+        on_step(
+            step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), seen * worker.world / elapsed
+        )
+    elapsed = time.perf_counter() - started
+    loss_sum, correct, seen = worker.add_up(np.array([loss_sum, correct, seen], dtype=np.float64))
+    mean = loss_sum / seen
+    if not np.isfinite(mean) or mean > DIVERGED_LOSS:
+        raise DivergedError(_diverged(f"the mean training loss is {mean:g}", epoch, steps, first_lr))
+    return TrainingSums(float(mean), float(correct / seen), float(seen / elapsed), first_lr, steps)
+
+
+def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
+    if worker.world == 1:
+        return network
+    # Batch-norm statistics are averaged once an epoch by `average_statistics`, not copied from rank 0 every step.
+    return DistributedDataParallel(
+        network,
+        device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
+        broadcast_buffers=False,
+    )
+
+
+def _set_learning_rates(state: TrainState, job: TrainJob, step: int, steps: int) -> float:
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate_at(
+            state.progress.steps_done + step,
+            group["initial_lr"],
+            job.config.train,
+            total_steps=steps * job.config.train.epochs,
+            plateau_cuts=state.progress.plateau_cuts,
+        )
+    return float(state.optimizer.param_groups[-1]["lr"])
+
+
+def _take_step(state: TrainState, job: TrainJob, loss: Tensor, n_photos: int, step: int) -> None:
+    gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    # Gradients are the same on every worker by now, so all of them stop here together.
+    if not torch.isfinite(norm):
+        rate = float(state.optimizer.param_groups[-1]["lr"])
+        raise DivergedError(
+            _diverged(
+                f"the gradient is {float(norm):g} (loss {float(loss) / n_photos:g})",
+                state.progress.epochs_done,
+                step + 1,
+                rate,
+            )
+        )
+    limit = job.config.train.clip_gradient_norm
+    if limit is not None:
+        nn.utils.clip_grads_with_norm_(state.network.parameters(), limit, norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        _update_ema(state.ema, state.network, job.config.train.ema_decay, state.progress.steps_done + step)
+
+
+def _diverged(what: str, epoch: int, step: int, rate: float) -> str:
+    return (
+        f"training diverged in epoch {epoch + 1}, step {step}: {what} at learning rate {rate:g}; "
+        "lower train.learning_rate, add warm-up or set train.clip_gradient_norm"
+    )
+
+
+@torch.no_grad()
+def _update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    # Early averages forget faster, or the random head would linger. Source: tf.train.ExponentialMovingAverage.
+    decay = min(decay, (1 + step) / (10 + step))
+    for average, value in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
+        if average.is_floating_point():
+            average.lerp_(value, 1 - decay)
+        else:
+            average.copy_(value)
+
+
+@torch.no_grad()
+def average_statistics(network: nn.Module, worker: Worker) -> None:
+    """Make the workers' batch-norm statistics equal: each saw its own photos only."""
+    if worker.world == 1:
+        return
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            dist.all_reduce(buffer)
+            buffer /= worker.world
+
+
+def validate(network: nn.Module, job: TrainJob, worker: Worker) -> ClassificationSums:
+    """Score every validation photo once, over all workers, one view each."""
+    preprocessing = preprocessing_of(job.config)
+    rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
+    size = job.config.evaluate.batch_size
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    sums = ClassificationSums.zeros(len(job.classes))
+    network.eval()
+    photos = worker.source.batches(job.val, batches, Transform(preprocessing))
+    with torch.inference_mode(), worker.autocast():
+        for positions in batches:
+            inputs = normalise(torch.from_numpy(next(photos)).to(worker.device), preprocessing)
+            probabilities = network(inputs).float().softmax(1).cpu().numpy()
+            sums.update(probabilities, job.val.labels[positions])
+    return ClassificationSums.from_array(worker.add_up(sums.to_array()))

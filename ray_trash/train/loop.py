@@ -1,0 +1,267 @@
+"""The training function of one worker, as Ray Train runs it: setup, resume, then epoch after epoch.
+
+A worker that Ray starts again after a failure runs the same function and goes on from the newest
+checkpoint that is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+
+from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
+from ray_trash.errors import DivergedError, RayTrashError, StorageError
+from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.evaluate.picture import draw_confusion_matrix
+from ray_trash.model.network import freeze_stages, set_training_mode
+from ray_trash.model.precision import resolve_precision
+from ray_trash.model.tensors import from_safetensors
+from ray_trash.storage import Storage
+from ray_trash.train.epoch import (
+    TrainingSums,
+    Worker,
+    average_statistics,
+    global_batch_size,
+    train_epoch,
+    validate,
+)
+from ray_trash.train.job import TrainJob
+from ray_trash.train.records import MLflow, TensorBoard
+from ray_trash.train.run_directory import (
+    CHECKPOINTS,
+    epoch_name,
+    newest_complete,
+    prune,
+    publish,
+    repair_best,
+    require_attempt,
+    set_best,
+    write_metrics,
+)
+from ray_trash.train.schedule import frozen_stages_at
+from ray_trash.train.state import TrainState, build_state, restore_state, save_state
+
+PHOTOS = "photos"
+"""Name of the Ray Data set that carries the decoded photos to the workers."""
+STEP_EVENT_S = 0.5
+"""Steps are shown no more often than this."""
+
+
+def train_worker(loop_config: dict[str, Any]) -> None:
+    """Train until the run is over.
+
+    Args:
+        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
+    """
+    job: TrainJob = loop_config["job"]
+    if ray.get(job.board.error.remote()) is not None:
+        return  # A failure that trying again does not mend has been reported.
+    try:
+        _train(job, from_safetensors(ray.get(loop_config["initial"]), "initial weights"))
+    except RayTrashError as error:
+        ray.get(job.board.fail.remote(error))
+        # All workers raise these two together; after any other the rest must be torn down.
+        if not isinstance(error, (DivergedError, StorageError)):
+            raise
+
+
+def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
+    config, run = job.config, Storage.open(job.run_uri)
+    worker = _build_worker(job)
+    first = worker.rank == 0
+    state = build_state(job, initial, worker.device)
+
+    # 1. The newest complete checkpoint of the run; 2. pretrained weights; 3. random ones. The last two are `initial`.
+    checkpoint = newest_complete(run, lambda text: _say(job, text)) if first else None
+    name = _from_first(checkpoint.uri.rpartition("/")[2] if checkpoint else None, worker)
+    if name is not None and checkpoint is None:
+        from ray_trash.model.checkpoint import open_checkpoint
+
+        checkpoint = open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True)
+    if checkpoint is not None:
+        restore_state(state, checkpoint, job)
+    _say_start(job, worker, state)
+
+    tensorboard = mlflow = None
+    if first:
+        _agree(lambda: _repair(run, state), worker)
+        tensorboard = TensorBoard(run, first_epoch=state.progress.epochs_done + 1)
+        mlflow = MLflow(config, state.mlflow_run_id)
+        state.mlflow_run_id = mlflow.run_id
+        if run.exists("augmentation.png"):
+            tensorboard.add_picture("augmentation", run.read_bytes("augmentation.png"), 0)
+    else:
+        _agree(None, worker)
+
+    while not state.progress.stop_reason:
+        record, validation = _run_epoch(job, state, worker)
+        _agree(lambda: _save(job, run, state) if first else None, worker)
+        if tensorboard is not None and mlflow is not None:
+            tensorboard.add_epoch(record)
+            tensorboard.add_picture(
+                "confusion_matrix",
+                draw_confusion_matrix(validation.confusion, job.classes, title="validation"),
+                record["epoch"],
+            )
+            mlflow.add_epoch(record)
+            job.board.post.remote({"kind": "epoch", "record": record})
+        ray.train.report({key: value for key, value in record.items() if isinstance(value, (int, float))})
+    if tensorboard is not None and mlflow is not None:
+        tensorboard.close()
+        mlflow.close()
+        _say(job, f"stopped: {state.progress.stop_reason}; best epoch {state.progress.best_epoch}")
+
+
+def _build_worker(job: TrainJob) -> Worker:
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device() if job.device == "cuda" else torch.device("cpu")
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cpus // context.get_local_world_size())
+    # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
+    torch.set_num_threads(threads)
+    dtype, _ = resolve_precision(job.config.train.precision, device)
+    if job.cached:
+        shard = ray.train.get_dataset_shard(PHOTOS)
+        blocks = list(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
+        source: PhotoSource = MemoryPhotos(blocks, n_threads=threads if job.device == "cuda" else 1)
+    else:
+        source = StreamedPhotos(job.root)
+    return Worker(context.get_world_rank(), context.get_world_size(), device, dtype, source)
+
+
+def _run_epoch(job: TrainJob, state: TrainState, worker: Worker) -> tuple[dict[str, Any], ClassificationSums]:
+    config = job.config
+    started = time.perf_counter()
+    epoch = state.progress.epochs_done
+    torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, worker.rank]).generate_state(1)[0]))
+    frozen = frozen_stages_at(
+        epoch,
+        frozen_stages=config.model.frozen_stages,
+        unfreeze_every_epochs=config.train.unfreeze_every_epochs,
+    )
+    freeze_stages(state.network, frozen)
+    set_training_mode(state.network, frozen)
+    shown = [0.0]
+
+    def on_step(step: int, steps: int, loss: float, images_per_s: float) -> None:
+        if worker.rank == 0 and (step == steps or time.perf_counter() - shown[0] > STEP_EVENT_S):
+            shown[0] = time.perf_counter()
+            event = {
+                "kind": "step",
+                "epoch": epoch + 1,
+                "step": step,
+                "steps": steps,
+                "loss": loss,
+                "images_per_s": images_per_s,
+            }
+            job.board.post.remote(event)
+
+    training = train_epoch(state, job, worker, frozen_stages=frozen, on_step=on_step)
+    average_statistics(state.network, worker)
+    if state.ema is not None:
+        average_statistics(state.ema, worker)
+    validation = validate(state.served, job, worker)
+    if not np.isfinite(validation.loss):
+        raise DivergedError(
+            f"training diverged in epoch {epoch + 1}: the validation loss is {validation.loss:g} "
+            f"at learning rate {training.learning_rate:g}; lower train.learning_rate"
+        )
+    return _record(job, state, training, validation, frozen, time.perf_counter() - started), validation
+
+
+def _record(
+    job: TrainJob,
+    state: TrainState,
+    training: TrainingSums,
+    validation: ClassificationSums,
+    frozen: int,
+    seconds: float,
+) -> dict[str, Any]:
+    train = job.config.train
+    record: dict[str, Any] = {
+        "epoch": state.progress.epochs_done + 1,
+        "train_loss": training.loss,
+        "train_accuracy": training.accuracy,
+        "val_loss": validation.loss,
+        "val_accuracy": validation.accuracy,
+        "val_macro_f1": validation.macro_f1,
+        "val_n": validation.n,
+        "val_correct": validation.correct,
+        "learning_rate": training.learning_rate,
+        "frozen_stages": frozen,
+        "steps": training.steps,
+        "images_per_s": training.images_per_s,
+        "seconds": seconds,
+    }
+    state.progress = state.progress.after_epoch(record, training.steps, train)
+    metric = train.select_by if train.select_by.endswith("loss") else "val_loss"
+    record["is_best"] = state.progress.best_epoch == record["epoch"]
+    record["checkpoint"] = epoch_name(record["epoch"], metric, record[metric])
+    state.history.append(record)
+    return record
+
+
+def _save(job: TrainJob, run: Storage, state: TrainState) -> None:
+    # The checkpoint comes first: everything after it can be made again from it.
+    require_attempt(run, job.attempt)
+    record = state.history[-1]
+    publish(run, record["checkpoint"], lambda folder: save_state(state, job, folder))
+    if record["is_best"]:
+        set_best(run, record["checkpoint"])
+    write_metrics(run, state.history)
+    keep = job.config.train.keep_checkpoints
+    prune(run, keep=None if keep == "all" else keep, best=state.best_checkpoint)
+
+
+def _repair(run: Storage, state: TrainState) -> None:
+    repair_best(run, state.best_checkpoint)
+    write_metrics(run, state.history)
+
+
+def _agree(action: Any, worker: Worker) -> None:
+    """Let the first worker write, and every worker know whether it could."""
+    problem: str | None = None
+    if worker.rank == 0 and action is not None:
+        try:
+            action()
+        except StorageError as error:
+            problem = str(error)
+    problem = _from_first(problem, worker)
+    if problem is not None:
+        raise StorageError(problem)
+
+
+def _from_first(value: str | None, worker: Worker) -> str | None:
+    if worker.world == 1:
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, src=0, device=worker.device)
+    return holder[0]
+
+
+def _say(job: TrainJob, text: str) -> None:
+    job.board.post.remote({"kind": "say", "text": text})
+
+
+def _say_start(job: TrainJob, worker: Worker, state: TrainState) -> None:
+    if worker.rank != 0:
+        return
+    train, done = job.config.train, state.progress.epochs_done
+    size = global_batch_size(job, worker.world)
+    _, why = resolve_precision(train.precision, worker.device)
+    frozen = job.config.model.frozen_stages
+    _say(
+        job,
+        f"{len(job.train)} photos to train on, {len(job.val)} to validate; {worker.world} worker{'s' * (worker.world > 1)} on "
+        f"{worker.device.type}, {torch.get_num_threads()} threads each; global batch {size}, {why}; "
+        f"{frozen} of 5 stages frozen; photos {'in memory' if job.cached else 'streamed'}"
+        + (f"; going on after epoch {done}" if done else ""),
+    )

@@ -1,0 +1,89 @@
+"""The training loss of a batch: label smoothing, class weights, mixup and cutmix.
+
+Losses are sums over photos; the caller divides by the photos of the whole step, over all workers.
+Letters: B photos, C classes, S side in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ray_trash.config import AugmentConfig
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A batch whose photos may carry a second one.
+
+    Attributes:
+        photos: (B, 3, S, S).
+        labels: (B,) of the first photo.
+        other_labels: (B,) of the second.
+        share: The first photo's share, in 0..1; 1 where nothing was mixed.
+    """
+
+    photos: Tensor
+    labels: Tensor
+    other_labels: Tensor
+    share: float
+
+
+def mix(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.random.Generator) -> Mixture:
+    """Blend every photo with another of its batch, or paste a rectangle of the other into it.
+
+    Source: Zhang et al., "mixup", 2018; Yun et al., "CutMix", 2019.
+    """
+    kinds = [kind for kind in ("mixup", "cutmix") if getattr(augment, f"{kind}_alpha") > 0]
+    if not kinds or len(labels) < 2:
+        return Mixture(photos, labels, labels, 1.0)
+    kind = kinds[int(random.integers(len(kinds)))]
+    alpha = getattr(augment, f"{kind}_alpha")
+    share = float(random.beta(alpha, alpha))
+    partner = torch.from_numpy(random.permutation(len(labels))).to(labels.device)
+    if kind == "mixup":
+        mixed = photos * share + photos[partner] * (1 - share)
+        return Mixture(mixed, labels, labels[partner], share)
+    height, width = photos.shape[2:]
+    cut_height, cut_width = (round(side * (1 - share) ** 0.5) for side in (height, width))
+    top = int(random.integers(0, height - cut_height + 1))
+    left = int(random.integers(0, width - cut_width + 1))
+    window = (slice(None), slice(None), slice(top, top + cut_height), slice(left, left + cut_width))
+    mixed = photos.clone()
+    mixed[window] = photos[partner][window]
+    return Mixture(mixed, labels, labels[partner], 1 - cut_height * cut_width / (height * width))
+
+
+def summed_loss(
+    logits: Tensor, batch: Mixture, *, class_weights: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """Return the batch's cross-entropy, summed over its photos, as a scalar in float32.
+
+    Args:
+        logits: (B, C).
+        batch: The labels and how they are mixed.
+        class_weights: (C,), with a mean of 1 over the training photos; left out, all 1.
+        label_smoothing: Share of the target spread over all classes.
+    """
+
+    def against(labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing, reduction="none")
+        if class_weights is not None:
+            losses = losses * class_weights[labels]
+        return losses.sum()
+
+    if batch.share == 1.0:
+        return against(batch.labels)
+    return batch.share * against(batch.labels) + (1 - batch.share) * against(batch.other_labels)
+
+
+def inverse_frequency_weights(labels: np.ndarray, n_classes: int) -> Tensor:
+    """Return class weights (C,) float32, inverse to the class's photos, with a mean of 1 over the photos."""
+    counts = np.bincount(labels, minlength=n_classes)
+    present = counts > 0
+    weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 1.0)
+    return torch.from_numpy(weights.astype(np.float32))

@@ -1,0 +1,217 @@
+"""The driver of one training run: photos, workers, and what is left in the run directory."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import ray
+import torch
+from ray.train import ControllerError, DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train.torch import TorchTrainer
+from rich.console import Console
+
+from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
+from ray_trash.config import Config, to_json
+from ray_trash.dataset.listing import list_photos
+from ray_trash.errors import ClusterError, DataError, RayTrashError
+from ray_trash.model.network import build_network
+from ray_trash.model.tensors import plain_state, to_safetensors
+from ray_trash.model.weights import load_pretrained
+from ray_trash.storage import Storage
+from ray_trash.train.contact import augmentation_sheet
+from ray_trash.train.job import TrainJob
+from ray_trash.train.loop import PHOTOS, train_worker
+from ray_trash.train.photos import TrainingPhotos, prepare_photos
+from ray_trash.train.progress import Display, start_board
+from ray_trash.train.run_directory import BEST, METRICS, RAY, start_run, update_run
+
+WORKER_START_ATTEMPTS = 2
+"""Ray waits 60 s for workers each time; then the cluster is taken to be full of other work."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        run: The run directory.
+        checkpoint: The best checkpoint.
+        record: The best epoch's metrics.
+        n_test: Photos the split keeps back for testing.
+    """
+
+    run: Storage
+    checkpoint: Storage
+    record: Mapping[str, Any]
+    n_test: int
+
+
+def run_training(config: Config, *, resume: bool, overwrite: bool, console: Console) -> TrainResult:
+    """Train as the config says; needs a connection to Ray.
+
+    Args:
+        config: The resolved config.
+        resume: Go on with the run of this name, if there is one.
+        overwrite: Remove the run of this name first.
+        console: Where progress goes.
+
+    Raises:
+        RayTrashError: Anything a user can put right, by its kind.
+    """
+    run = Storage.open(config.storage).child(config.name)
+    attempt = secrets.token_hex(8)
+    document = {
+        "status": "running",
+        "attempt": attempt,
+        "started_at": _now(),
+        "ended_at": None,
+        "versions": {name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")},
+    }
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    plan = wait_for_workers(config.train, say)
+    there = start_run(run, resume=resume, overwrite=overwrite, document=document)
+    say(f"run {run.uri}" + (", going on" if there else ""))
+    started = time.monotonic()
+    try:
+        listing = list_photos(config.data.root, config.data.classes)
+        initial = _initial_weights(config, len(listing.classes), say)
+        photos = prepare_photos(config, listing, run, say)
+        if len(photos.train) < plan.workers:
+            raise DataError(
+                f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training photos; "
+                "use fewer workers"
+            )
+        root = Storage.open(config.data.root).uri
+        run.write_bytes("config.json", to_json(config).encode())
+        run.write_bytes("augmentation.png", augmentation_sheet(config, photos, root))
+        board = start_board()
+        job = TrainJob(
+            config=config,
+            classes=photos.classes,
+            root=root,
+            train=photos.train,
+            val=photos.val,
+            data=photos.data,
+            run_uri=run.uri,
+            attempt=attempt,
+            cached=photos.decoded is not None,
+            device=plan.device,
+            board=board,
+        )
+        with Display(console).following(board):
+            _fit(job, run, plan, photos, initial)
+        record = _best_record(run)
+    except BaseException as error:
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        _end(run, status, started, str(error) if isinstance(error, RayTrashError) else type(error).__name__)
+        raise
+    _end(run, "done", started, None)
+    return TrainResult(run, run.child(BEST), record, photos.data["n"].get("test", 0))
+
+
+def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> bytes:
+    # Loaded here, once: workers may have no network, and they must all begin with the same head.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = build_network(
+            n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout
+        )
+    for line in load_pretrained(network, config.model.weights):
+        say(line)
+    return to_safetensors(plain_state(network.state_dict()))
+
+
+def _fit(job: TrainJob, run: Storage, plan: WorkerPlan, photos: TrainingPhotos, initial: bytes) -> None:
+    # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
+    # for good. So each start has a name of its own there, and resume goes by our checkpoints alone.
+    ray_files = run.child(RAY)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job, "initial": ray.put(initial)},
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers,
+            use_gpu=plan.device == "cuda",
+            resources_per_worker=plan.resources_per_worker,
+        ),
+        run_config=RunConfig(
+            name=job.attempt,
+            storage_path=ray_files.path,
+            storage_filesystem=ray_files.filesystem,
+            failure_config=FailureConfig(
+                max_failures=job.config.train.max_worker_failures,
+                controller_failure_limit=WORKER_START_ATTEMPTS,
+            ),
+        ),
+        datasets={PHOTOS: photos.decoded} if photos.decoded is not None else {},
+        dataset_config=DataConfig(datasets_to_split=[]),
+    )
+    try:
+        _fit_in_thread(trainer)
+    except ControllerError as error:
+        raise ClusterError(
+            f"the workers did not start: {_first_line(error.controller_failure)}; is the cluster busy with other work?"
+        ) from error
+    except WorkerGroupError as error:
+        _raise_known(ray.get(job.board.error.remote()), error)
+        failures = "; ".join(
+            f"worker {rank}: {_first_line(why)}" for rank, why in sorted(error.worker_failures.items())
+        )
+        raise RayTrashError(
+            f"training gave up after {job.config.train.max_worker_failures} restarts of its workers: {failures}; "
+            f"what is complete stays in {run.uri}, go on with --resume"
+        ) from error
+    _raise_known(ray.get(job.board.error.remote()), None)
+
+
+def _fit_in_thread(trainer: TorchTrainer) -> None:
+    # In the main thread, Ray Train takes SIGINT for itself and leaves SIGTERM to the command: two ways to stop.
+    raised: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.5)
+    if raised:
+        raise raised[0]
+
+
+def _raise_known(error: Exception | None, cause: Exception | None) -> None:
+    if error is not None:
+        raise error from cause
+
+
+def _first_line(error: BaseException) -> str:
+    # Ray puts a remote traceback in front; what happened is in its last line.
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _best_record(run: Storage) -> dict[str, Any]:
+    records = [json.loads(line) for line in run.read_bytes(METRICS).splitlines()]
+    return next(record for record in reversed(records) if record["is_best"])
+
+
+def _end(run: Storage, status: str, started: float, reason: str | None) -> None:
+    seconds = round(time.monotonic() - started, 1)
+    update_run(run, {"status": status, "ended_at": _now(), "seconds": seconds, "reason": reason})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

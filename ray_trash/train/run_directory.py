@@ -1,0 +1,206 @@
+"""The files of one run, so that a kill at any moment leaves a run that can go on.
+
+```
+checkpoints/epoch-003-val_loss-0.4321/   the newest epochs and the best, complete or not counted
+checkpoint/                              the best one, servable
+metrics.jsonl                            rewritten whole from the checkpoint's own history
+run.json                                 status, and which start of the run may write
+```
+
+Knows where things are and in which order they are written, not what they mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray_trash.errors import CheckpointError, ConfigError, StorageError
+from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint
+from ray_trash.storage import Storage, sync_directory
+
+CHECKPOINTS = "checkpoints"
+BEST = "checkpoint"
+METRICS = "metrics.jsonl"
+RUN = "run.json"
+RAY = "ray"
+_EPOCH_NAME = re.compile(r"^epoch-(\d+)-")
+
+
+def epoch_name(epoch: int, metric: str, value: float) -> str:
+    """Name the checkpoint of an epoch, from 1, after a loss."""
+    return f"epoch-{epoch:03d}-{metric}-{value:.4f}"
+
+
+def start_run(run: Storage, *, resume: bool, overwrite: bool, document: Mapping[str, Any]) -> bool:
+    """Claim a run directory for a new start, or refuse.
+
+    Args:
+        run: The run directory.
+        resume: Go on with the run that is there, if any.
+        overwrite: Remove the run that is there.
+        document: What `run.json` says from now on; its `attempt` fences off workers of earlier starts.
+
+    Returns:
+        Whether there was a run to go on with.
+
+    Raises:
+        ConfigError: There is a run already and neither was asked for.
+        StorageError: The storage cannot be written.
+    """
+    exists = run.exists(RUN) or run.exists(CHECKPOINTS)
+    if exists and overwrite:
+        for name in run.list_names():
+            run.remove(name)
+        exists = False
+    if exists and not resume:
+        raise ConfigError(
+            f"{run.uri}: there is a run of this name already; go on with --resume, start it anew with --overwrite, "
+            "or choose another with --set name=..."
+        )
+    try:
+        update_run(run, document)
+    except StorageError as error:
+        raise StorageError(f"storage: {error}; set storage to a place that can be written") from error
+    return exists
+
+
+def update_run(run: Storage, changes: Mapping[str, Any]) -> None:
+    """Change fields of `run.json`."""
+    document = json.loads(run.read_bytes(RUN)) if run.exists(RUN) else {}
+    run.write_bytes(RUN, (json.dumps({**document, **changes}, indent=2) + "\n").encode())
+
+
+def require_attempt(run: Storage, attempt: str) -> None:
+    """Refuse to write into a run that another start has taken over.
+
+    Raises:
+        StorageError: `run.json` names another attempt.
+    """
+    current = json.loads(run.read_bytes(RUN)).get("attempt")
+    if current != attempt:
+        raise StorageError(f"{run.uri}: another start of this run has taken over; this one stops")
+
+
+def write_metrics(run: Storage, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write one line an epoch, the whole file at once."""
+    lines = "".join(json.dumps(record) + "\n" for record in history)
+    run.write_bytes(METRICS, lines.encode())
+
+
+def checkpoint_names(run: Storage) -> list[str]:
+    """List the checkpoints of epochs, complete or not, oldest first."""
+    names = [name for name in run.child(CHECKPOINTS).list_names() if _EPOCH_NAME.match(name)]
+    return sorted(names, key=_epoch_of)
+
+
+def _epoch_of(name: str) -> int:
+    match = _EPOCH_NAME.match(name)
+    assert match is not None, name
+    return int(match[1])
+
+
+def newest_complete(run: Storage, say: Callable[[str], None]) -> Checkpoint | None:
+    """Open the newest checkpoint that is complete, naming those passed over."""
+    for name in reversed(checkpoint_names(run)):
+        try:
+            return open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True)
+        except CheckpointError as error:
+            say(f"passed over: {error}")
+    return None
+
+
+def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
+    """Have a checkpoint written and make it appear under its name, whole.
+
+    Args:
+        run: The run directory.
+        name: Its name under `checkpoints/`.
+        write: Fills a local folder; the marker must be the last file it writes.
+    """
+    target = f"{CHECKPOINTS}/{name}"
+    epoch = _epoch_of(name)
+    for stale in checkpoint_names(run):
+        # Left by an attempt that was killed, or by a start whose newest checkpoint was damaged.
+        if _epoch_of(stale) >= epoch:
+            _discard(run, f"{CHECKPOINTS}/{stale}")
+    if run.is_local:
+        partial = run.local_path() / CHECKPOINTS / f".{name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            write(partial)
+            partial.rename(run.local_path() / target)
+            sync_directory(partial.parent)
+        except OSError as error:
+            raise StorageError(f"{run.uri}/{target}: cannot write: {error.strerror}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder))
+            run.upload(Path(folder), target, last=MARKER)
+
+
+def set_best(run: Storage, name: str) -> None:
+    """Make `checkpoint/` a copy of one of the epochs' checkpoints.
+
+    A kill inside leaves a `checkpoint/` that is the old one, the new one, or refused as incomplete; the next start repairs it.
+    """
+    source = run.child(CHECKPOINTS, name)
+    if run.is_local:
+        base = run.local_path()
+        fresh, old = base / f".{BEST}.new", base / f".{BEST}.old"
+        try:
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            # Published files are never changed in place, so sharing their bytes is safe and free.
+            shutil.copytree(source.local_path(), fresh, copy_function=_link_or_copy)
+            if (base / BEST).exists():
+                (base / BEST).rename(old)
+            fresh.rename(base / BEST)
+            sync_directory(base)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise StorageError(f"{run.uri}/{BEST}: cannot write: {error.strerror}") from error
+    else:
+        run.remove(f"{BEST}/{MARKER}")
+        with tempfile.TemporaryDirectory() as folder:
+            source.download("", Path(folder))
+            run.upload(Path(folder), BEST, last=MARKER)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def repair_best(run: Storage, best: str | None) -> None:
+    """Bring `checkpoint/` in line with the best epoch, after a kill between the two writes."""
+    if best is None or not run.exists(f"{CHECKPOINTS}/{best}"):
+        return
+    wanted = run.child(CHECKPOINTS, best).read_bytes(MARKER)
+    if not run.exists(f"{BEST}/{MARKER}") or run.child(BEST).read_bytes(MARKER) != wanted:
+        set_best(run, best)
+
+
+def prune(run: Storage, *, keep: int | None, best: str | None) -> None:
+    """Remove the checkpoints that neither resume nor the best epoch needs; `keep` None keeps all."""
+    if keep is None:
+        return
+    for name in checkpoint_names(run)[:-keep]:
+        if name != best:
+            _discard(run, f"{CHECKPOINTS}/{name}")
+
+
+def _discard(run: Storage, target: str) -> None:
+    # Without its marker first, a removal that is cut short leaves something no reader takes.
+    run.remove(f"{target}/{MARKER}")
+    run.remove(target)

@@ -1,0 +1,151 @@
+"""Learning rate, plateau and early stopping as values and pure functions; no model, no optimizer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from ray_trash.config import TrainConfig
+
+Direction = Literal["min", "max"]
+
+
+def direction_of(metric: str) -> Direction:
+    """Say whether a metric is better low or high."""
+    return "max" if metric.endswith("f1") else "min"
+
+
+def is_better(value: float, best: float | None, direction: Direction) -> bool:
+    """Compare a metric with the best so far; a value that is not finite is never better."""
+    if not math.isfinite(value):
+        return False
+    return best is None or (value > best if direction == "max" else value < best)
+
+
+def cosine_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
+    """Return what the peak learning rate is multiplied by at a step, from 0.
+
+    Linear to 1 over the warm-up, then half a cosine to 0 at `total_steps`.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, without restarts.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def learning_rate_at(
+    step: int, peak: float, train: TrainConfig, *, total_steps: int, plateau_cuts: int
+) -> float:
+    """Return one group's learning rate at an optimizer step.
+
+    Args:
+        step: The optimizer step, from 0 over the whole run.
+        peak: The group's peak learning rate.
+        train: The `train` section.
+        total_steps: Steps of the whole run.
+        plateau_cuts: How often a plateau has cut the rate so far.
+    """
+    if train.schedule == "cosine":
+        return peak * cosine_factor(step, total_steps=total_steps, warmup_steps=train.warmup_steps)
+    if train.schedule == "plateau":
+        # A group that starts below the floor stays where it is.
+        return max(peak * train.plateau_factor**plateau_cuts, min(peak, train.plateau_min_learning_rate))
+    return peak
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Counts epochs since a metric was last better.
+
+    Attributes:
+        best: The best value so far.
+        waited: Epochs since then.
+    """
+
+    best: float | None = None
+    waited: int = 0
+
+    def after(self, value: float, direction: Direction) -> Patience:
+        """Return the count after one more epoch."""
+        if is_better(value, self.best, direction):
+            return Patience(value, 0)
+        return replace(self, waited=self.waited + 1)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run has decided so far; resume restores it whole.
+
+    Attributes:
+        epochs_done: Epochs that are trained, validated and saved.
+        steps_done: Optimizer steps.
+        plateau: Epochs since the monitored value was better or the rate was cut.
+        plateau_cuts: How often the learning rate was cut.
+        stopping: Epochs since the monitored value was better.
+        best_value: Value of the selecting metric at the best epoch.
+        best_epoch: The best epoch, from 1; 0 before there is one.
+        stop_reason: Why the run is over, empty while it is not.
+    """
+
+    epochs_done: int = 0
+    steps_done: int = 0
+    plateau: Patience = Patience()
+    plateau_cuts: int = 0
+    stopping: Patience = Patience()
+    best_value: float | None = None
+    best_epoch: int = 0
+    stop_reason: str = ""
+
+    def after_epoch(self, metrics: dict[str, float], steps: int, train: TrainConfig) -> Progress:
+        """Return the progress after one more epoch with these metrics."""
+        epochs_done = self.epochs_done + 1
+        watched, direction = metrics[train.monitor], direction_of(train.monitor)
+        plateau, cuts = self.plateau.after(watched, direction), self.plateau_cuts
+        # Keras counts this way, and the recipe this project grew from is Keras': a cut starts a new wait.
+        if train.schedule == "plateau" and plateau.waited >= max(1, train.plateau_patience_epochs):
+            plateau, cuts = replace(plateau, waited=0), cuts + 1
+        stopping = self.stopping.after(watched, direction)
+        selected = metrics[train.select_by]
+        better = is_better(selected, self.best_value, direction_of(train.select_by))
+        patience = train.early_stopping_patience_epochs
+        if epochs_done >= train.epochs:
+            reason = f"trained all {train.epochs} epochs"
+        elif patience is not None and stopping.waited >= patience:
+            reason = f"{train.monitor} was no better for {patience} epochs"
+        else:
+            reason = ""
+        return Progress(
+            epochs_done=epochs_done,
+            steps_done=self.steps_done + steps,
+            plateau=plateau,
+            plateau_cuts=cuts,
+            stopping=stopping,
+            best_value=selected if better else self.best_value,
+            best_epoch=epochs_done if better else self.best_epoch,
+            stop_reason=reason,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Progress:
+        """Read what `to_json` gave."""
+        return cls(
+            **{
+                **values,
+                "plateau": Patience(**values["plateau"]),
+                "stopping": Patience(**values["stopping"]),
+            }
+        )
+
+
+def frozen_stages_at(epoch: int, *, frozen_stages: int, unfreeze_every_epochs: int | None) -> int:
+    """Return how many stages are frozen in an epoch, from 0: all five at first where they are freed one by one."""
+    if unfreeze_every_epochs is None:
+        return frozen_stages
+    return max(frozen_stages, 5 - epoch // unfreeze_every_epochs)

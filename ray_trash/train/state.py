@@ -1,0 +1,175 @@
+"""Everything about a run that must survive a kill: made new or from a checkpoint, and saved to one.
+
+Random numbers need no saving: every epoch seeds its own from (seed, epoch, worker).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torchvision.models import ResNet
+
+from ray_trash.config import Config, effective_tree
+from ray_trash.errors import CheckpointError
+from ray_trash.model.checkpoint import Checkpoint, write_checkpoint
+from ray_trash.model.document import CheckpointDocument
+from ray_trash.model.golden import compute_golden
+from ray_trash.model.network import build_network, parameter_groups
+from ray_trash.model.optimizer_state import flatten_optimizer, restore_optimizer
+from ray_trash.train.job import TrainJob, preprocessing_of
+from ray_trash.train.schedule import Progress
+
+_RAW = "raw."
+_OPTIMIZER = "optimizer."
+
+
+@dataclass
+class TrainState:
+    """One run in memory.
+
+    Attributes:
+        network: What is trained, not wrapped.
+        ema: Moving average of its weights, which is what is validated and saved; None where it is off.
+        optimizer: Over the groups of `model.network.parameter_groups`.
+        progress: Epochs, steps, patience, best.
+        history: One record an epoch.
+        mlflow_run_id: MLflow's name for the run.
+    """
+
+    network: ResNet
+    ema: ResNet | None
+    optimizer: Optimizer
+    progress: Progress = field(default_factory=Progress)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    mlflow_run_id: str | None = None
+
+    @property
+    def served(self) -> ResNet:
+        """The network that is validated, saved and served."""
+        return self.ema if self.ema is not None else self.network
+
+    @property
+    def best_checkpoint(self) -> str | None:
+        """Name of the best epoch's checkpoint, if there is a best epoch."""
+        best = self.progress.best_epoch
+        return self.history[best - 1]["checkpoint"] if best else None
+
+
+def build_state(job: TrainJob, initial: Mapping[str, Tensor], device: torch.device) -> TrainState:
+    """Make the state of a run that has not begun, from the weights it begins with."""
+    config = job.config
+    network = build_network(
+        len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout
+    )
+    network.load_state_dict(initial)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = copy.deepcopy(network).requires_grad_(False).eval() if config.train.ema_decay else None
+    return TrainState(network, ema, build_optimizer(network, config))
+
+
+def build_optimizer(network: ResNet, config: Config) -> Optimizer:
+    """Build the optimizer over all parameters that are ever trained."""
+    train = config.train
+    groups = parameter_groups(
+        network,
+        frozen_stages=config.model.frozen_stages,
+        learning_rate=train.learning_rate,
+        head_factor=train.head_learning_rate_factor,
+        stage_decay=train.stage_learning_rate_decay,
+        weight_decay=train.weight_decay,
+    )
+    if train.optimizer == "sgd":
+        optimizer: Optimizer = SGD(
+            groups, lr=train.learning_rate, momentum=train.momentum, nesterov=train.momentum > 0
+        )
+    elif train.optimizer == "adam":
+        optimizer = Adam(groups, lr=train.learning_rate)
+    else:
+        optimizer = AdamW(groups, lr=train.learning_rate)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> None:
+    """Bring a fresh state to where a checkpoint left off.
+
+    Raises:
+        CheckpointError: The checkpoint is of another class list or another architecture.
+    """
+    if checkpoint.document.classes != job.classes:
+        raise CheckpointError(
+            f"{checkpoint.uri}: trained on the classes {', '.join(checkpoint.document.classes)}; "
+            f"the photos now have {', '.join(job.classes)}; restore them, or start anew with --overwrite"
+        )
+    tensors, values = checkpoint.trainer()
+    raw = {key.removeprefix(_RAW): value for key, value in tensors.items() if key.startswith(_RAW)}
+    try:
+        state.network.load_state_dict(raw or checkpoint.weights())
+        if state.ema is not None:
+            state.ema.load_state_dict(checkpoint.weights())
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{checkpoint.uri}: does not fit the config's network; resume with the config of the run"
+        ) from error
+    restore_optimizer(
+        state.optimizer,
+        {key.removeprefix(_OPTIMIZER): value for key, value in tensors.items() if key.startswith(_OPTIMIZER)},
+        values["optimizer"],
+    )
+    state.progress = Progress.from_json(values["progress"])
+    state.history = values["history"]
+    state.mlflow_run_id = values["mlflow_run_id"]
+    if state.progress.epochs_done < job.config.train.epochs and state.progress.stop_reason.startswith(
+        "trained all"
+    ):
+        # The run was asked to go on for more epochs than it was started with.
+        state.progress = Progress.from_json({**values["progress"], "stop_reason": ""})
+
+
+def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
+    """Write a checkpoint that can be served and resumed from."""
+    config = job.config
+    optimizer_tensors, optimizer_values = flatten_optimizer(state.optimizer.state_dict())
+    tensors = {f"{_OPTIMIZER}{key}": value for key, value in optimizer_tensors.items()}
+    if state.ema is not None:
+        tensors.update({f"{_RAW}{key}": value for key, value in state.network.state_dict().items()})
+    record = state.history[-1]
+    document = CheckpointDocument(
+        classes=job.classes,
+        hidden_layers=config.model.hidden_layers,
+        dropout=config.model.dropout,
+        frozen_stages=record["frozen_stages"],
+        preprocessing=preprocessing_of(config),
+        views=config.evaluate.views,
+        metrics={
+            key: record[key] for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "val_n")
+        },
+        data=dict(job.data),
+        config=effective_tree(config),
+        epoch=state.progress.epochs_done,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")},
+        golden=compute_golden(state.served, preprocessing_of(config), config.evaluate.views),
+    )
+    write_checkpoint(
+        directory,
+        state.served.state_dict(),
+        document,
+        trainer_tensors=tensors,
+        trainer_values={
+            "progress": state.progress.to_json(),
+            "history": state.history,
+            "optimizer": optimizer_values,
+            "mlflow_run_id": state.mlflow_run_id,
+        },
+    )

@@ -1,0 +1,35 @@
+"""What a test gets from its folder: its level as a marker and, for unit tests, strict warnings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+LEVELS = ("unit", "integration", "e2e")
+
+UNIT_WARNINGS = ("error",)
+"""Filters of the unit level, the last that matches wins; one after `error` needs a reason."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+    for item in items:
+        level = item.path.relative_to(root).parts[0]
+        if level in LEVELS:
+            item.add_marker(level)
+        if level == "unit":
+            # In front of the test's own filters, which are applied after these and win.
+            item.add_marker(pytest.mark.filterwarnings(*UNIT_WARNINGS), append=False)
+    needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if needs_gpu and not _cuda_is_available():
+        for item in needs_gpu:
+            item.add_marker(
+                pytest.mark.skip(reason="needs a CUDA device, and this machine has none")
+            )
+
+
+def _cuda_is_available() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

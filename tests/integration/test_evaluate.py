@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+from PIL import Image
+
+from ray_trash.dataset.split import SplitRule
+from ray_trash.errors import CheckpointError, ClusterError, DataError
+from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.evaluate.outputs import classes_of
+from ray_trash.evaluate.run import evaluate_checkpoint
+from ray_trash.evaluate.scoring import score_photos, wait_for_plan
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.checkpoint import write_checkpoint
+from ray_trash.model.document import CheckpointDocument
+from ray_trash.model.golden import compute_golden
+from ray_trash.model.network import build_network
+from ray_trash.model.predictor import Predictor
+from ray_trash.storage import Storage
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+CLASSES = ("tin", "glass", "paper", "wood")
+"""Not in alphabetical order, and there is no photo of the last one."""
+PER_CLASS = 20
+BATCH_SIZE = 8
+"""Such that three workers all get batches, and the last batch is short."""
+PREPROCESSING = Preprocessing(size_px=64, stored_short_side_px=64, fit="stretch")
+
+
+def save_photo(path: Path, rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colours = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+    colours.resize((96, 72), Image.Resampling.BICUBIC).save(path, "JPEG")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(5)
+    for label in CLASSES[:3]:
+        for number in range(PER_CLASS):
+            save_photo(root / label / f"{number}.jpg", rng)
+    save_photo(root / "rubber" / "1.jpg", rng)
+    whole = (root / "tin" / "0.jpg").read_bytes()
+    (root / "tin" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "glass" / "empty.jpg").touch()
+    (root / "glass" / ".hidden.jpg").write_bytes(whole)
+    return root
+
+
+def write_random_checkpoint(directory: Path, rule: SplitRule) -> Path:
+    torch.manual_seed(0)
+    network = build_network(len(CLASSES), hidden_layers=(), dropout=0.0)
+    # Spreads the answers of the untrained head over the classes.
+    torch.nn.init.normal_(network.fc[-1].weight if hasattr(network.fc, "__getitem__") else network.fc.weight)
+    network.eval()
+    document = CheckpointDocument(
+        classes=CLASSES,
+        hidden_layers=(),
+        dropout=0.0,
+        frozen_stages=0,
+        preprocessing=PREPROCESSING,
+        views=1,
+        metrics={},
+        data={"split": rule.to_json()},
+        config={},
+        epoch=0,
+        created_at="2026-01-01T00:00:00+00:00",
+        versions={},
+        golden=compute_golden(network, PREPROCESSING, 1),
+    )
+    write_checkpoint(directory, network.state_dict(), document)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rule = SplitRule("stratified", val_fraction=0.2, test_fraction=0.3)
+    return write_random_checkpoint(tmp_path_factory.mktemp("run") / "checkpoint", rule)
+
+
+def evaluate(checkpoint: Path, photos: Path, out: Path, **options) -> dict:
+    return evaluate_checkpoint(
+        str(checkpoint), str(photos), out=Storage.open(out), device="cpu", batch_size=BATCH_SIZE, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluations(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folders = {}
+    for workers in (1, 2, 3):
+        folders[workers] = tmp_path_factory.mktemp(f"evaluation-{workers}")
+        evaluate(checkpoint, photos, folders[workers], split="all", workers=workers)
+    return folders
+
+
+def read_json(folder: Path) -> dict:
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_gives_the_same_files_to_the_bit(evaluations, workers):
+    assert (
+        read_json(evaluations[workers])["confusion_matrix"] == read_json(evaluations[1])["confusion_matrix"]
+    )
+    for name in ("predictions.parquet", "evaluation.json"):
+        assert (evaluations[workers] / name).read_bytes() == (evaluations[1] / name).read_bytes()
+
+
+def test_every_good_photo_is_scored_once_and_every_other_file_is_named(evaluations):
+    result = read_json(evaluations[1])
+    predictions = pq.read_table(evaluations[1] / "predictions.parquet")
+
+    expected = sorted(f"{label}/{number}.jpg" for label in CLASSES[:3] for number in range(PER_CLASS))
+    assert predictions.column("path").to_pylist() == expected
+    assert result["n"] == 3 * PER_CLASS
+    assert result["skipped"] == [
+        {"path": "glass/empty.jpg", "reason": "empty_file"},
+        {"path": "tin/cut.jpg", "reason": "truncated"},
+    ]
+    assert [item["path"] for item in result["ignored"]] == ["glass/.hidden.jpg", "rubber/1.jpg"]
+    assert result["counts"] == {"seen": 64, "accepted": 60, "rejected": 2, "ignored": 2}
+    assert any("rubber" in warning for warning in result["warnings"])
+
+
+def test_rows_and_figures_are_those_of_the_predictor_alone(evaluations, checkpoint, photos):
+    predictions = pq.read_table(evaluations[1] / "predictions.parquet")
+    probabilities = np.stack(predictions.column("probabilities").to_numpy())
+    predictor = Predictor.load(checkpoint, device="cpu", precision="fp32")
+    encoded = [(photos / path).read_bytes() for path in predictions.column("path").to_pylist()]
+    expected = predictor.predict(np.stack([predictor.prepare(photo) for photo in encoded]))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+    assert classes_of(predictions) == list(CLASSES)
+    assert predictions.column("label").to_pylist() == [CLASSES[i] for i in probabilities.argmax(axis=1)]
+    labels = np.array([CLASSES.index(path.split("/")[0]) for path in predictions.column("path").to_pylist()])
+    sums = ClassificationSums.zeros(len(CLASSES))
+    sums.update(probabilities, labels)
+    result = read_json(evaluations[1])
+    assert result["confusion_matrix"] == sums.confusion.tolist()
+    assert result["accuracy"] == sums.accuracy
+    assert result["loss"] == pytest.approx(sums.loss)
+    assert len({row.index(max(row)) for row in probabilities.tolist()}) > 1
+    assert result["per_class"]["wood"]["recall"] is None
+
+
+def test_the_picture_is_written_beside_the_figures(evaluations):
+    assert Image.open(evaluations[1] / "confusion_matrix.png").format == "PNG"
+
+
+def test_a_split_holds_the_photos_the_checkpoints_rule_gives_it(evaluations, checkpoint, photos, tmp_path):
+    tested = evaluate(checkpoint, photos, tmp_path / "test", split="test", workers=1)
+    everything = pq.read_table(evaluations[1] / "predictions.parquet").to_pylist()
+    scored = pq.read_table(tmp_path / "test" / "predictions.parquet").to_pylist()
+
+    by_path = {row["path"]: row for row in everything}
+    assert 0 < tested["n"] == len(scored) < 40
+    for row in scored:
+        assert row["sha256"] == by_path[row["path"]]["sha256"]
+        np.testing.assert_allclose(row["probabilities"], by_path[row["path"]]["probabilities"], atol=1e-5)
+    assert tested["dataset_fingerprint"] == read_json(evaluations[1])["dataset_fingerprint"]
+
+
+def test_a_split_without_photos_is_a_data_error_that_names_it(photos, tmp_path):
+    rule = SplitRule("stratified", val_fraction=0.2, test_fraction=0.0)
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint", rule)
+    with pytest.raises(DataError, match="the split 'test' has no photo .*--split all"):
+        evaluate(checkpoint, photos, tmp_path / "out", split="test", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_of_foreign_classes_only_are_a_data_error(checkpoint, tmp_path):
+    for label in ("rubber", "stone"):
+        save_photo(tmp_path / "photos" / label / "1.jpg", np.random.default_rng(0))
+    with pytest.raises(DataError, match=r"'rubber', 'stone'.*'tin', 'glass', 'paper', 'wood'"):
+        evaluate(checkpoint, tmp_path / "photos", tmp_path / "out", split="all", workers=1)
+
+
+def test_more_workers_than_fit_are_refused_within_seconds(checkpoint, photos, tmp_path):
+    workers = 2 * int(ray.cluster_resources()["CPU"]) + 1
+    begun = time.monotonic()
+    with pytest.raises(ClusterError, match=rf"workers={workers} asks for .* available: "):
+        evaluate(checkpoint, photos, tmp_path, split="all", workers=workers)
+    assert time.monotonic() - begun < 15
+
+
+def score_two(checkpoint_uri: str, photos: Path, sha256: list[str]) -> None:
+    score_photos(
+        checkpoint_uri,
+        str(photos),
+        pa.table({"path": ["tin/0.jpg", "tin/1.jpg"], "sha256": sha256}),
+        PREPROCESSING,
+        plan=wait_for_plan(1, "cpu"),
+        precision="fp32",
+        batch_size=1,
+    )
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_photo_that_changes_under_the_evaluation_is_a_data_error(checkpoint, photos):
+    sha256 = [sha256_of(photos / "tin/0.jpg"), "0" * 64]
+    with pytest.raises(DataError, match=r"^tin/1\.jpg: changed while it was evaluated"):
+        score_two(str(checkpoint), photos, sha256)
+
+
+def test_a_checkpoint_a_worker_cannot_open_is_a_checkpoint_error(photos, tmp_path):
+    sha256 = [sha256_of(photos / "tin/0.jpg"), sha256_of(photos / "tin/1.jpg")]
+    with pytest.raises(CheckpointError, match="no checkpoint there"):
+        score_two(str(tmp_path / "nothing"), photos, sha256)

@@ -1,0 +1,166 @@
+"""The config tree: what is read, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray_trash.config import (
+    Config,
+    Section,
+    config_from_tree,
+    effective_tree,
+    known_keys,
+    load_config,
+    override,
+    parse_override,
+    to_json,
+    to_yaml,
+)
+from ray_trash.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+MINIMAL = "name: a\ndata:\n  root: photos\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_file_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    assert load_config(write(tmp_path, to_json(config))) == config
+    assert load_config(write(tmp_path, to_yaml(config))) == config
+    assert config_from_tree(effective_tree(config)) == config
+
+
+def test_the_reference_config_writes_out_every_key_that_has_an_effect() -> None:
+    path = next(path for path in CONFIGS if path.name == "trashnet.yaml")
+    text = path.read_text(encoding="utf-8")
+    leaves = {
+        leaf
+        for section, values in effective_tree(load_config(path)).items()
+        for leaf in (values if isinstance(values, dict) else {section: values})
+    }
+    assert [leaf for leaf in sorted(leaves) if f"{leaf}:" not in text] == []
+
+
+def sections(model: type[Section]) -> list[type[Section]]:
+    below = [
+        field.annotation
+        for field in model.model_fields.values()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    ]
+    return [model, *(inner for section in below for inner in sections(section))]
+
+
+def test_every_field_says_what_it_means() -> None:
+    silent = [
+        f"{section.__name__}.{name}"
+        for section in sections(Config)
+        for name, field in section.model_fields.items()
+        if not field.description
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train.epoch=3", "unknown key train.epoch, did you mean train.epochs?"),
+        ("trian.epochs=3", "unknown key trian.epochs, did you mean train.epochs?"),
+        ("epochs=3", "did you mean train.epochs?"),
+        ("train=3", "unknown key train"),
+        ("train.workers=0", "train.workers=0"),
+        ("train.workers=many", "train.workers='many': input should be 'auto' or"),
+        ("train.learning_rate=-1", "train.learning_rate=-1: input should be greater than 0"),
+        ("model.frozen_stages=6", "model.frozen_stages=6: input should be less than or equal to 5"),
+        ("augment.preset=wild", "augment.preset='wild'"),
+        ("name=../up", "name='../up'"),
+        ("train.momentum=0.5", "train.momentum has no effect here, it needs train.optimizer=sgd"),
+        ("train.monitor=val_loss", "train.monitor has no effect here"),
+        ("data.val_fraction=0.95", "nothing is left to train on"),
+        ("data.classes=[a, a]", "a name is listed twice"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_names_the_key(text: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, MINIMAL), dict([parse_override(text)]))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_the_file_may_lose_its_effect_to_an_override_but_not_to_the_file(
+    tmp_path: Path,
+) -> None:
+    augmented = write(tmp_path, MINIMAL + "augment:\n  crop_area_min: 0.5\n")
+    assert load_config(augmented, {"augment.preset": "none"}).augment.preset == "none"
+    inert = write(tmp_path, MINIMAL + "augment:\n  preset: none\n  crop_area_min: 0.5\n")
+    with pytest.raises(ConfigError, match="augment.crop_area_min has no effect"):
+        load_config(inert)
+
+
+def test_exponents_and_lists_are_read_as_yaml_means_them(tmp_path: Path) -> None:
+    overrides = dict(
+        parse_override(text)
+        for text in ("train.learning_rate=1e-3", "model.hidden_layers=[64, 32]", "train.steps_per_epoch=null")
+    )
+    config = load_config(write(tmp_path, MINIMAL), overrides)
+    assert config.train.learning_rate == 1e-3
+    assert config.model.hidden_layers == (64, 32)
+    assert config.train.steps_per_epoch is None
+
+
+def test_all_mistakes_of_a_file_are_named_together(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "train: {epochs: 0, learning_rate: -1}\n")
+    with pytest.raises(ConfigError, match=r"train\.epochs.*train\.learning_rate"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a\n", "expected a mapping"),
+        ("name: [\n", "not valid YAML"),
+        ("name: a\n", "data is missing"),
+        ("name: a\ndata: {split: official}\n", "data.root is missing"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(text: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        load_config(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot read"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_override_validates_the_whole_config_again(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert override(config, {"train.epochs": 3}).train.epochs == 3
+    with pytest.raises(ConfigError, match="test_fraction"):
+        override(config, {"data.val_fraction": 0.9})
+
+
+def test_the_config_is_frozen(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.epochs = 3  # type: ignore[misc]
+
+
+def test_every_known_key_can_be_set() -> None:
+    assert "train.epochs" in known_keys()
+    assert len(known_keys()) == len(set(known_keys()))
+
+
+def test_reading_a_config_needs_neither_ray_nor_torch() -> None:
+    code = "import sys, ray_trash.config, ray_trash.cli; print({'ray', 'torch', 'PIL'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"

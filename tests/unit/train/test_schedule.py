@@ -1,0 +1,89 @@
+"""Learning rates and patience, without a model."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ray_trash.config import TrainConfig
+from ray_trash.train.schedule import (
+    Progress,
+    cosine_factor,
+    frozen_stages_at,
+    is_better,
+    learning_rate_at,
+)
+
+
+def run(train: TrainConfig, losses: list[float]) -> Progress:
+    progress = Progress()
+    for loss in losses:
+        metrics = {"train_loss": loss, "val_loss": loss, "val_macro_f1": 1 - loss}
+        progress = progress.after_epoch(metrics, 10, train)
+    return progress
+
+
+def test_cosine_warms_up_to_one_and_ends_at_zero() -> None:
+    factors = [cosine_factor(step, total_steps=100, warmup_steps=10) for step in range(101)]
+    assert factors[0] == pytest.approx(1 / 11)
+    assert factors[10] == 1.0
+    assert factors[:11] == sorted(factors[:11])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100] == pytest.approx(0.0)
+
+
+def test_a_plateau_cuts_the_rate_after_its_patience_and_never_below_the_floor() -> None:
+    train = TrainConfig(schedule="plateau", monitor="train_loss", learning_rate=1e-5)
+    assert run(train, [1.0, 1.0]).plateau_cuts == 0
+    assert run(train, [1.0, 1.0, 1.0]).plateau_cuts == 1
+    assert run(train, [1.0, 1.0, 1.0, 1.0]).plateau_cuts == 1
+    assert run(train, [1.0, 1.0, 1.0, 1.0, 1.0]).plateau_cuts == 2
+    rates = [learning_rate_at(0, 1e-5, train, total_steps=1, plateau_cuts=cuts) for cuts in range(5)]
+    assert rates[1] == pytest.approx(1e-5 * math.sqrt(0.1))
+    assert rates[2] == pytest.approx(1e-6)
+    assert rates[3] == rates[4] == 5e-7
+
+
+def test_a_group_below_the_floor_is_not_raised_to_it() -> None:
+    train = TrainConfig(schedule="plateau")
+    assert learning_rate_at(0, 1e-9, train, total_steps=1, plateau_cuts=3) == 1e-9
+
+
+def test_early_stopping_counts_from_the_last_better_epoch() -> None:
+    train = TrainConfig(epochs=30, early_stopping_patience_epochs=2)
+    assert run(train, [3.0, 2.0, 2.5]).stop_reason == ""
+    assert run(train, [3.0, 2.0, 2.5, 2.2]).stop_reason == "val_loss was no better for 2 epochs"
+
+
+def test_the_run_ends_after_its_epochs() -> None:
+    assert run(TrainConfig(epochs=2), [1.0, 0.5]).stop_reason == "trained all 2 epochs"
+
+
+def test_selection_and_stopping_may_look_at_different_values() -> None:
+    train = TrainConfig(select_by="train_loss", early_stopping_patience_epochs=5)
+    progress = Progress()
+    for epoch, (train_loss, val_loss) in enumerate([(3.0, 1.0), (2.0, 2.0), (1.0, 3.0)]):
+        metrics = {"train_loss": train_loss, "val_loss": val_loss, "val_macro_f1": 0.0}
+        progress = progress.after_epoch(metrics, 1, train)
+        assert progress.best_epoch == epoch + 1
+    assert progress.stopping.waited == 2
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_a_value_that_is_not_finite_is_never_better(direction: str) -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        assert not is_better(value, None, direction)  # type: ignore[arg-type]
+        assert not is_better(value, 0.5, direction)  # type: ignore[arg-type]
+
+
+def test_progress_survives_json_to_the_bit() -> None:
+    progress = run(TrainConfig(schedule="plateau"), [1 / 3, 0.1 + 0.2, 0.7])
+    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+
+
+def test_stages_are_freed_from_the_top_down_to_the_configured_number() -> None:
+    frozen = [frozen_stages_at(epoch, frozen_stages=3, unfreeze_every_epochs=2) for epoch in range(8)]
+    assert frozen == [5, 5, 4, 4, 3, 3, 3, 3]
+    assert frozen_stages_at(0, frozen_stages=2, unfreeze_every_epochs=None) == 2
