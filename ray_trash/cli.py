@@ -41,9 +41,7 @@ class Interrupted(BaseException):
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe every command and its arguments."""
-    parser = _Parser(
-        prog="ray-trash", description="A folder of photos in, a classifier you can trust out, on Ray."
-    )
+    parser = _Parser(prog="ray-trash", description="A folder of photos in, a classifier you can trust out, on Ray.")
     parser.add_argument("--version", action="version", version=f"ray-trash {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
@@ -51,24 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
         name: str, action: Callable[[argparse.Namespace, Console], Any], summary: str
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument(
-            "--json", action="store_true", help="print one JSON object on stdout, and nothing else there"
-        )
+        sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
         sub.set_defaults(action=action)
         return sub
 
     fetch = command("fetch", _fetch, "download a known data set, check it, unpack it")
     fetch.add_argument("name", metavar="NAME", help="trashnet")
     fetch.add_argument("--to", required=True, metavar="DIR", help="where the class folders go")
-    fetch.add_argument(
-        "--archive", metavar="FILE", help="take this copy of the archive instead of downloading it"
-    )
+    fetch.add_argument("--archive", metavar="FILE", help="take this copy of the archive instead of downloading it")
 
     sample = command("sample", _sample, "render a small labelled sample set, offline")
     sample.add_argument("--to", required=True, metavar="DIR", help="where the class folders go")
-    sample.add_argument(
-        "--per-class", type=_positive, default=40, metavar="N", help="photos of each class (40)"
-    )
+    sample.add_argument("--per-class", type=_positive, default=40, metavar="N", help="photos of each class (40)")
     sample.add_argument("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
 
     for name, action, summary in (
@@ -77,9 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         sub = command(name, action, summary)
         _add_config(sub)
-        sub.add_argument(
-            "--resume", action="store_true", help="go on with the run of this name, if there is one"
-        )
+        sub.add_argument("--resume", action="store_true", help="go on with the run of this name, if there is one")
         sub.add_argument("--overwrite", action="store_true", help="remove the run of this name first")
 
     evaluate = command("evaluate", _evaluate, "exact metrics of a checkpoint on labelled photos")
@@ -88,9 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)"
     )
-    evaluate.add_argument(
-        "--workers", type=_positive, default=1, metavar="N", help="processes that predict (1)"
-    )
+    evaluate.add_argument("--workers", type=_positive, metavar="N", help="processes that predict (one per GPU or CPU)")
     evaluate.add_argument(
         "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"
     )
@@ -168,9 +156,20 @@ def _load(options: argparse.Namespace) -> Config:
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from ray_trash.dataset.fetch import fetch_with_progress
+    from rich.progress import Progress
 
-    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, console=console)
+    from ray_trash.dataset.fetch import fetch
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(f"downloading {options.name}", total=None)
+        root = fetch(
+            options.name,
+            Path(options.to),
+            archive=options.archive,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    console.print(f"{options.name} is in {root}", markup=False, highlight=False, soft_wrap=True)
+    return {"name": options.name, "root": str(root)}
 
 
 def _sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -183,24 +182,25 @@ def _sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def _train(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     config = _load(options)
-    _refuse_both(options)
     from ray_trash.cluster.connect import ray_session
-    from ray_trash.train.run import run_training
+    from ray_trash.train.run import prepare_run, run_training
 
+    prepared = prepare_run(config, resume=options.resume, overwrite=options.overwrite, console=console)
     with ray_session(dashboard=False):
-        result = run_training(config, resume=options.resume, overwrite=options.overwrite, console=console)
+        result = run_training(prepared, console=console)
     console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
     return {"run": result.run.uri, "checkpoint": result.checkpoint.uri, "best": dict(result.record)}
 
 
 def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     config = _load(options)
-    _refuse_both(options)
     from ray_trash.cluster.connect import ray_session
     from ray_trash.run import run_all
+    from ray_trash.train.run import prepare_run
 
+    prepared = prepare_run(config, resume=options.resume, overwrite=options.overwrite, console=console)
     with ray_session(dashboard=False):
-        return run_all(config, resume=options.resume, overwrite=options.overwrite, console=console)
+        return run_all(prepared, console=console)
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -228,8 +228,3 @@ def _config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if not options.json:
         sys.stdout.write(to_yaml(config))
     return effective_tree(config)
-
-
-def _refuse_both(options: argparse.Namespace) -> None:
-    if options.resume and options.overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other: go on with the run, or remove it")

@@ -372,9 +372,7 @@ def _refuse_unknown_keys(keys: Sequence[str], where: str) -> None:
     known = known_keys()
     unknown = [key for key in keys if key not in known]
     if unknown:
-        raise ConfigError(
-            f"{where}: " + "; ".join(f"unknown key {key}, {_nearest(key, known)}" for key in unknown)
-        )
+        raise ConfigError(f"{where}: " + "; ".join(f"unknown key {key}, {_nearest(key, known)}" for key in unknown))
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
@@ -382,8 +380,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if not close:
         close = [
-            leaves[leaf]
-            for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1, cutoff=0.6)
+            leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1, cutoff=0.6)
         ]
     if not close:
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
@@ -398,9 +395,7 @@ def _validate(tree: dict[str, Any], where: str) -> Config:
         problems: dict[str, str] = {}
         for key, message in map(_describe, error.errors()):
             problems[key] = (
-                f"{problems[key]} or {message.removeprefix('input should be ')}"
-                if key in problems
-                else message
+                f"{problems[key]} or {message.removeprefix('input should be ')}" if key in problems else message
             )
         text = "; ".join(f"{key}{message}" for key, message in problems.items())
         raise ConfigError(f"{where}: {text}") from error

@@ -65,10 +65,12 @@ class ImageError(DataError):
     """
 
     def __init__(self, code: ReasonCode, message: str) -> None:
+        """Say why, as a code and in words."""
         super().__init__(message)
         self.code: ReasonCode = code
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[ReasonCode, str]]:
+        """Rebuild from code and message."""
         # Exceptions cross process borders in Ray; the default rebuilds from `args` alone.
         return (type(self), (self.code, str(self)))
 

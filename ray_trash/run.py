@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
-from ray_trash.config import Config
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.evaluate.table import print_evaluation
-from ray_trash.train.run import run_training
+from ray_trash.train.run import PreparedRun, run_training
 
 
-def run_all(config: Config, *, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
+def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
     """Train as the config says and evaluate the best checkpoint; needs a connection to Ray.
 
-    Where the split keeps no photos back, as in a copy of TrashNet without its test part, validation is evaluated and named as such.
+    Where the split keeps no photos back, as in a copy of TrashNet without its test part, validation is
+    evaluated and named as such.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
-    result = run_training(config, resume=resume, overwrite=overwrite, console=console)
-    split = "test" if result.n_test else "val"
+    result = run_training(prepared, console=console)
+    split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
-        console.print(
-            "no photos are kept back for testing: evaluating on validation, which chose the checkpoint"
-        )
-    document = evaluate_checkpoint(
-        result.checkpoint.uri, config.data.root, split=split, workers=1, out=result.run
-    )
+        console.print("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
+    document = evaluate_checkpoint(result.checkpoint.uri, prepared.config.data.root, split=split, out=result.run)
     print_evaluation(document, console)
     for name, what in (
         ("checkpoint", "the best checkpoint"),
@@ -40,9 +36,7 @@ def run_all(config: Config, *, resume: bool, overwrite: bool, console: Console) 
         ("tensorboard", "curves: tensorboard --logdir"),
         ("audit.json", "every file that was refused, and why"),
     ):
-        console.print(
-            f"{what:>38}  {result.run.child(name).uri}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(f"{what:>38}  {result.run.child(name).uri}", markup=False, highlight=False, soft_wrap=True)
     return {
         "run": result.run.uri,
         "checkpoint": result.checkpoint.uri,

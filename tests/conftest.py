@@ -24,9 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if needs_gpu and not _cuda_is_available():
         for item in needs_gpu:
-            item.add_marker(
-                pytest.mark.skip(reason="needs a CUDA device, and this machine has none")
-            )
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
 
 
 def _cuda_is_available() -> bool:

@@ -10,9 +10,7 @@ from PIL import Image
 COLOURS = {"glass": (40, 160, 90), "metal": (120, 120, 200), "paper": (220, 200, 150)}
 
 
-def make_photos(
-    root: Path, per_class: int, *, classes: tuple[str, ...] = tuple(COLOURS), seed: int = 0
-) -> Path:
+def make_photos(root: Path, per_class: int, *, classes: tuple[str, ...] = tuple(COLOURS), seed: int = 0) -> Path:
     """Draw noisy photos whose colour tells the class, under `root/<class>/`."""
     random = np.random.default_rng(seed)
     for label, name in enumerate(classes):

@@ -63,8 +63,9 @@ def plan_workers(train: TrainConfig, resources: Mapping[str, float], *, machines
             "ask for fewer workers or set train.device=cpu"
         )
     share = (cpus - READING_CPUS) / workers
-    per_worker = train.cpus_per_worker
-    if per_worker == "auto":
+    if train.cpus_per_worker != "auto":
+        per_worker = train.cpus_per_worker
+    else:
         per_worker = max(MIN_CPUS_PER_WORKER, min(1.0, int(share * 100) / 100))
     if share < per_worker:
         raise ClusterError(
@@ -90,9 +91,7 @@ def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPl
         except ClusterError as error:
             if time.monotonic() >= deadline:
                 if train.wait_for_workers_s:
-                    raise ClusterError(
-                        f"{error} (waited {train.wait_for_workers_s:g} s for it to scale)"
-                    ) from error
+                    raise ClusterError(f"{error} (waited {train.wait_for_workers_s:g} s for it to scale)") from error
                 raise
             if not asked:
                 say(f"waiting up to {train.wait_for_workers_s:g} s for the cluster to scale: {error}")

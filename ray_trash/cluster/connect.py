@@ -44,7 +44,7 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ClusterError(
@@ -57,7 +57,7 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
             address="local",
             include_dashboard=dashboard,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             configure_logging=True,
         )
     try:

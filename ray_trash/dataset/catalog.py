@@ -1,18 +1,24 @@
-"""The catalog: every file under a data root seen once, with its hash and a verdict.
+"""Every file of a data root looked at once: its hash, its size and a verdict, by Ray Data.
 
-A `Listing` goes in; a table with a row for every file comes out, and the decoded photos where they are
-wanted, so that a photo is decoded once. Ray Data reads and decodes; one bad photo touches no other.
+A `Listing` goes in; a table comes out with one row a file, and the decoded photos where they are
+wanted. A bad photo is a row with a reason and takes no other with it. Knows nothing of splits.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 import ray.data
 from numpy.typing import NDArray
 from pyarrow import fs
@@ -26,175 +32,245 @@ from ray_trash.storage import Storage
 
 CATALOG_SCHEMA = pa.schema(
     [
-        ("row", pa.int64()),
-        ("path", pa.string()),
-        ("label", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("sha256", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("verdict", pa.string()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
     ]
 )
-"""`width` and `height` are those of the photo as stored: upright and scaled down. `verdict` is accepted,
-rejected or ignored; what was not accepted has a `reason`, and null where a value was never known."""
+"""A catalog. `row` counts from 0 in the order of `path`; `verdict` is `accepted`, `rejected` or
+`ignored`, the last two with a `reason`; `sha256` is that of the file's bytes, in hex, null where they
+were not read; `width` and `height` are those of the upright photo as it is kept, null unless accepted."""
+
+PIXELS_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("pixels", pa.large_binary()),
+    ]
+)
+"""Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
+
+_PENDING_SCHEMA = pa.schema([CATALOG_SCHEMA.field(name) for name in ("row", "path", "label", "size_bytes")])
+_LOOKED_AT_SCHEMA = CATALOG_SCHEMA.append(PIXELS_SCHEMA.field("pixels"))
 
 READ_CPUS = 0.25
-"""CPUs Ray reserves for one reading task."""
-PHOTOS_PER_BLOCK = 32
-"""Photos one task reads: few enough that small sets use every core, and that memory stays flat."""
+"""CPUs that Ray reserves for a reading task: enough to limit them, few enough to run beside workers."""
+MAX_BLOCK_ROWS = 64
+MIN_BLOCK_ROWS = 4
+TARGET_BLOCKS = 8
+"""A small set still spreads over this many tasks, unless they would have less than `MIN_BLOCK_ROWS`."""
+TARGET_BLOCK_BYTES = 32 << 20
+"""Decoded photos of a block, estimated at 4:3: what a task holds in memory at once."""
 
 
 def build_catalog(
     listing: Listing, preprocessing: Preprocessing, *, keep_pixels: bool
 ) -> tuple[pa.Table, ray.data.Dataset | None]:
-    """Read, hash and decode every listed file once; needs a connection to Ray.
+    """Read, hash and decode every listed file.
 
     Args:
-        listing: What lies under the root.
-        preprocessing: How far photos are scaled down when they are decoded.
-        keep_pixels: Whether the decoded photos are kept in Ray's object store.
+        listing: Of the data root; its ignored and rejected files get their rows too.
+        preprocessing: Gives the size that photos are decoded down to.
+        keep_pixels: Return the decoded photos as well, in Ray's object store.
 
     Returns:
-        A table of `CATALOG_SCHEMA`, sorted by path, `row` counting from 0; and, where pixels are kept, a
-        materialized Ray Data set of the accepted photos with `row`, `height`, `width` and `pixels`
-        (height * width * 3 bytes, uint8 RGB).
+        The catalog (`CATALOG_SCHEMA`), and the accepted photos as a materialised dataset
+        (`PIXELS_SCHEMA`, by `row`) or None.
     """
-    findings = [(finding, "ignored") for finding in listing.ignored]
-    findings += [(finding, "rejected") for finding in listing.rejected]
-    paths = sorted([file.path for file in listing.files] + [finding.path for finding, _ in findings])
-    row_of = {path: row for row, path in enumerate(paths)}
-    unread = [
-        {
-            "row": row_of[finding.path],
-            "path": finding.path,
-            "verdict": verdict,
-            "reason": finding.reason,
-            "message": finding.message,
-        }
-        for finding, verdict in findings
-    ]
-    tables = [pa.Table.from_pylist(unread, schema=CATALOG_SCHEMA)]
-    decoded: ray.data.Dataset | None = None
-    if listing.files:
-        todo = pa.table(
-            {
-                "row": pa.array([row_of[file.path] for file in listing.files], pa.int64()),
-                "path": pa.array([file.path for file in listing.files], pa.string()),
-                "label": pa.array([file.label for file in listing.files], pa.string()),
-            }
-        )
-        blocks = [todo.slice(start, PHOTOS_PER_BLOCK) for start in range(0, len(todo), PHOTOS_PER_BLOCK)]
-        with _quiet():
-            inspected = (
-                ray.data.from_arrow(blocks)
-                .map_batches(
-                    _inspect,
-                    fn_kwargs={
-                        "root": listing.root,
-                        "preprocessing": preprocessing,
-                        "keep_pixels": keep_pixels,
-                    },
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    num_cpus=READ_CPUS,
-                )
-                .materialize()
-            )
-            for block in inspected.iter_batches(batch_size=None, batch_format="pyarrow"):
-                tables.append(block.select(CATALOG_SCHEMA.names).cast(CATALOG_SCHEMA))
-        decoded = inspected if keep_pixels else None
-    return pa.concat_tables(tables).sort_by("row"), decoded
-
-
-def _inspect(block: pa.Table, *, root: str, preprocessing: Preprocessing, keep_pixels: bool) -> pa.Table:
-    storage = Storage.open(root)
-    rows = []
-    for source in block.to_pylist():
-        row = {**source, "size_bytes": None, "sha256": None, "width": None, "height": None}
-        row.update(verdict="accepted", reason=None, message=None, pixels=b"")
-        try:
-            encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, source["path"]))
-            row.update(size_bytes=len(encoded), sha256=hashlib.sha256(encoded).hexdigest())
-            photo = load_photo(encoded, preprocessing)
-            row.update(height=photo.shape[0], width=photo.shape[1])
-            if keep_pixels:
-                row["pixels"] = photo.tobytes()
-        except ImageError as error:
-            row.update(verdict="rejected", reason=error.code, message=str(error))
-        rows.append(row)
-    schema = pa.schema([*CATALOG_SCHEMA, ("pixels", pa.large_binary())])
-    return pa.Table.from_pylist(rows, schema=schema)
+    rows = _number_rows(listing)
+    pending = pa.Table.from_pylist(rows["pending"], schema=_PENDING_SCHEMA)
+    known = pa.Table.from_pylist(rows["known"], schema=CATALOG_SCHEMA)
+    n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px)
+    blocks = [pending.slice(start, n_rows) for start in range(0, len(pending), n_rows)]
+    look = functools.partial(
+        _look_at_block,
+        storage=Storage.open(listing.root),
+        preprocessing=preprocessing,
+        keep_pixels=keep_pixels,
+    )
+    # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
+    n_tasks = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    looked_at = _quiet(ray.data.from_arrow(blocks)).map_batches(
+        look, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS, concurrency=n_tasks
+    )
+    refs = looked_at.materialize().to_arrow_refs()
+    if not keep_pixels:
+        return _assemble(known, ray.get(refs)), None
+    del looked_at
+    parts = _part_blocks(refs, n_tasks)
+    catalog = _assemble(known, ray.get([rows for rows, _ in parts]))
+    return catalog, _quiet(ray.data.from_arrow_refs([pixels for _, pixels in parts]))
 
 
 def read_photo_bytes(filesystem: fs.FileSystem, path: str) -> bytes:
-    """Read one file, unless it is too large to be a photo.
+    """Read one file whole.
 
     Args:
         filesystem: Where it is.
-        path: Inside the filesystem.
+        path: Inside the filesystem, as `photo_location` gives it.
+
+    Returns:
+        Its bytes: at least one, at most `MAX_FILE_BYTES`.
 
     Raises:
-        ImageError: `empty_file`, `too_large`, `not_a_regular_file` or `unreadable`.
+        ImageError: It is empty, too large, no regular file, or cannot be read.
     """
     try:
-        info = filesystem.get_file_info(path)
-        if info.type == fs.FileType.NotFound:
-            raise ImageError("unreadable", "no such file")
-        if info.type != fs.FileType.File:
-            raise ImageError("not_a_regular_file", "not a regular file")
-        if info.size == 0:
-            raise ImageError("empty_file", "the file is empty")
-        if info.size > MAX_FILE_BYTES:
-            raise ImageError("too_large", f"{info.size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
-        with filesystem.open_input_file(path) as file:
-            return bytes(file.read())
+        encoded = _read_local(path) if isinstance(filesystem, fs.LocalFileSystem) else _read_remote(filesystem, path)
     except (OSError, pa.ArrowException) as error:
-        raise ImageError(
-            "unreadable", getattr(error, "strerror", None) or str(error).splitlines()[0]
-        ) from error
-
-
-def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
-    """Refuse a set in which a class has no photo: label numbers must not shift in silence.
-
-    Raises:
-        DataError: It names the classes.
-    """
-    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
-    present = set(accepted["label"].to_pylist())
-    empty = [name for name in classes if name not in present]
-    if empty or len(classes) < 2:
-        what = f"no usable photo in the class{'es' * (len(empty) > 1)} {', '.join(empty)}"
-        if not empty:
-            what = f"only one class, {classes[0]}"
-        raise DataError(
-            f"data.root: {what}; add photos, remove the folder, or name the classes in data.classes"
-        )
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ImageError("unreadable", f"the file cannot be read: {reason}") from error
+    _check_size(len(encoded))
+    return encoded
 
 
 def photo_keys(catalog: pa.Table) -> NDArray[np.uint64]:
-    """Return a number for every row that follows from its bytes alone: what seeds its augmentation."""
-    return np.array([int(sha256[:16], 16) for sha256 in catalog["sha256"].to_pylist()], dtype=np.uint64)
+    """Return what seeds the augmentation of each photo, whatever it is called.
+
+    Args:
+        catalog: Rows that have a `sha256`.
+
+    Returns:
+        Array (rows,), uint64: the first 8 bytes of the hash, big-endian.
+    """
+    starts = [int(sha256[:16], 16) for sha256 in catalog["sha256"].to_pylist()]
+    return np.array(starts, dtype=np.uint64)
 
 
 def fingerprint(catalog: pa.Table) -> str:
-    """Return a SHA-256 over path, label and content of every accepted photo."""
-    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted")).sort_by("path")
-    digest = hashlib.sha256()
-    for row in accepted.select(["path", "label", "sha256"]).to_pylist():
-        digest.update(f"{row['path']}\0{row['label']}\0{row['sha256']}\n".encode())
-    return digest.hexdigest()
+    """Return one hash of all that was accepted: paths, labels and contents, in hex."""
+    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
+    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256"))
+    photos = sorted(zip(*columns, strict=True))
+    return hashlib.sha256(json.dumps(photos).encode()).hexdigest()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
-    context.enable_progress_bars = context.print_on_execution_start = False
+def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
+    """Refuse a data set that a classifier cannot be trained on.
+
+    Raises:
+        DataError: There are fewer than two classes, or one has no accepted photo.
+    """
+    if len(classes) < 2:
+        raise DataError(f"data.root: the only class is {classes[0]!r}; a classifier needs at least two class folders")
+    labels = catalog["label"].to_pylist()
+    accepted = {
+        label for label, verdict in zip(labels, catalog["verdict"].to_pylist(), strict=True) if verdict == "accepted"
+    }
+    empty = [name for name in classes if name not in accepted]
+    if empty:
+        counts = Counter(labels)
+        named = ", ".join(f"{name!r} ({counts[name]} rejected)" for name in empty)
+        raise DataError(
+            f"data.root: no usable photo of {named}; add photos, remove the folder, or leave the"
+            " class out of data.classes"
+        )
+
+
+def _number_rows(listing: Listing) -> dict[str, list[dict[str, Any]]]:
+    files = [(file.path, "pending", {"label": file.label, "size_bytes": file.size_bytes}) for file in listing.files]
+    found: list[tuple[str, str, dict[str, Any]]] = [
+        (finding.path, "known", {"verdict": verdict, "reason": finding.reason, "message": finding.message or None})
+        for verdict, findings in (("ignored", listing.ignored), ("rejected", listing.rejected))
+        for finding in findings
+    ]
+    rows: dict[str, list[dict[str, Any]]] = {"pending": [], "known": []}
+    for number, (path, kind, values) in enumerate(sorted([*files, *found], key=lambda row: row[0])):
+        rows[kind].append({"row": number, "path": path, **values})
+    return rows
+
+
+def _block_rows(n_rows: int, stored_short_side_px: int) -> int:
+    photo_bytes = stored_short_side_px**2 * 4 // 3 * 3
+    most = min(MAX_BLOCK_ROWS, max(1, TARGET_BLOCK_BYTES // photo_bytes))
+    return min(most, max(MIN_BLOCK_ROWS, -(-n_rows // TARGET_BLOCKS)))
+
+
+def _quiet(dataset: ray.data.Dataset) -> ray.data.Dataset:
+    # The dataset's own copy: the settings of the rest of the program stay as they are.
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    dataset.context.execution_options.preserve_order = True
+    return dataset
+
+
+def _look_at_block(block: pa.Table, *, storage: Storage, preprocessing: Preprocessing, keep_pixels: bool) -> pa.Table:
+    schema = _LOOKED_AT_SCHEMA if keep_pixels else CATALOG_SCHEMA
+    rows = [_look_at(row, storage, preprocessing, keep_pixels) for row in block.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _look_at(row: dict[str, Any], storage: Storage, preprocessing: Preprocessing, keep_pixels: bool) -> dict[str, Any]:
     try:
-        yield
-    finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
+        encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, row["path"]))
+        row |= {"size_bytes": len(encoded), "sha256": hashlib.sha256(encoded).hexdigest()}
+        photo = load_photo(encoded, preprocessing)
+    except ImageError as error:
+        return row | {"verdict": "rejected", "reason": error.code, "message": str(error)}
+    height_px, width_px, _ = photo.shape
+    pixels = {"pixels": photo.tobytes()} if keep_pixels else {}
+    return row | {"verdict": "accepted", "height": height_px, "width": width_px, **pixels}
+
+
+def _part_blocks(refs: list[Any], n_tasks: int) -> list[tuple[Any, Any]]:
+    part = ray.remote(num_cpus=READ_CPUS, num_returns=2)(_part_block)
+    parts: list[Any] = []
+    running: list[Any] = []
+    refs.reverse()
+    while refs:
+        if len(running) == n_tasks:
+            _, running = ray.wait(running, fetch_local=False)
+        # Popped, so that a block as read is freed once its two parts are there.
+        parts.append(part.remote(refs.pop()))
+        running.append(parts[-1][0])
+    return parts
+
+
+def _part_block(block: pa.Table) -> tuple[pa.Table, pa.Table]:
+    accepted = block.filter(pc.equal(block["verdict"], "accepted"))
+    return block.select(CATALOG_SCHEMA.names), accepted.select(PIXELS_SCHEMA.names)
+
+
+def _assemble(known: pa.Table, blocks: Sequence[pa.Table]) -> pa.Table:
+    tables = [known, *(block.cast(CATALOG_SCHEMA) for block in blocks)]
+    return pa.concat_tables(tables).sort_by("row").combine_chunks()
+
+
+def _read_local(path: str) -> bytes:
+    # Looked at first: merely opening a pipe waits for a writer, and opening a device may do things.
+    _check_regular(os.stat(path))
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        _check_regular(status)
+        _check_size(status.st_size)
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _read_remote(filesystem: fs.FileSystem, path: str) -> bytes:
+    with filesystem.open_input_file(path) as file:
+        _check_size(file.size())
+        return bytes(file.read(MAX_FILE_BYTES + 1))
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not_a_regular_file", "it is no regular file")
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes == 0:
+        raise ImageError("empty_file", "the file is empty")
+    if size_bytes > MAX_FILE_BYTES:
+        raise ImageError(
+            "too_large",
+            f"the file has {size_bytes / 2**20:.0f} MiB, at most {MAX_FILE_BYTES >> 20} are read",
+        )

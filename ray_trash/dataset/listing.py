@@ -211,6 +211,5 @@ def _warn_of_nesting(files: Sequence[ListedFile], class_root: str) -> Iterator[s
     nested = [file.path for file in files if file.path.count("/") > depth]
     if nested:
         yield (
-            f"photos in folders below a class folder count for that class: {len(nested)},"
-            f" the first is {nested[0]!r}"
+            f"photos in folders below a class folder count for that class: {len(nested)}, the first is {nested[0]!r}"
         )

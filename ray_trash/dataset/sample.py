@@ -74,9 +74,7 @@ def render_photo(label: str, number: int, *, seed: int) -> bytes:
     scene = _render_background(random)
     _place(scene, DRAWINGS[label](random), random)
     encoded = io.BytesIO()
-    _to_image(_light(scene, random)).save(
-        encoded, "JPEG", quality=_JPEG_QUALITY, comment=_comment(seed)
-    )
+    _to_image(_light(scene, random)).save(encoded, "JPEG", quality=_JPEG_QUALITY, comment=_comment(seed))
     return encoded.getvalue()
 
 
@@ -106,9 +104,7 @@ def _find_earlier_photos(destination: Path, seed: int) -> set[str]:
         if not photo.fullmatch(name):
             raise DataError(f"{destination}: holds {name}, which is not of a sample; {advice}")
         if _comment_of(path) != _comment(seed):
-            raise DataError(
-                f"{destination}: {name} is not of the sample with seed {seed}; {advice}"
-            )
+            raise DataError(f"{destination}: {name} is not of the sample with seed {seed}; {advice}")
         found.add(name)
     return found
 
@@ -168,9 +164,7 @@ def _place(scene: Image.Image, item: Image.Image, random: np.random.Generator) -
 
 def _light(scene: Image.Image, random: np.random.Generator) -> _Photo:
     """Light the scene from one side, tint it, and add the camera's noise."""
-    angle, fall, gain, noise = random.uniform(
-        (0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045)
-    ).tolist()
+    angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045)).tolist()
     right, down = _axes(2, 2 * HEIGHT_PX / WIDTH_PX)
     light = gain * (1 + fall * (right * math.cos(angle) + down * math.sin(angle)))
     tint = random.uniform(0.85, 1.15, 3).astype(np.float32)

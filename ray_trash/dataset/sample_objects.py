@@ -104,9 +104,7 @@ def draw_paper(random: np.random.Generator) -> Image.Image:
     _fill(draw, _CENTRE + half * compass * reach, np.zeros(3))
     across, down = _axes()
     relief = np.zeros_like(across)
-    for angle, offset, depth in random.uniform(
-        (0, -80, 0.04), (2 * np.pi, 80, 0.14), (7, 3)
-    ).tolist():
+    for angle, offset, depth in random.uniform((0, -80, 0.04), (2 * np.pi, 80, 0.14), (7, 3)).tolist():
         relief += depth * np.sign(across * math.cos(angle) + down * math.sin(angle) - offset)
     printed, pen = _blank()
     right = half[0] - 18

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 
 
-def steps_in_epoch(
-    n_photos: int, global_batch_size: int, steps_per_epoch: int | None, *, workers: int
-) -> int:
+def steps_in_epoch(n_photos: int, global_batch_size: int, steps_per_epoch: int | None, *, workers: int) -> int:
     """Return the optimizer steps of an epoch: those asked for, or one pass in which no worker's batch is empty."""
     return steps_per_epoch or max(1, min(-(-n_photos // global_batch_size), n_photos // workers))
 

@@ -1,6 +1,8 @@
-"""Which side of the split each photo is on: pure functions of the catalog and a rule.
+"""Which side of the split each photo is on: train, val, test, or none.
 
-A catalog goes in, `train`, `val`, `test` or None for every row comes out, with sentences for the user.
+A catalog and a rule go in; the sides and warnings come out, and only the rule's own lists are read.
+Nothing depends on the order of the files, on a random stream or on how many workers there are. The
+rule is stored in a checkpoint, so that evaluation finds the same photos on the same side.
 """
 
 from __future__ import annotations
@@ -8,233 +10,227 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from ray_trash.errors import DataError, StorageError
+from ray_trash.dataset.official import SIDES, CataloguedPhoto, Side, assign_officially, some_of
+from ray_trash.errors import ConfigError, DataError, StorageError
 from ray_trash.storage import Storage
 
-Side = Literal["train", "val", "test"]
-SIDES: tuple[Side, ...] = ("train", "val", "test")
-OFFICIAL_LIST = "one-indexed-files-notrash_{side}.txt"
-OFFICIAL_CLASSES = {1: "glass", 2: "paper", 3: "cardboard", 4: "plastic", 5: "metal", 6: "trash"}
-"""Class numbers of TrashNet's list files. Source: github.com/garythung/trashnet, data/."""
-_SALT = "ray-trash split"
+_HASH_PREFIX = b"ray-trash split"
+"""Sets the hash apart from the content's own, which seeds augmentation."""
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How photos are split; kept in the checkpoint, so that `evaluate` splits as training did.
+    """How photos are put on sides.
 
     Attributes:
-        kind: `official` list files, `stratified` by content hash, or a `file` of assignments.
-        val_fraction: Of `stratified`.
-        test_fraction: Of `stratified`.
-        assignments: Path to side, of `file`.
+        kind: By TrashNet's list files, by a hash of the content, or by a file of the user.
+        val_fraction: Expected share of photos in val, 0 to below 1; only for `stratified`.
+        test_fraction: Expected share of photos in test, 0 to below 1; only for `stratified`.
+        assignments: Side of each path relative to the data root; only for `file`.
     """
 
     kind: Literal["official", "stratified", "file"]
     val_fraction: float = 0.0
     test_fraction: float = 0.0
-    assignments: Mapping[str, str] | None = None
+    assignments: Mapping[str, Side] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+        """Return the rule as JSON holds it."""
         if self.kind == "stratified":
-            return {"kind": self.kind, "val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+            fractions = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+            return {"kind": self.kind, **fractions}
         if self.kind == "file":
             return {"kind": self.kind, "assignments": dict(self.assignments or {})}
         return {"kind": self.kind}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SplitRule:
-        """Read what `to_json` gave.
+        """Rebuild what `to_json` gave.
 
         Raises:
-            ValueError: It is not a rule.
+            ValueError: A key is missing, unknown, or has a value that cannot be.
         """
-        if values.get("kind") not in ("official", "stratified", "file"):
-            raise ValueError(f"no split rule: {dict(values)!r}")
+        expected = {
+            "official": set(),
+            "stratified": {"val_fraction", "test_fraction"},
+            "file": {"assignments"},
+        }
+        if not isinstance(values, Mapping) or values.get("kind") not in list(expected):
+            raise ValueError(f"split rule: kind is none of {', '.join(expected)}")
+        if set(values) != {"kind", *expected[values["kind"]]}:
+            raise ValueError(f"split rule: unexpected keys for {values['kind']}: {sorted(values)}")
+        for name in values.keys() & {"val_fraction", "test_fraction"}:
+            if not isinstance(values[name], float | int) or not 0 <= values[name] < 1:
+                raise ValueError(f"split rule: {name}={values[name]!r} is not in 0 to 1")
+        assignments = values.get("assignments", {})
+        if not isinstance(assignments, Mapping) or any(side not in SIDES for side in assignments.values()):
+            raise ValueError(f"split rule: assignments are not all one of {', '.join(SIDES)}")
         return cls(**values)
 
 
 def split_rule(split: str, val_fraction: float, test_fraction: float) -> SplitRule:
-    """Make the rule the config asks for.
+    """Make the rule that the configuration asks for; a file is read here.
+
+    Args:
+        split: `official`, `stratified`, or the path or URI of a CSV file `path,split`.
+        val_fraction: 0 to below 1.
+        test_fraction: 0 to below 1; both together are below 1.
 
     Raises:
-        DataError: `split` is a file that cannot be read or is not a CSV of `path,split`.
+        ConfigError: `split` is neither of the words nor a file that can be read.
+        DataError: The file is not a table of paths and sides.
     """
     if split == "official":
         return SplitRule("official")
     if split == "stratified":
         return SplitRule("stratified", val_fraction, test_fraction)
-    return SplitRule("file", assignments=_read_assignments(split))
-
-
-def _read_assignments(path: str) -> dict[str, str]:
-    folder, _, name = path.rpartition("/")
     try:
-        text = Storage.open(folder or ".").read_bytes(name).decode("utf-8-sig")
-    except (StorageError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"data.split={path}: cannot read it as a split file: {error}; or give official or stratified"
+        file = Storage.open(split)
+        folder, name = posixpath.split(file.path)
+        content = replace(file, path=folder, uri=posixpath.dirname(file.uri)).read_bytes(name)
+    except StorageError as error:
+        raise ConfigError(
+            f"data.split={split!r} is neither official nor stratified nor a file that can be read: {error}"
         ) from error
-    reader = csv.DictReader(io.StringIO(text))
-    if not {"path", "split"} <= set(reader.fieldnames or ()):
-        raise DataError(f"data.split={path}: expected a CSV file with the header path,split")
-    assignments: dict[str, str] = {}
-    for row in reader:
-        if row["split"] not in SIDES:
+    return SplitRule("file", assignments=_parse_assignments(content, split))
+
+
+def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[Side | None], list[str]]:
+    """Put every accepted photo of a catalog on a side.
+
+    Args:
+        catalog: As `build_catalog` gives it.
+        rule: Which way.
+        root: The data root, where the list files of `official` are looked for.
+
+    Returns:
+        The side of each row, None for rows that are on none; and sentences for the user.
+
+    Raises:
+        DataError: The lists of `official` are missing, damaged, or contradict the folders.
+    """
+    photos = [
+        CataloguedPhoto(path, label or "", sha256 or "", verdict == "accepted")
+        for path, label, sha256, verdict in zip(
+            *(catalog[name].to_pylist() for name in ("path", "label", "sha256", "verdict")), strict=True
+        )
+    ]
+    accepted = [photo for photo in photos if photo.accepted]
+    if rule.kind == "stratified":
+        sides, warnings = _stratify(accepted, rule)
+    elif rule.kind == "file":
+        sides, warnings = _assign_by_path(photos, rule.assignments or {})
+    else:
+        sides, warnings = assign_officially(photos, root)
+    by_row = [sides.get(photo.path) if photo.accepted else None for photo in photos]
+    listed = rule.kind != "stratified"
+    if listed:
+        warnings += _warn_of_unlisted([photo for photo in accepted if photo.path not in sides])
+    wanted: list[Side] = ["train", "val"] if listed or rule.val_fraction > 0 else ["train"]
+    for side in wanted:
+        warnings += _warn_of_absent_classes(accepted, sides, side)
+    return by_row, warnings
+
+
+def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"data.split: {where} is no CSV text in UTF-8: {error}") from error
+    if not rows or rows[0][1] != ["path", "split"]:
+        raise DataError(f"data.split: {where} must start with the line `path,split`")
+    assignments: dict[str, Side] = {}
+    by_name: dict[str, Side] = {side: side for side in SIDES}
+    for line, row in rows[1:]:
+        side = by_name.get(row[-1].strip())
+        if len(row) != 2 or side is None:
             raise DataError(
-                f"data.split={path} line {reader.line_num}: split {row['split']!r}; expected {', '.join(SIDES)}"
+                f"data.split: {where}, line {line}: expected `path,split` with split one of"
+                f" {', '.join(SIDES)}, found {','.join(row)!r}"
             )
-        if assignments.setdefault(row["path"], row["split"]) != row["split"]:
-            raise DataError(f"data.split={path} line {reader.line_num}: {row['path']} is on two sides")
+        path = row[0].removeprefix("./")
+        if path in assignments:
+            raise DataError(f"data.split: {where}, line {line}: {path!r} is listed a second time")
+        assignments[path] = side
     return assignments
 
 
-def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[str | None], list[str]]:
-    """Put every accepted photo on a side.
-
-    Args:
-        catalog: Of `build_catalog`.
-        rule: How.
-        root: The data root, beside whose photos `official` list files are looked for.
-
-    Returns:
-        For every row `train`, `val`, `test` or None, and warnings.
-
-    Raises:
-        DataError: The rule does not fit the photos.
-    """
-    rows = catalog.select(["path", "label", "sha256", "verdict"]).to_pylist()
-    accepted = [index for index, row in enumerate(rows) if row["verdict"] == "accepted"]
-    photos = [rows[index] for index in accepted]
-    if rule.kind == "stratified":
-        sides, warnings = _stratified(photos, rule)
-    elif rule.kind == "official":
-        sides, warnings = _official(photos, root)
-    else:
-        sides, warnings = _listed(photos, rule.assignments or {})
-    result: list[str | None] = [None] * len(rows)
-    for index, side in zip(accepted, sides, strict=True):
-        result[index] = side
-    warnings += _warn_of_gaps(photos, sides)
-    return result, warnings
+def _stratify(photos: list[CataloguedPhoto], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
+    warnings = []
+    places = {photo.sha256: _place(photo.sha256) for photo in photos}
+    sides = {sha256: _side_of_place(place, rule) for sha256, place in places.items()}
+    contents = defaultdict(set)
+    for photo in photos:
+        contents[photo.label].add(photo.sha256)
+    for label, hashes in sorted(contents.items()):
+        if all(sides[sha256] != "train" for sha256 in hashes):
+            sides |= dict.fromkeys(hashes, "train")
+            warnings.append(
+                f"class {label!r} is so small that no photo fell into train: all of it is in train,"
+                " and nothing is left to check it with"
+            )
+    if rule.val_fraction > 0 and photos and "val" not in sides.values():
+        moved = list(_move_to_val(contents, places, sides))
+        warnings.append(
+            f"no photo fell into val: one photo each of {', '.join(map(repr, moved)) or 'no class'}"
+            " was moved there from train"
+        )
+    return {photo.path: sides[photo.sha256] for photo in photos}, warnings
 
 
-def _position(sha256: str) -> float:
-    digest = hashlib.sha256(f"{_SALT}{sha256}".encode()).digest()
+def _place(sha256: str) -> float:
+    digest = hashlib.sha256(_HASH_PREFIX + sha256.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _stratified(photos: Sequence[Mapping[str, str]], rule: SplitRule) -> tuple[list[str | None], list[str]]:
-    # A photo's side follows from its own bytes: photos that come or go move no other, and equal bytes
-    # stay together. Every class then has its share of each side, but for chance.
-    side_of: dict[str, str] = {}
-    labels: dict[str, set[str]] = defaultdict(set)
-    for photo in photos:
-        position = _position(photo["sha256"])
-        in_test = position < rule.test_fraction
-        in_val = position < rule.test_fraction + rule.val_fraction
-        side_of[photo["sha256"]] = "test" if in_test else "val" if in_val else "train"
-        labels[photo["label"]].add(photo["sha256"])
-    warnings = []
-    for label, hashes in sorted(labels.items()):
-        if all(side_of[sha256] != "train" for sha256 in hashes):
-            side_of.update(dict.fromkeys(hashes, "train"))
-            warnings.append(
-                f"class {label} has {len(hashes)} photo{'s' * (len(hashes) > 1)}: all go to train"
-            )
-    if rule.val_fraction > 0 and photos and "val" not in side_of.values():
-        lent = [min(hashes, key=_position) for _, hashes in sorted(labels.items()) if len(hashes) > 1]
-        side_of.update(dict.fromkeys(lent, "val"))
-        warnings.append(f"so few photos that none fell to validation: {len(lent)} moved there from train")
-    return [side_of[photo["sha256"]] for photo in photos], warnings
+def _side_of_place(place: float, rule: SplitRule) -> Side:
+    if place < rule.test_fraction:
+        return "test"
+    return "val" if place < rule.test_fraction + rule.val_fraction else "train"
 
 
-def _official(photos: Sequence[Mapping[str, str]], root: str) -> tuple[list[str | None], list[str]]:
-    side_of: dict[str, Side] = {}
-    for side, text in _read_official_lists(photos, root).items():
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            name, _, digit = line.strip().rpartition(" ")
-            label = OFFICIAL_CLASSES.get(int(digit)) if digit.isdigit() else None
-            if not name or label is None:
-                raise DataError(
-                    f"{OFFICIAL_LIST.format(side=side)} line {number}: expected a file name and a class number, got {line!r}"
-                )
-            side_of[f"{label}/{name}"] = side
-    keys = [f"{photo['label']}/{photo['path'].rpartition('/')[2]}" for photo in photos]
-    sides: list[str | None] = [side_of.get(key) for key in keys]
-    warnings = []
-    absent = len(set(side_of) - set(keys))
-    if absent == len(side_of):
-        raise DataError(
-            "data.split=official: none of the listed photos is here under its class; "
-            "the lists belong to TrashNet, use data.split=stratified for other photos"
-        )
-    if absent:
-        warnings.append(f"{absent} photos of the official lists are not here")
-    unlisted = sum(side is None for side in sides)
-    if unlisted:
-        warnings.append(f"{unlisted} photos are in no official list and on no side")
-    return sides, warnings
+def _move_to_val(
+    contents: Mapping[str, set[str]], places: Mapping[str, float], sides: dict[str, Side]
+) -> Iterator[str]:
+    # Equal bytes under two labels move together, so every class that holds them must keep others.
+    for label in sorted(contents):
+        n_train = {name: sum(sides[sha256] == "train" for sha256 in hashes) for name, hashes in contents.items()}
+        movable = [
+            sha256
+            for sha256 in contents[label]
+            if sides[sha256] == "train"
+            and all(n_train[name] >= 2 for name, hashes in contents.items() if sha256 in hashes)
+        ]
+        if movable:
+            sides[min(movable, key=places.__getitem__)] = "val"
+            yield label
 
 
-def _read_official_lists(photos: Sequence[Mapping[str, str]], root: str) -> dict[Side, str]:
-    storage = Storage.open(root)
-    depth = max((photo["path"].count("/") for photo in photos), default=1)
-    inner = photos[0]["path"].split("/")[0] if photos and depth > 1 else ""
-    parent = Storage.open(storage.uri.rstrip("/").rpartition("/")[0] or "/")
-    places = [storage, *([storage.child(inner)] if inner else []), parent]
-    for place in places:
-        lists = {}
-        for side in SIDES:
-            name = OFFICIAL_LIST.format(side=side)
-            if place.exists(name):
-                lists[side] = place.read_bytes(name).decode("utf-8")
-        if lists:
-            missing = [OFFICIAL_LIST.format(side=side) for side in ("train", "val") if side not in lists]
-            if missing:
-                raise DataError(
-                    f"data.split=official: {', '.join(missing)} is not in {place.uri}; fetch it, or use data.split=stratified"
-                )
-            return lists
-    raise DataError(
-        f"data.split=official: no {OFFICIAL_LIST.format(side='train')} in {storage.uri} or beside it; "
-        "`ray-trash fetch trashnet` brings it, or use data.split=stratified"
-    )
+def _assign_by_path(
+    photos: list[CataloguedPhoto], assignments: Mapping[str, Side]
+) -> tuple[dict[str, Side], list[str]]:
+    missing = sorted(assignments.keys() - {photo.path for photo in photos})
+    warnings = [f"the split file lists {some_of(missing)} not among the photos"] if missing else []
+    return dict(assignments), warnings
 
 
-def _listed(
-    photos: Sequence[Mapping[str, str]], assignments: Mapping[str, str]
-) -> tuple[list[str | None], list[str]]:
-    sides = [assignments.get(photo["path"]) for photo in photos]
-    warnings = []
-    absent = len(set(assignments) - {photo["path"] for photo in photos})
-    if absent == len(assignments):
-        raise DataError(
-            "data.split: none of the paths in the split file is here; they are relative to data.root, with /"
-        )
-    if absent:
-        warnings.append(f"{absent} photos of the split file are not here")
-    unlisted = sum(side is None for side in sides)
-    if unlisted:
-        warnings.append(f"{unlisted} photos are not in the split file and on no side")
-    return sides, warnings
+def _warn_of_unlisted(photos: list[CataloguedPhoto]) -> list[str]:
+    if not photos:
+        return []
+    named = some_of([photo.path for photo in photos])
+    return [f"the split lists do not name {named}: on no side of the split"]
 
 
-def _warn_of_gaps(photos: Sequence[Mapping[str, str]], sides: Sequence[str | None]) -> list[str]:
-    pairs = Counter((photo["label"], side) for photo, side in zip(photos, sides, strict=True))
-    without = sorted({photo["label"] for photo in photos if not pairs[photo["label"], "val"]})
-    return (
-        [f"no validation photo in the class{'es' * (len(without) > 1)} {', '.join(without)}"]
-        if without
-        else []
-    )
+def _warn_of_absent_classes(photos: list[CataloguedPhoto], sides: Mapping[str, Side], side: Side) -> list[str]:
+    there = {photo.label for photo in photos if sides.get(photo.path) == side}
+    absent = sorted({photo.label for photo in photos} - there)
+    return [f"no photo in {side} of: {', '.join(absent)}"] if absent else []

@@ -7,16 +7,15 @@ source, so a run does not change when its photos no longer fit in memory. Letter
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
 import ray.data
 from numpy.typing import NDArray
-from ray.exceptions import RayTaskError
 
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
@@ -30,6 +29,7 @@ PREFETCH_BATCHES = 2
 """Batches prepared ahead of the one that is being trained on."""
 READ_CPUS = 0.25
 """CPUs Ray reserves for one reading task; workers leave `cluster.capacity.READING_CPUS` to them."""
+_LOADED = pa.schema([("pixels", pa.binary()), ("side", pa.int32()), ("error", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class PhotoTable:
     keys: NDArray[np.uint64]
 
     def __len__(self) -> int:
+        """Return how many photos there are."""
         return len(self.rows)
 
 
@@ -80,9 +81,7 @@ class Transform:
 class PhotoSource(Protocol):
     """Where a worker's photos come from."""
 
-    def batches(
-        self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform
-    ) -> Iterator[Photo]:
+    def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""
         ...
 
@@ -100,23 +99,17 @@ class MemoryPhotos:
         self._photos: dict[int, Photo] = {}
         for block in blocks:
             for column in block.to_batches():
-                rows, heights, widths = (
-                    column.column(name).to_pylist() for name in ("row", "height", "width")
-                )
+                rows, heights, widths = (column.column(name).to_pylist() for name in ("row", "height", "width"))
                 for position, pixels in enumerate(column.column("pixels")):
                     view = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)
                     self._photos[rows[position]] = view.reshape(heights[position], widths[position], 3)
         self._n_threads = n_threads
 
-    def batches(
-        self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform
-    ) -> Iterator[Photo]:
+    def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""
 
         def prepare(positions: NDArray[np.int64]) -> Photo:
-            return np.stack(
-                [transform(self._photos[int(table.rows[i])], int(table.keys[i])) for i in positions]
-            )
+            return np.stack([transform(self._photos[int(table.rows[i])], int(table.keys[i])) for i in positions])
 
         pending: deque[Future[Photo]] = deque()
         with ThreadPoolExecutor(self._n_threads, thread_name_prefix="photos") as pool:
@@ -139,9 +132,7 @@ class StreamedPhotos:
         """Read below a data root: a path or URI."""
         self._root = root
 
-    def batches(
-        self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform
-    ) -> Iterator[Photo]:
+    def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order.
 
         Raises:
@@ -159,23 +150,20 @@ class StreamedPhotos:
         if not blocks:
             return
         stream = ray.data.from_arrow(blocks).map_batches(
-            _load_block,
+            cast(Any, _load_block),  # Ray's own type for these functions knows no pyarrow
             fn_kwargs={"root": self._root, "transform": transform},
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=READ_CPUS,
         )
-        try:
-            for block in stream.iter_batches(
-                batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH_BATCHES
-            ):
-                side = block.column("side")[0].as_py()
-                photos = [
-                    np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block.column("pixels")
-                ]
-                yield np.stack(photos).reshape(-1, side, side, 3)
-        except RayTaskError as error:
-            raise _data_error(error) from error
+        tables = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH_BATCHES)
+        for block in cast("Iterable[pa.Table]", tables):
+            problem = block.column("error")[0].as_py()
+            if problem is not None:
+                raise DataError(problem)
+            side = block.column("side")[0].as_py()
+            photos = [np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block.column("pixels")]
+            yield np.stack(photos).reshape(-1, side, side, 3)
 
 
 def photo_views(root: str, path: str, key: int, transforms: Sequence[Transform]) -> list[Photo]:
@@ -201,25 +189,18 @@ def _load(storage: Storage, path: str, preprocessing: Preprocessing) -> Photo:
 
 
 def _load_block(block: pa.Table, *, root: str, transform: Transform) -> pa.Table:
+    # Ray Data hands on no cause of an exception in a task, so what went wrong travels as a value.
     storage = Storage.open(root)
-    photos = [
-        transform(_load(storage, path, transform.preprocessing), key)
-        for path, key in zip(block.column("path").to_pylist(), block.column("key").to_pylist(), strict=True)
-    ]
-    return pa.table(
-        {
-            "pixels": pa.array([photo.tobytes() for photo in photos], type=pa.binary()),
-            "side": pa.array([photo.shape[0] for photo in photos], type=pa.int32()),
-        }
-    )
-
-
-def _data_error(error: BaseException) -> BaseException:
-    """Find the error of ours that a failed Ray task carries."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, DataError):
-            return DataError(str(seen))
-        cause: Any = getattr(seen, "cause", None)
-        seen = cause if isinstance(cause, BaseException) else seen.__cause__
-    return error
+    try:
+        photos = [
+            transform(_load(storage, path, transform.preprocessing), key)
+            for path, key in zip(block.column("path").to_pylist(), block.column("key").to_pylist(), strict=True)
+        ]
+    except DataError as error:
+        return pa.table({"pixels": [b""], "side": [0], "error": [str(error)]}, schema=_LOADED)
+    columns = {
+        "pixels": [photo.tobytes() for photo in photos],
+        "side": [photo.shape[0] for photo in photos],
+        "error": [None] * len(photos),
+    }
+    return pa.table(columns, schema=_LOADED)

@@ -122,14 +122,9 @@ class ClassificationSums:
             ValueError: The shapes do not fit, or a label is out of range.
         """
         n_classes = len(self.confusion)
-        if (
-            probabilities.ndim != 2
-            or probabilities.shape[1] != n_classes
-            or labels.shape != probabilities.shape[:1]
-        ):
+        if probabilities.ndim != 2 or probabilities.shape[1] != n_classes or labels.shape != probabilities.shape[:1]:
             raise ValueError(
-                f"expected probabilities (B, {n_classes}) and labels (B,), "
-                f"got {probabilities.shape} and {labels.shape}"
+                f"expected probabilities (B, {n_classes}) and labels (B,), got {probabilities.shape} and {labels.shape}"
             )
         if not len(labels):
             return

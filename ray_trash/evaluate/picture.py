@@ -49,9 +49,7 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], 
 
     true_names = [f"{name} ({n})" for name, n in zip(names, row_n[:, 0], strict=True)]
     # A `$` in a class name would start a formula.
-    axes.set_xticks(
-        range(n_classes), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
-    )
+    axes.set_xticks(range(n_classes), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(n_classes), true_names, parse_math=False)
     axes.tick_params(length=0, labelsize=9)
     axes.set_xlabel("predicted")
@@ -75,9 +73,7 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], 
             fontsize=font_size_pt,
             color="white" if share > 0.35 else "black",
         )
-    bar = figure.colorbar(
-        colours, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, ticks=[0, 0.05, 0.25, 0.5, 1]
-    )
+    bar = figure.colorbar(colours, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, ticks=[0, 0.05, 0.25, 0.5, 1])
     bar.ax.set_yticklabels(["0 %", "5 %", "25 %", "50 %", "100 %"])
     bar.set_label("share of the true class")
 

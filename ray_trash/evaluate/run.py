@@ -78,6 +78,7 @@ def evaluate_checkpoint(
     Raises:
         CheckpointError: The checkpoint cannot be used, or answers with numbers that are not finite.
         DataError: The data root cannot be used, or the split has no photo.
+        ConfigError: `workers` is below 1.
         ClusterError: The workers do not fit the cluster.
         StorageError: The result cannot be written.
     """
@@ -123,8 +124,7 @@ def evaluate_checkpoint(
     )
     if not np.isfinite(probabilities).all():
         raise CheckpointError(
-            f"{checkpoint.uri}: gives probabilities that are not finite for some photos; "
-            "use another checkpoint"
+            f"{checkpoint.uri}: gives probabilities that are not finite for some photos; use another checkpoint"
         )
     labels = photos["label"].to_pylist()
     sums = _count(probabilities, labels, document.classes)
@@ -181,12 +181,10 @@ def _split_rule(document: CheckpointDocument, where: str) -> SplitRule:
     try:
         return SplitRule.from_json(document.data["split"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{where}: its split rule cannot be read ({error}); evaluate with --split all"
-        ) from error
+        raise CheckpointError(f"{where}: its split rule cannot be read ({error}); evaluate with --split all") from error
 
 
-def _sides(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[str | None], list[str]]:
+def _sides(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[Sequence[str | None], list[str]]:
     try:
         return assign_splits(catalog, rule, root)
     except DataError as error:
@@ -209,9 +207,7 @@ def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
     warnings = list(listing.warnings)
     if unknown:
         names = sorted(set(listing.classes) - known)
-        warnings.append(
-            f"{len(unknown)} photos of classes the checkpoint does not know were ignored: {names}"
-        )
+        warnings.append(f"{len(unknown)} photos of classes the checkpoint does not know were ignored: {names}")
     return replace(
         listing,
         classes=tuple(classes),
@@ -228,9 +224,10 @@ def _unknown_class(file: ListedFile) -> Finding:
 def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:
     counts = _counts(catalog)
     if not counts["accepted"]:
+        first = _findings(catalog, "rejected")[0]
         return (
-            f"{root}: none of its {counts['seen']} files is a photo that can be used; "
-            f"{counts['rejected']} were rejected, `ray-trash audit {root}` names them"
+            f"{root}: none of its photos can be used; {counts['rejected']} were rejected, the first is "
+            f"{first['path']!r}: {first['reason']}"
         )
     assert rule is not None, "all photos are in the split `all`"
     return (

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,26 +29,23 @@ from ray_trash.errors import (
     RayTrashError,
     StorageError,
 )
+from ray_trash.evaluate.plan import ScoringPlan, plan_scoring
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.storage import Storage
 
 if TYPE_CHECKING:
     from ray_trash.model.predictor import Predictor
 
-CPUS_ASKED_PER_WORKER = 0.5
-"""What a worker counts for when the cluster is asked whether it has room."""
 _ACTOR_CPUS = 0.4
-"""What its actor reserves of that; actors that held everything would starve the reading tasks."""
+"""What an actor reserves of `CPUS_PER_WORKER`; if it held all of it, the reading tasks would starve."""
 _TASK_CPUS = 0.1
 """What a reading task reserves: what even one worker leaves."""
-_WAIT_FOR_FREE_S = 10.0
+_WAIT_FOR_FREE_S = 20.0
 """How long resources that somebody else holds are waited for; Ray frees them with some delay."""
 _POLL_S = 0.25
 
 _ERROR_KINDS = (CheckpointError, ClusterError, DataError, StorageError)
-_PREPARED = pa.schema(
-    {"position": pa.int64(), "pixels": pa.binary(), "error_kind": pa.string(), "error": pa.string()}
-)
+_PREPARED = pa.schema({"position": pa.int64(), "pixels": pa.binary(), "error_kind": pa.string(), "error": pa.string()})
 _SCORED = pa.schema(
     {
         "position": pa.int64(),
@@ -61,54 +56,6 @@ _SCORED = pa.schema(
 )
 """What tasks and actors hand on. Errors travel as columns: an exception that leaves a function Ray Data
 calls reaches the driver without its type."""
-
-
-@dataclass(frozen=True)
-class ScoringPlan:
-    """Who scores.
-
-    Attributes:
-        workers: Processes with a network each.
-        device: Where each of them computes.
-        readers: Reading tasks that run at a time, at most.
-    """
-
-    workers: int
-    device: Literal["cpu", "cuda"]
-    readers: int
-
-
-def plan_scoring(
-    workers: int | None,
-    device: Literal["auto", "cpu", "cuda"],
-    resources: Mapping[str, float],
-) -> ScoringPlan:
-    """Decide workers and device from what a cluster has.
-
-    Args:
-        workers: As asked, at least 1; None takes one per GPU, or one per CPU where there is none.
-        device: As asked; `auto` takes GPUs where the cluster has some.
-        resources: `CPU` and `GPU`, as `ray.cluster_resources()` gives them.
-
-    Raises:
-        ClusterError: There are too few CPUs or GPUs; the message says asked and available.
-    """
-    cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
-    on: Literal["cpu", "cuda"] = device if device != "auto" else "cuda" if gpus else "cpu"
-    if workers is None:
-        workers = max(1, gpus if on == "cuda" else int(cpus))
-    if on == "cuda" and workers > gpus:
-        raise ClusterError(
-            f"workers={workers} asks for {workers} GPUs, one each; available: {gpus}; "
-            "ask for fewer workers or for device=cpu"
-        )
-    if workers * CPUS_ASKED_PER_WORKER > cpus:
-        raise ClusterError(
-            f"workers={workers} asks for {workers * CPUS_ASKED_PER_WORKER:g} CPUs, "
-            f"{CPUS_ASKED_PER_WORKER:g} each; available: {cpus:g}; ask for at most "
-            f"{int(cpus / CPUS_ASKED_PER_WORKER)} workers"
-        )
-    return ScoringPlan(workers, on, readers=max(1, int(cpus)))
 
 
 def wait_for_plan(workers: int | None, device: Literal["auto", "cpu", "cuda"]) -> ScoringPlan:
@@ -163,9 +110,7 @@ def score_photos(
         DataError: A file is not what it was when it was catalogued.
         CheckpointError: The checkpoint cannot be used.
     """
-    table = photos.select(["path", "sha256"]).append_column(
-        "position", pa.array(range(len(photos)), pa.int64())
-    )
+    table = photos.select(["path", "sha256"]).append_column("position", pa.array(range(len(photos)), pa.int64()))
     # One block a batch, and `batch_size=None` below hands whole blocks on: with a number there, Ray
     # Data would fill batches from whatever blocks happen to be ready.
     blocks = [table.slice(start, batch_size) for start in range(0, len(table), batch_size)]
@@ -243,27 +188,21 @@ def _prepare_block(block: pa.Table, *, data_root: str, preprocessing: Preprocess
         storage = Storage.open(data_root)
         photos = [
             _prepare_photo(storage, path, sha256, preprocessing)
-            for path, sha256 in zip(
-                block.column("path").to_pylist(), block.column("sha256").to_pylist(), strict=True
-            )
+            for path, sha256 in zip(block.column("path").to_pylist(), block.column("sha256").to_pylist(), strict=True)
         ]
     except RayTrashError as error:
         return _failed_block(_PREPARED, block.column("position"), _kind_of(error), str(error))
     return _block(_PREPARED, block.column("position"), [photo.tobytes() for photo in photos])
 
 
-def _prepare_photo(
-    storage: Storage, path: str, sha256: str, preprocessing: Preprocessing
-) -> NDArray[np.uint8]:
+def _prepare_photo(storage: Storage, path: str, sha256: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     try:
         encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, path))
         if hashlib.sha256(encoded).hexdigest() != sha256:
             raise DataError(f"{path}: changed while it was evaluated; evaluate again")
         return fit_photo(load_photo(encoded, preprocessing), preprocessing)
     except ImageError as error:
-        raise DataError(
-            f"{path}: changed while it was evaluated ({error.code}: {error}); evaluate again"
-        ) from error
+        raise DataError(f"{path}: changed while it was evaluated ({error.code}: {error}); evaluate again") from error
 
 
 def _block(schema: pa.Schema, positions: pa.ChunkedArray, values: list[Any]) -> pa.Table:

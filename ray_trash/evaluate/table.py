@@ -13,6 +13,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+_CLASS_MIN_CHARACTERS = 16
+"""What the names keep on a terminal that is too narrow for the table."""
+
 
 def evaluation_table(document: Mapping[str, Any]) -> Group:
     """Build the table: a row per class, then the figures over all photos.
@@ -24,7 +27,8 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
         A renderable. On a console that is no terminal it prints as plain characters.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("class", overflow="fold")
+    longest = max(len(_printable(name)) for name in document["classes"])
+    table.add_column("class", overflow="fold", min_width=min(longest, _CLASS_MIN_CHARACTERS))
     for heading in ("photos", "precision", "recall", "95 % interval", "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in document["classes"]:
@@ -35,13 +39,13 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
             str(scores["n"]),
             _ratio(scores["precision"]),
             _ratio(scores["recall"]),
-            _interval(scores["recall_ci95"]),
+            _ratios(scores["recall_ci95"]),
             _ratio(scores["f1"]),
         )
     counts = document["counts"]
     summary = [
         f"accuracy {document['correct']}/{document['n']} = {_percent(document['accuracy'])}, "
-        f"95 % interval {_interval(document['accuracy_ci95'])}",
+        f"95 % interval {_percents(document['accuracy_ci95'])}",
         f"macro-F1 {document['macro_f1']:.3f}, loss {document['loss']:.3f}, ECE {document['ece']:.3f}",
         f"split {document['split']}, checkpoint {document['checkpoint']}",
         f"files: {counts['seen']} seen = {counts['accepted']} accepted "
@@ -64,8 +68,12 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _interval(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+def _percents(ends: Sequence[float]) -> str:
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
+def _ratios(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _printable(name: str) -> str:

@@ -130,15 +130,16 @@ def _cropped(photo: np.ndarray, augmentation: Augmentation, rng: np.random.Gener
     left, top, crop_width, crop_height = 0, 0, width, height
     for _ in range(_CROP_TRIES):
         area = rng.uniform(area_min, 1.0) * height * width
-        aspect = math.exp(rng.uniform(*map(math.log, _CROP_ASPECT)))
+        aspect = math.exp(rng.uniform(math.log(_CROP_ASPECT[0]), math.log(_CROP_ASPECT[1])))
         tried_width, tried_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < tried_width <= width and 0 < tried_height <= height:
             crop_width, crop_height = tried_width, tried_height
             left = int(rng.integers(width - crop_width + 1))
             top = int(rng.integers(height - crop_height + 1))
             break
-    box = (left, top, left + crop_width, top + crop_height)
-    return Image.fromarray(photo).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+    # Cut first: a resize of a box would look at pixels beyond it.
+    crop = Image.fromarray(photo[top : top + crop_height, left : left + crop_width])
+    return crop.resize((side_px, side_px), Image.Resampling.BILINEAR)
 
 
 def _recoloured(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
@@ -150,10 +151,8 @@ def _recoloured(image: Image.Image, strength: float, rng: np.random.Generator) -
 def _erase(image: Image.Image, rng: np.random.Generator) -> None:
     side_px = image.width
     area = rng.uniform(*_ERASE_AREA) * side_px * side_px
-    aspect = math.exp(rng.uniform(*map(math.log, _ERASE_ASPECT)))
-    width, height = (
-        min(side_px, max(1, round(math.sqrt(part)))) for part in (area * aspect, area / aspect)
-    )
+    aspect = math.exp(rng.uniform(math.log(_ERASE_ASPECT[0]), math.log(_ERASE_ASPECT[1])))
+    width, height = (min(side_px, max(1, round(math.sqrt(part)))) for part in (area * aspect, area / aspect))
     left, top = (int(rng.integers(side_px - length + 1)) for length in (width, height))
     mean = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     assert isinstance(mean, tuple)

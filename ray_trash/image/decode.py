@@ -131,9 +131,7 @@ def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
     return np.array(open_photo(encoded, min_short_side_px=min_short_side_px))
 
 
-def open_photo(
-    encoded: bytes, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S
-) -> Image.Image:
+def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S) -> Image.Image:
     """Decode a photo as `decode_photo` does, to a Pillow image of mode RGB.
 
     Raises:

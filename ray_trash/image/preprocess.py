@@ -116,17 +116,16 @@ def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
     short_px = min(image.size)
     width_px, height_px = (min(side_px, MAX_ASPECT_RATIO * short_px) for side_px in image.size)
     left, top = (image.width - width_px) // 2, (image.height - height_px) // 2
-    box = (left, top, left + width_px, top + height_px)
+    if (width_px, height_px) != image.size:
+        image = image.crop((left, top, left + width_px, top + height_px))
     if short_px <= stored_px:
-        return np.array(image if (width_px, height_px) == image.size else image.crop(box))
+        return np.array(image)
     scale = stored_px / short_px
     size = (round(width_px * scale), round(height_px * scale))
-    return np.array(image.resize(size, Image.Resampling.BICUBIC, box, _REDUCING_GAP))
+    return np.array(image.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP))
 
 
-def fit_photo(
-    photo: np.ndarray, preprocessing: Preprocessing, *, size_px: int | None = None
-) -> np.ndarray:
+def fit_photo(photo: np.ndarray, preprocessing: Preprocessing, *, size_px: int | None = None) -> np.ndarray:
     """Bring a photo to the network's square, with an antialiased bilinear filter.
 
     Args:
@@ -138,10 +137,9 @@ def fit_photo(
         Array (size_px, size_px, 3), uint8 in 0..255, RGB, C-contiguous.
     """
     side_px = preprocessing.size_px if size_px is None else size_px
-    image = Image.fromarray(photo)
-    box = (0, 0, image.width, image.height)
     if preprocessing.fit == "crop":
-        short_px = min(image.size)
-        left, top = (image.width - short_px) // 2, (image.height - short_px) // 2
-        box = (left, top, left + short_px, top + short_px)
-    return np.array(image.resize((side_px, side_px), Image.Resampling.BILINEAR, box))
+        height, width = photo.shape[:2]
+        short_px = min(height, width)
+        top, left = (height - short_px) // 2, (width - short_px) // 2
+        photo = photo[top : top + short_px, left : left + short_px]
+    return np.array(Image.fromarray(photo).resize((side_px, side_px), Image.Resampling.BILINEAR))

@@ -7,9 +7,7 @@ import torch
 from ray_trash.image.preprocess import Preprocessing
 
 
-def normalise(
-    batch: torch.Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
+def normalise(batch: torch.Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Scale photos to 0..1, subtract the mean and divide by the standard deviation.
 
     Computed in float32 whatever the result's type, so that bfloat16 is rounded once.

@@ -185,10 +185,7 @@ def _read_marker(storage: Storage) -> dict[str, tuple[int, str]]:
     tree = _json_object(storage.read_bytes(MARKER), where)
     require_format_version(tree, where)
     try:
-        return {
-            str(name): (int(entry["size_bytes"]), str(entry["sha256"]))
-            for name, entry in tree["files"].items()
-        }
+        return {str(name): (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where}: not a marker this ray-trash writes") from error
 

@@ -95,9 +95,7 @@ class CheckpointDocument:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: a name is listed twice")
         if len(self.golden.probabilities) != len(self.classes):
-            raise ValueError(
-                f"golden: {len(self.golden.probabilities)} probabilities for {len(self.classes)} classes"
-            )
+            raise ValueError(f"golden: {len(self.golden.probabilities)} probabilities for {len(self.classes)} classes")
         if abs(math.fsum(self.golden.probabilities) - 1) > _PROBABILITY_SUM_TOLERANCE:
             raise ValueError("golden: the probabilities do not add up to 1")
         if datetime.fromisoformat(self.created_at).tzinfo is None:
@@ -168,12 +166,9 @@ def document_from_json(text: str, where: str) -> CheckpointDocument:
         return _DOCUMENT.validate_json(json.dumps({**tree, **parts}))
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}"
-            for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in error.errors()
         )
-        raise CheckpointError(
-            f"{where}: not a checkpoint document this ray-trash reads: {problems}"
-        ) from error
+        raise CheckpointError(f"{where}: not a checkpoint document this ray-trash reads: {problems}") from error
 
 
 def require_format_version(tree: Mapping[str, Any], where: str) -> None:

@@ -20,13 +20,13 @@ from ray_trash.image.tensor import normalise
 from ray_trash.model.document import Golden
 from ray_trash.model.network import evaluation_mode
 
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2}
 """How far a probability may be from the stored one, by the format it is computed in.
 
-fp32 differs between processors in the last bits of its sums: about 1e-6 in a probability, and up
-to 1e-4 where a release of Pillow rounds a pixel the other way. bf16 keeps 8 bits, which moves the
-logits of ResNet50 by about one percent: up to 0.03 in a probability. Wrong weights, class order,
-mean or channel order move a trained network's probabilities by tenths.
+In fp32, kernels and processors differ in the last bits of their sums: measured, 3e-7 between two CPU kernels
+of ResNet50. A wrong mean or fit moves a trained network by hundredths, wrong weights or classes by tenths.
+bf16 keeps 8 bits: measured, 0.02 for common heads and 0.15 for one whose outputs span tens. Since fp32 is
+always checked as well, this bound need only tell broken arithmetic from coarse arithmetic.
 """
 _HEIGHT_PX, _WIDTH_PX = 48, 64
 
@@ -83,9 +83,7 @@ def symmetries(images: Tensor, views: int) -> list[Tensor]:
         return [images]
     if views != 8:
         raise ValueError(f"{views} views: a square has 1 or 8")
-    turned = [
-        torch.rot90(side, quarter, dims=(2, 3)) for side in (images, images.flip(3)) for quarter in range(4)
-    ]
+    turned = [torch.rot90(side, quarter, dims=(2, 3)) for side in (images, images.flip(3)) for quarter in range(4)]
     return [view.contiguous(memory_format=torch.channels_last) for view in turned]
 
 
@@ -158,7 +156,7 @@ def _answer(
     device = next(network.parameters()).device
     batch = torch.from_numpy(photo[np.newaxis]).to(device)
     # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         answer = probabilities_of(network, batch, preprocessing, views=views, dtype=dtype)
     return answer[0].double().cpu().numpy()
 

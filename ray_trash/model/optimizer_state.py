@@ -50,10 +50,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], value
     current = optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     _require_same_groups(current["param_groups"], values["param_groups"])
-    state = {
-        int(index): _with_tensors(entry, f"state.{index}", tensors)
-        for index, entry in values["state"].items()
-    }
+    state = {int(index): _with_tensors(entry, f"state.{index}", tensors) for index, entry in values["state"].items()}
     for index, entry in state.items():
         for name, value in entry.items():
             if isinstance(value, Tensor):
@@ -63,18 +60,14 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], value
             key: _as_before(value, before.get(key))
             for key, value in _with_tensors(group, f"group.{position}", tensors).items()
         }
-        for position, (group, before) in enumerate(
-            zip(values["param_groups"], current["param_groups"], strict=True)
-        )
+        for position, (group, before) in enumerate(zip(values["param_groups"], current["param_groups"], strict=True))
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _without_tensors(entry: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     values = {key: value for key, value in entry.items() if not isinstance(value, Tensor)}
-    tensors.update(
-        (f"{prefix}.{key}", value.detach()) for key, value in entry.items() if isinstance(value, Tensor)
-    )
+    tensors.update((f"{prefix}.{key}", value.detach()) for key, value in entry.items() if isinstance(value, Tensor))
     return values
 
 
@@ -104,9 +97,7 @@ def _as_before(value: Any, before: Any) -> Any:
 
 def _require_same_groups(current: list[dict[str, Any]], stored: list[dict[str, Any]]) -> None:
     def outline(groups: list[dict[str, Any]]) -> list[tuple[Any, int, frozenset[str]]]:
-        return [
-            (group.get("name"), len(group["params"]), frozenset(group) - {"initial_lr"}) for group in groups
-        ]
+        return [(group.get("name"), len(group["params"]), frozenset(group) - {"initial_lr"}) for group in groups]
 
     if outline(current) != outline(stored):
         raise CheckpointError(

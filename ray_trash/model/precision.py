@@ -28,9 +28,7 @@ def resolve_device(choice: DeviceChoice) -> torch.device:
     """
     available = torch.cuda.is_available()
     if choice == "cuda" and not available:
-        raise ClusterError(
-            "device=cuda: this process sees no CUDA GPU; reserve one for it, or use device=cpu or auto"
-        )
+        raise ClusterError("device=cuda: this process sees no CUDA GPU; reserve one for it, or use device=cpu or auto")
     if choice == "cpu" or not available:
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ray_trash.image.preprocess import fit_photo, load_photo
-from ray_trash.model.checkpoint import CheckpointDocument, open_checkpoint
+from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import probabilities_of, require_golden
 from ray_trash.model.network import build_network
 from ray_trash.model.precision import (
@@ -126,9 +127,7 @@ class Predictor:
         """
         size_px = self.document.preprocessing.size_px
         if photos.dtype != np.uint8 or photos.shape[1:] != (size_px, size_px, 3):
-            raise ValueError(
-                f"photos: expected (B, {size_px}, {size_px}, 3) uint8, got {photos.shape} {photos.dtype}"
-            )
+            raise ValueError(f"photos: expected (B, {size_px}, {size_px}, 3) uint8, got {photos.shape} {photos.dtype}")
         if len(photos) == 0:
             return np.zeros((0, len(self.document.classes)), np.float32)
         batch = torch.from_numpy(np.ascontiguousarray(photos)).to(self.device)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torchvision.models import ResNet
+from torch import Tensor, nn
 
 from ray_trash.errors import CheckpointError, StorageError
 from ray_trash.model.checkpoint import MARKER, open_checkpoint
@@ -42,7 +42,7 @@ _PICKLE_ERRORS = (
 
 
 def load_pretrained(
-    network: ResNet, weights: str, *, cache_dir: Path | None = None, url: str | None = None
+    network: nn.Module, weights: str, *, cache_dir: Path | None = None, url: str | None = None
 ) -> list[str]:
     """Load pretrained weights into a network, all that belong to it or none.
 
@@ -76,8 +76,7 @@ def _read_place(place: str) -> tuple[dict[str, Tensor], str]:
         storage = Storage.open(place)
         if not storage.exists():
             raise CheckpointError(
-                f"model.weights: nothing at {storage.uri}; give imagenet, none, a file of weights "
-                "or a checkpoint"
+                f"model.weights: nothing at {storage.uri}; give imagenet, none, a file of weights or a checkpoint"
             )
         if storage.exists(MARKER):
             return open_checkpoint(storage).weights(), "checkpoint"
@@ -98,7 +97,10 @@ def _is_safetensors(data: bytes) -> bool:
 
 def _unpickle(data: bytes, where: str) -> Any:
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A file that will be refused is refused in one line, without torch's remarks on its pickle.
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _PICKLE_ERRORS as error:
         # torch's own advice for such files is to let them run code; it must not reach the user.
         raise CheckpointError(

@@ -19,9 +19,7 @@ def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> byt
     """
     table, preprocessing = photos.train, preprocessing_of(config)
     columns = [Transform(preprocessing)]
-    columns += [
-        Transform(preprocessing, augmentation_of(config), config.seed, epoch) for epoch in range(VIEWS)
-    ]
+    columns += [Transform(preprocessing, augmentation_of(config), config.seed, epoch) for epoch in range(VIEWS)]
     rows = []
     for label in sorted(set(table.labels.tolist())):
         i = int((table.labels == label).argmax())

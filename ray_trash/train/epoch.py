@@ -83,16 +83,14 @@ def train_epoch(
     job: TrainJob,
     worker: Worker,
     *,
-    frozen_stages: int,
     on_step: Callable[[int, int, float, float], None],
 ) -> TrainingSums:
     """Train for one epoch.
 
     Args:
-        state: Changed in place.
+        state: Changed in place; which stages are frozen, and the network's mode, are the caller's.
         job: The run.
         worker: This worker.
-        frozen_stages: How many stages are frozen in this epoch; the network's mode is the caller's.
         on_step: Called with step, steps, loss of the step on this worker, and photos per second over all workers.
 
     Raises:
@@ -132,31 +130,23 @@ def train_epoch(
         step_loss = torch.zeros((), device=worker.device)
         for part, positions in enumerate(parts):
             last = part == len(parts) - 1
-            waiting = (
-                network.no_sync()
-                if isinstance(network, DistributedDataParallel) and not last
-                else nullcontext()
-            )
+            waiting = network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
             inputs = normalise(torch.from_numpy(next(photos)).to(worker.device), preprocessing_of(config))
             labels = torch.from_numpy(job.train.labels[positions]).to(worker.device)
             batch = mix(inputs, labels, config.augment, random)
             with waiting:
                 with worker.autocast():
                     logits = network(batch.photos)
-                loss = summed_loss(
-                    logits, batch, class_weights=class_weights, label_smoothing=train.label_smoothing
-                )
+                loss = summed_loss(logits, batch, class_weights=class_weights, label_smoothing=train.label_smoothing)
                 # DDP averages gradients over workers; this makes the result the mean over the step's photos.
-                (loss * worker.world / sizes[step]).backward()  # type: ignore[no-untyped-call]
+                (loss * worker.world / sizes[step]).backward()
             step_loss += loss.detach()
             correct += float((logits.detach().argmax(1) == batch.labels).sum())
             seen += len(positions)
         _take_step(state, job, step_loss, sizes[step], step)
         loss_sum += float(step_loss)
         elapsed = time.perf_counter() - started
-        on_step(
-            step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), seen * worker.world / elapsed
-        )
+        on_step(step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), seen * worker.world / elapsed)
     elapsed = time.perf_counter() - started
     loss_sum, correct, seen = worker.add_up(np.array([loss_sum, correct, seen], dtype=np.float64))
     mean = loss_sum / seen

@@ -12,6 +12,7 @@ from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.image.augment import Augmentation
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.train.progress import Board
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,13 @@ class TrainJob:
     attempt: str
     cached: bool
     device: Literal["cpu", "cuda"]
-    board: ActorHandle
+    board: ActorHandle[Board]
 
 
 def preprocessing_of(config: Config) -> Preprocessing:
     """Take the preprocessing from the config."""
     image = config.image
-    return Preprocessing(
-        size_px=image.size_px, stored_short_side_px=image.stored_short_side_px, fit=image.fit
-    )
+    return Preprocessing(size_px=image.size_px, stored_short_side_px=image.stored_short_side_px, fit=image.fit)
 
 
 def augmentation_of(config: Config) -> Augmentation:

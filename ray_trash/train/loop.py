@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 import ray.train
+import ray.train.torch
 import torch
 import torch.distributed as dist
 
@@ -21,6 +22,7 @@ from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError, RayTrashError, StorageError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.picture import draw_confusion_matrix
+from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
 from ray_trash.model.tensors import from_safetensors
@@ -83,8 +85,6 @@ def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
     checkpoint = newest_complete(run, lambda text: _say(job, text)) if first else None
     name = _from_first(checkpoint.uri.rpartition("/")[2] if checkpoint else None, worker)
     if name is not None and checkpoint is None:
-        from ray_trash.model.checkpoint import open_checkpoint
-
         checkpoint = open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True)
     if checkpoint is not None:
         restore_state(state, checkpoint, job)
@@ -164,7 +164,7 @@ def _run_epoch(job: TrainJob, state: TrainState, worker: Worker) -> tuple[dict[s
             }
             job.board.post.remote(event)
 
-    training = train_epoch(state, job, worker, frozen_stages=frozen, on_step=on_step)
+    training = train_epoch(state, job, worker, on_step=on_step)
     average_statistics(state.network, worker)
     if state.ema is not None:
         average_statistics(state.ema, worker)

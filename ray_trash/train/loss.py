@@ -58,9 +58,7 @@ def mix(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.rando
     return Mixture(mixed, labels, labels[partner], 1 - cut_height * cut_width / (height * width))
 
 
-def summed_loss(
-    logits: Tensor, batch: Mixture, *, class_weights: Tensor | None, label_smoothing: float
-) -> Tensor:
+def summed_loss(logits: Tensor, batch: Mixture, *, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
     """Return the batch's cross-entropy, summed over its photos, as a scalar in float32.
 
     Args:

@@ -46,9 +46,7 @@ class TrainingPhotos:
     data: dict[str, Any]
 
 
-def prepare_photos(
-    config: Config, listing: Listing, run: Storage, say: Callable[[str], None]
-) -> TrainingPhotos:
+def prepare_photos(config: Config, listing: Listing, run: Storage, say: Callable[[str], None]) -> TrainingPhotos:
     """Look at every photo once, split them, and write `audit.json` and `catalog.parquet`.
 
     Raises:
@@ -61,9 +59,7 @@ def prepare_photos(
     splits, warnings = assign_splits(catalog, rule, config.data.root)
     audit = build_audit(catalog, splits, [*listing.warnings, *warnings])
     run.write_bytes("audit.json", (json.dumps(audit, indent=2) + "\n").encode())
-    run.write_bytes(
-        "catalog.parquet", parquet_bytes(catalog.append_column("split", pa.array(splits, pa.string())))
-    )
+    run.write_bytes("catalog.parquet", parquet_bytes(catalog.append_column("split", pa.array(splits, pa.string()))))
     _report(audit, say)
     if audit["rejected"] and config.data.on_bad_image == "fail":
         raise DataError(
@@ -72,9 +68,7 @@ def prepare_photos(
         )
     require_usable_classes(catalog, listing.classes)
     sides = np.array([side or "" for side in splits])
-    train, val = (
-        _table(catalog, np.flatnonzero(sides == side), listing.classes) for side in ("train", "val")
-    )
+    train, val = (_table(catalog, np.flatnonzero(sides == side), listing.classes) for side in ("train", "val"))
     if not len(train) or not len(val):
         raise DataError(
             f"data.split={config.data.split}: {len(train)} photos to train on and {len(val)} to validate; both need some, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -42,9 +42,9 @@ class Board:
         return self._error
 
 
-def start_board() -> ActorHandle:
+def start_board() -> ActorHandle[Board]:
     """Start the actor the workers post to; it takes no CPU of the cluster."""
-    return ray.remote(Board).options(num_cpus=0).remote()
+    return cast("ActorHandle[Board]", ray.remote(Board).options(num_cpus=0).remote())
 
 
 class Display:
@@ -66,7 +66,7 @@ class Display:
         self._bar: TaskID | None = None
 
     @contextmanager
-    def following(self, board: ActorHandle) -> Iterator[None]:
+    def following(self, board: ActorHandle[Board]) -> Iterator[None]:
         """Show what arrives on the board while the block runs."""
         done = threading.Event()
         thread = threading.Thread(target=self._follow, args=(board, done), name="display", daemon=True)
@@ -78,12 +78,12 @@ class Display:
                 done.set()
                 thread.join(timeout=10)
 
-    def _follow(self, board: ActorHandle, done: threading.Event) -> None:
+    def _follow(self, board: ActorHandle[Board], done: threading.Event) -> None:
         last = False
         while not last:
             last = done.wait(POLL_S)
             try:
-                events = ray.get(board.take.remote(), timeout=10)
+                events: list[dict[str, Any]] = ray.get(board.take.remote(), timeout=10)
             except ray.exceptions.RayError:
                 return  # the cluster is gone, and the main thread says so
             for event in events:
@@ -91,7 +91,7 @@ class Display:
 
     def _show(self, event: Mapping[str, Any]) -> None:
         if event["kind"] == "say":
-            self._console.print(event["text"], markup=False, highlight=False)
+            self._console.print(event["text"], markup=False, highlight=False, soft_wrap=True)
         elif event["kind"] == "epoch":
             self._console.print(epoch_line(event["record"]), markup=False, highlight=False, soft_wrap=True)
         elif self._live:
@@ -111,10 +111,7 @@ def epoch_line(record: Mapping[str, Any]) -> str:
     return (
         f"epoch {record['epoch']:>3}  "
         + _COLUMNS.format(
-            **{
-                key: _number(record[key])
-                for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
-            }
+            **{key: _number(record[key]) for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")}
         )
         + f"  {record['images_per_s']:.1f} photos/s  {record['seconds']:.1f} s"
         + ("  best" if record["is_best"] else "")

@@ -89,9 +89,7 @@ class MLflow:
         self._client = MlflowClient(tracking_uri=uri)
         if self.run_id is None:
             experiment = self._client.get_experiment_by_name("ray-trash")
-            experiment_id = (
-                experiment.experiment_id if experiment else self._client.create_experiment("ray-trash")
-            )
+            experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("ray-trash")
             self.run_id = self._client.create_run(experiment_id, run_name=config.name).info.run_id
             for section, values in effective_tree(config).items():
                 for key, value in values.items() if isinstance(values, dict) else [("", values)]:

@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import ray
 import torch
-from ray.train import ControllerError, DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import ControllerError, DataConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
+
+# `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
+from ray.train.v2.api.config import FailureConfig
 from rich.console import Console
 
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.config import Config, to_json
-from ray_trash.dataset.listing import list_photos
+from ray_trash.dataset.listing import Listing, list_photos
+from ray_trash.dataset.split import split_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.network import build_network
 from ray_trash.model.tensors import plain_state, to_safetensors
@@ -31,7 +34,8 @@ from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import PHOTOS, train_worker
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
 from ray_trash.train.progress import Display, start_board
-from ray_trash.train.run_directory import BEST, METRICS, RAY, start_run, update_run
+from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing, start_run, update_run
+from ray_trash.train.state import package_versions
 
 WORKER_START_ATTEMPTS = 2
 """Ray waits 60 s for workers each time; then the cluster is taken to be full of other work."""
@@ -54,52 +58,82 @@ class TrainResult:
     n_test: int
 
 
-def run_training(config: Config, *, resume: bool, overwrite: bool, console: Console) -> TrainResult:
-    """Train as the config says; needs a connection to Ray.
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose mistakes that show without a cluster have been looked for.
+
+    Attributes:
+        config: The resolved config.
+        run: The run directory.
+        listing: The files under the data root.
+        initial: The weights training begins with, as safetensors.
+        overwrite: Whether a run of this name is removed.
+    """
+
+    config: Config
+    run: Storage
+    listing: Listing
+    initial: bytes
+    overwrite: bool
+
+
+def prepare_run(config: Config, *, resume: bool, overwrite: bool, console: Console) -> PreparedRun:
+    """Check everything that can be checked before Ray has started, and write nothing.
 
     Args:
         config: The resolved config.
         resume: Go on with the run of this name, if there is one.
         overwrite: Remove the run of this name first.
-        console: Where progress goes.
+        console: Where notes go.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
     run = Storage.open(config.storage).child(config.name)
+    refuse_existing(run, resume=resume, overwrite=overwrite)
+    listing = list_photos(config.data.root, config.data.classes)
+    split_rule(config.data.split, config.data.val_fraction, config.data.test_fraction)
+    initial = _initial_weights(config, len(listing.classes), _sayer(console))
+    return PreparedRun(config, run, listing, initial, overwrite)
+
+
+def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
+    """Train as the config says; needs a connection to Ray.
+
+    Args:
+        prepared: Of `prepare_run`.
+        console: Where progress goes.
+
+    Raises:
+        RayTrashError: Anything a user can put right, by its kind.
+    """
+    config, run, say = prepared.config, prepared.run, _sayer(console)
+    plan = wait_for_workers(config.train, say)
     attempt = secrets.token_hex(8)
     document = {
         "status": "running",
         "attempt": attempt,
         "started_at": _now(),
         "ended_at": None,
-        "versions": {name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")},
+        "versions": package_versions(),
     }
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    plan = wait_for_workers(config.train, say)
-    there = start_run(run, resume=resume, overwrite=overwrite, document=document)
+    there = start_run(run, overwrite=prepared.overwrite, document=document)
     say(f"run {run.uri}" + (", going on" if there else ""))
     started = time.monotonic()
     try:
-        listing = list_photos(config.data.root, config.data.classes)
-        initial = _initial_weights(config, len(listing.classes), say)
-        photos = prepare_photos(config, listing, run, say)
+        photos = prepare_photos(config, prepared.listing, run, say)
         if len(photos.train) < plan.workers:
             raise DataError(
                 f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training photos; "
                 "use fewer workers"
             )
-        root = Storage.open(config.data.root).uri
         run.write_bytes("config.json", to_json(config).encode())
-        run.write_bytes("augmentation.png", augmentation_sheet(config, photos, root))
+        run.write_bytes("augmentation.png", augmentation_sheet(config, photos, prepared.listing.root))
         board = start_board()
         job = TrainJob(
             config=config,
             classes=photos.classes,
-            root=root,
+            root=prepared.listing.root,
             train=photos.train,
             val=photos.val,
             data=photos.data,
@@ -110,7 +144,7 @@ def run_training(config: Config, *, resume: bool, overwrite: bool, console: Cons
             board=board,
         )
         with Display(console).following(board):
-            _fit(job, run, plan, photos, initial)
+            _fit(job, run, plan, photos, prepared.initial)
         record = _best_record(run)
     except BaseException as error:
         status = "failed" if isinstance(error, Exception) else "interrupted"
@@ -120,13 +154,18 @@ def run_training(config: Config, *, resume: bool, overwrite: bool, console: Cons
     return TrainResult(run, run.child(BEST), record, photos.data["n"].get("test", 0))
 
 
+def _sayer(console: Console) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
+
 def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> bytes:
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build_network(
-            n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout
-        )
+        network = build_network(n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
     for line in load_pretrained(network, config.model.weights):
         say(line)
     return to_safetensors(plain_state(network.state_dict()))
@@ -192,7 +231,7 @@ def _fit_in_thread(trainer: TorchTrainer) -> None:
         raise raised[0]
 
 
-def _raise_known(error: Exception | None, cause: Exception | None) -> None:
+def _raise_known(error: Any, cause: Exception | None) -> None:
     if error is not None:
         raise error from cause
 

@@ -38,12 +38,26 @@ def epoch_name(epoch: int, metric: str, value: float) -> str:
     return f"epoch-{epoch:03d}-{metric}-{value:.4f}"
 
 
-def start_run(run: Storage, *, resume: bool, overwrite: bool, document: Mapping[str, Any]) -> bool:
-    """Claim a run directory for a new start, or refuse.
+def refuse_existing(run: Storage, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a name that has a run already, unless it was said what to do with it.
+
+    Raises:
+        ConfigError: There is a run and neither was asked for, or both were.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other: go on with the run, or remove it")
+    if _has_run(run) and not resume and not overwrite:
+        raise ConfigError(
+            f"{run.uri}: there is a run of this name already; go on with --resume, start it anew with "
+            "--overwrite, or choose another with --set name=..."
+        )
+
+
+def start_run(run: Storage, *, overwrite: bool, document: Mapping[str, Any]) -> bool:
+    """Claim a run directory for a new start.
 
     Args:
         run: The run directory.
-        resume: Go on with the run that is there, if any.
         overwrite: Remove the run that is there.
         document: What `run.json` says from now on; its `attempt` fences off workers of earlier starts.
 
@@ -51,24 +65,22 @@ def start_run(run: Storage, *, resume: bool, overwrite: bool, document: Mapping[
         Whether there was a run to go on with.
 
     Raises:
-        ConfigError: There is a run already and neither was asked for.
         StorageError: The storage cannot be written.
     """
-    exists = run.exists(RUN) or run.exists(CHECKPOINTS)
-    if exists and overwrite:
-        for name in run.list_names():
-            run.remove(name)
-        exists = False
-    if exists and not resume:
-        raise ConfigError(
-            f"{run.uri}: there is a run of this name already; go on with --resume, start it anew with --overwrite, "
-            "or choose another with --set name=..."
-        )
+    exists = _has_run(run)
     try:
+        if exists and overwrite:
+            for name in run.list_names():
+                run.remove(name)
+            exists = False
         update_run(run, document)
     except StorageError as error:
         raise StorageError(f"storage: {error}; set storage to a place that can be written") from error
     return exists
+
+
+def _has_run(run: Storage) -> bool:
+    return run.exists(RUN) or run.exists(CHECKPOINTS)
 
 
 def update_run(run: Storage, changes: Mapping[str, Any]) -> None:

@@ -36,9 +36,7 @@ def cosine_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def learning_rate_at(
-    step: int, peak: float, train: TrainConfig, *, total_steps: int, plateau_cuts: int
-) -> float:
+def learning_rate_at(step: int, peak: float, train: TrainConfig, *, total_steps: int, plateau_cuts: int) -> float:
     """Return one group's learning rate at an optimizer step.
 
     Args:

@@ -67,11 +67,9 @@ class TrainState:
 def build_state(job: TrainJob, initial: Mapping[str, Tensor], device: torch.device) -> TrainState:
     """Make the state of a run that has not begun, from the weights it begins with."""
     config = job.config
-    network = build_network(
-        len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout
-    )
+    network = build_network(len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
     network.load_state_dict(initial)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device=device, memory_format=torch.channels_last)
     ema = copy.deepcopy(network).requires_grad_(False).eval() if config.train.ema_decay else None
     return TrainState(network, ema, build_optimizer(network, config))
 
@@ -88,9 +86,7 @@ def build_optimizer(network: ResNet, config: Config) -> Optimizer:
         weight_decay=train.weight_decay,
     )
     if train.optimizer == "sgd":
-        optimizer: Optimizer = SGD(
-            groups, lr=train.learning_rate, momentum=train.momentum, nesterov=train.momentum > 0
-        )
+        optimizer: Optimizer = SGD(groups, lr=train.learning_rate, momentum=train.momentum, nesterov=train.momentum > 0)
     elif train.optimizer == "adam":
         optimizer = Adam(groups, lr=train.learning_rate)
     else:
@@ -129,11 +125,14 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> N
     state.progress = Progress.from_json(values["progress"])
     state.history = values["history"]
     state.mlflow_run_id = values["mlflow_run_id"]
-    if state.progress.epochs_done < job.config.train.epochs and state.progress.stop_reason.startswith(
-        "trained all"
-    ):
+    if state.progress.epochs_done < job.config.train.epochs and state.progress.stop_reason.startswith("trained all"):
         # The run was asked to go on for more epochs than it was started with.
         state.progress = Progress.from_json({**values["progress"], "stop_reason": ""})
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what a run's result depends on."""
+    return {name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")}
 
 
 def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
@@ -151,14 +150,12 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
         frozen_stages=record["frozen_stages"],
         preprocessing=preprocessing_of(config),
         views=config.evaluate.views,
-        metrics={
-            key: record[key] for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "val_n")
-        },
+        metrics={key: record[key] for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "val_n")},
         data=dict(job.data),
         config=effective_tree(config),
         epoch=state.progress.epochs_done,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")},
+        versions=package_versions(),
         golden=compute_golden(state.served, preprocessing_of(config), config.evaluate.views),
     )
     write_checkpoint(

@@ -17,7 +17,7 @@ name: tiny
 seed: 3
 image: {size_px: 32, stored_short_side_px: 48}
 augment: {preset: dihedral}
-model: {weights: none, frozen_stages: 0}
+model: {weights: none, frozen_stages: 5}
 train: {epochs: 3, batch_size_per_worker: 8, learning_rate: 1.0e-3, schedule: cosine}
 data: {root: REPLACED}
 """
@@ -43,9 +43,11 @@ def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]
     )
 
 
-def run(*arguments: Any, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: Any, timeout_s: float = 240, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    child = start(list(map(str, arguments)), **environment)
+    child = start(list(map(str, arguments)), **(environment or {}))
     try:
         out, err = child.communicate(timeout=timeout_s)
     finally:

@@ -98,7 +98,16 @@ def test_a_kill_inside_a_checkpoint_s_write_leaves_the_one_before(photos: Path, 
 def test_resume_on_one_worker_equals_an_unbroken_run_to_the_bit(photos: Path, tmp_path: Path) -> None:
     changes = [
         *("--set", "train.epochs=4", "--set", "train.ema_decay=0.9", "--set", "train.warmup_steps=3"),
-        *("--set", "model.dropout=0.3", "--set", "augment.mixup_alpha=0.5", "--set", "augment.preset=strong"),
+        *(
+            "--set",
+            "model.frozen_stages=2",
+            "--set",
+            "model.dropout=0.3",
+            "--set",
+            "augment.mixup_alpha=0.5",
+            "--set",
+            "augment.preset=strong",
+        ),
     ]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     for folder in (unbroken, broken):
@@ -174,10 +183,10 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_a_learning_rate_that_blows_up_is_exit_5_and_leaves_no_best_checkpoint(
-    photos: Path, tmp_path: Path
-) -> None:
-    result = run("train", write_config(tmp_path, photos), "--set", "train.learning_rate=1e6")
+def test_a_learning_rate_that_blows_up_is_exit_5_and_leaves_no_best_checkpoint(photos: Path, tmp_path: Path) -> None:
+    result = run(
+        "train", write_config(tmp_path, photos), "--set", "train.learning_rate=1e6", "--set", "model.frozen_stages=0"
+    )
     assert result.returncode == 5, result.stderr
     assert "diverged" in one_line(result)
     assert not (tmp_path / "runs" / "tiny" / "checkpoint").exists()
@@ -200,7 +209,7 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     changes: list[str], code: int, words: str, photos: Path, tmp_path: Path
 ) -> None:
     options = [part for change in changes for part in ("--set", change)]
-    result = run("train", write_config(tmp_path, photos), *options, RAY_TRASH_TRACEBACK="")
+    result = run("train", write_config(tmp_path, photos), *options, environment={"RAY_TRASH_TRACEBACK": ""})
     assert result.returncode == code, result.stderr
     assert words in one_line(result)
 
@@ -213,7 +222,7 @@ def test_offline_imagenet_weights_say_where_to_put_the_file(photos: Path, tmp_pa
         "https_proxy": "http://127.0.0.1:9",
         "RAY_TRASH_TRACEBACK": "",
     }
-    result = run("train", config, "--set", "model.weights=imagenet", **offline)
+    result = run("train", config, "--set", "model.weights=imagenet", environment=offline)
     assert result.returncode == 4, result.stderr
     assert str(tmp_path / "torch") in one_line(result)
 

@@ -20,6 +20,7 @@ from ray_trash.evaluate.outputs import classes_of
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.evaluate.scoring import score_photos, wait_for_plan
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.image.tensor import normalise
 from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
@@ -37,10 +38,14 @@ BATCH_SIZE = 8
 PREPROCESSING = Preprocessing(size_px=64, stored_short_side_px=64, fit="stretch")
 
 
+def draw_photo(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    colours = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+    return colours.resize(size, Image.Resampling.BICUBIC)
+
+
 def save_photo(path: Path, rng: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    colours = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
-    colours.resize((96, 72), Image.Resampling.BICUBIC).save(path, "JPEG")
+    draw_photo(rng, (96, 72)).save(path, "JPEG")
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +63,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@torch.no_grad()
+def spread_answers(network: torch.nn.Module) -> None:
+    """Without this, an untrained network gives one class to every photo, and any mix-up would pass."""
+    rng = np.random.default_rng(1)
+    squares = np.stack([np.asarray(draw_photo(rng, (64, 64))) for _ in range(16)])
+    logits = network(normalise(torch.from_numpy(squares), PREPROCESSING, dtype=torch.float32))  # (16, C)
+    spread, mean = torch.std_mean(logits, dim=0)
+    head = network.fc
+    assert isinstance(head, torch.nn.Linear)
+    head.weight /= spread[:, None]
+    head.bias.copy_((head.bias - mean) / spread)
+
+
 def write_random_checkpoint(directory: Path, rule: SplitRule) -> Path:
     torch.manual_seed(0)
     network = build_network(len(CLASSES), hidden_layers=(), dropout=0.0)
-    # Spreads the answers of the untrained head over the classes.
-    torch.nn.init.normal_(network.fc[-1].weight if hasattr(network.fc, "__getitem__") else network.fc.weight)
     network.eval()
+    spread_answers(network)
     document = CheckpointDocument(
         classes=CLASSES,
         hidden_layers=(),
@@ -110,9 +127,7 @@ def read_json(folder: Path) -> dict:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_gives_the_same_files_to_the_bit(evaluations, workers):
-    assert (
-        read_json(evaluations[workers])["confusion_matrix"] == read_json(evaluations[1])["confusion_matrix"]
-    )
+    assert read_json(evaluations[workers])["confusion_matrix"] == read_json(evaluations[1])["confusion_matrix"]
     for name in ("predictions.parquet", "evaluation.json"):
         assert (evaluations[workers] / name).read_bytes() == (evaluations[1] / name).read_bytes()
 
@@ -139,7 +154,7 @@ def test_rows_and_figures_are_those_of_the_predictor_alone(evaluations, checkpoi
     predictor = Predictor.load(checkpoint, device="cpu", precision="fp32")
     encoded = [(photos / path).read_bytes() for path in predictions.column("path").to_pylist()]
     expected = predictor.predict(np.stack([predictor.prepare(photo) for photo in encoded]))
-    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
     assert classes_of(predictions) == list(CLASSES)
     assert predictions.column("label").to_pylist() == [CLASSES[i] for i in probabilities.argmax(axis=1)]
@@ -150,7 +165,7 @@ def test_rows_and_figures_are_those_of_the_predictor_alone(evaluations, checkpoi
     assert result["confusion_matrix"] == sums.confusion.tolist()
     assert result["accuracy"] == sums.accuracy
     assert result["loss"] == pytest.approx(sums.loss)
-    assert len({row.index(max(row)) for row in probabilities.tolist()}) > 1
+    assert len(set(predictions.column("label").to_pylist())) > 2
     assert result["per_class"]["wood"]["recall"] is None
 
 
@@ -167,14 +182,14 @@ def test_a_split_holds_the_photos_the_checkpoints_rule_gives_it(evaluations, che
     assert 0 < tested["n"] == len(scored) < 40
     for row in scored:
         assert row["sha256"] == by_path[row["path"]]["sha256"]
-        np.testing.assert_allclose(row["probabilities"], by_path[row["path"]]["probabilities"], atol=1e-5)
+        np.testing.assert_allclose(row["probabilities"], by_path[row["path"]]["probabilities"], atol=1e-4)
     assert tested["dataset_fingerprint"] == read_json(evaluations[1])["dataset_fingerprint"]
 
 
 def test_a_split_without_photos_is_a_data_error_that_names_it(photos, tmp_path):
     rule = SplitRule("stratified", val_fraction=0.2, test_fraction=0.0)
     checkpoint = write_random_checkpoint(tmp_path / "checkpoint", rule)
-    with pytest.raises(DataError, match="the split 'test' has no photo .*--split all"):
+    with pytest.raises(DataError, match=r"the split 'test' has no photo .*--split all"):
         evaluate(checkpoint, photos, tmp_path / "out", split="test", workers=1)
     assert not (tmp_path / "out").exists()
 
@@ -183,6 +198,13 @@ def test_photos_of_foreign_classes_only_are_a_data_error(checkpoint, tmp_path):
     for label in ("rubber", "stone"):
         save_photo(tmp_path / "photos" / label / "1.jpg", np.random.default_rng(0))
     with pytest.raises(DataError, match=r"'rubber', 'stone'.*'tin', 'glass', 'paper', 'wood'"):
+        evaluate(checkpoint, tmp_path / "photos", tmp_path / "out", split="all", workers=1)
+
+
+def test_photos_that_are_all_bad_are_a_data_error_that_names_one(checkpoint, tmp_path):
+    (tmp_path / "photos" / "tin").mkdir(parents=True)
+    (tmp_path / "photos" / "tin" / "1.jpg").touch()
+    with pytest.raises(DataError, match=r"1 were rejected, the first is 'tin/1\.jpg': empty_file"):
         evaluate(checkpoint, tmp_path / "photos", tmp_path / "out", split="all", workers=1)
 
 

@@ -70,9 +70,7 @@ def test_the_lock_meets_every_requirement_of_the_project():
     wanted = [Requirement(text) for text in sum(extras, PROJECT["dependencies"])]
     missing = [wish for wish in wanted if canonicalize_name(wish.name) not in versions]
     assert not missing
-    assert not [
-        wish for wish in wanted if not wish.specifier.contains(versions[canonicalize_name(wish.name)])
-    ]
+    assert not [wish for wish in wanted if not wish.specifier.contains(versions[canonicalize_name(wish.name)])]
 
 
 def test_every_package_of_the_lock_is_pinned_and_hashed():

@@ -71,8 +71,7 @@ def read_container(encoded: bytes) -> Container:
     if len(encoded) > MAX_FILE_BYTES:
         raise ImageError(
             "too_large",
-            f"the file has {len(encoded):,} bytes, more than the {MAX_FILE_BYTES:,} that are read; "
-            "save it smaller",
+            f"the file has {len(encoded):,} bytes, more than the {MAX_FILE_BYTES:,} that are read; save it smaller",
         )
     container = _READERS[identify(encoded)](encoded)
     check_pixels(container.format, container.width_px, container.height_px)

@@ -40,10 +40,7 @@ def read_bmp(encoded: bytes) -> Container:
     check_pixels("BMP", width_px, height_px)
     pixels_start = data_start or _FILE_HEADER_BYTES + header_bytes
     if compression in (_RLE8, _RLE4):
-        if (
-            width_px * height_px > _RUN_LENGTH_PIXELS_MAX
-            or len(encoded) - pixels_start > _RUN_LENGTH_BYTES_MAX
-        ):
+        if width_px * height_px > _RUN_LENGTH_PIXELS_MAX or len(encoded) - pixels_start > _RUN_LENGTH_BYTES_MAX:
             raise undecodable("BMP", "its run lengths would take too long to expand")
         ends_early = pixels_start >= len(encoded)
     elif compression in (_RAW, _BITFIELDS):

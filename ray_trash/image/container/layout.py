@@ -52,9 +52,7 @@ class Container:
 
 def truncated(name: Format) -> ImageError:
     """Return the refusal of a file that ends before its picture does."""
-    return ImageError(
-        "truncated", f"the {name} file ends before its picture does; copy or download it again"
-    )
+    return ImageError("truncated", f"the {name} file ends before its picture does; copy or download it again")
 
 
 def undecodable(name: Format, problem: str) -> ImageError:
@@ -64,9 +62,7 @@ def undecodable(name: Format, problem: str) -> ImageError:
 
 def unsupported_kind(name: Format, kind: str) -> ImageError:
     """Return the refusal of a whole file of a supported format, in a flavour that is not read."""
-    return ImageError(
-        "unsupported_format", f"the {name} file holds {kind}; save it as an 8-bit JPEG or PNG"
-    )
+    return ImageError("unsupported_format", f"the {name} file holds {kind}; save it as an 8-bit JPEG or PNG")
 
 
 def fields(name: Format, layout: str, encoded: bytes, start: int) -> tuple[int, ...]:
@@ -103,6 +99,4 @@ def check_scans(name: Format, scans: int, pixels_per_scan: int) -> None:
         ImageError: `undecodable`.
     """
     if scans > MAX_SCANS or scans * pixels_per_scan > MAX_SCANNED_PIXELS:
-        raise undecodable(
-            name, f"{scans} scans over {pixels_per_scan:,} pixels would take too long to decode"
-        )
+        raise undecodable(name, f"{scans} scans over {pixels_per_scan:,} pixels would take too long to decode")

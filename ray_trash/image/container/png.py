@@ -57,6 +57,4 @@ def read_png(encoded: bytes) -> Container:
     row_bytes = 1 + (width_px * bits * _CHANNELS[colour_type] + 7) // 8
     if row_bytes * height_px > _DEFLATE_RATIO_MAX * min(data_bytes, len(encoded)):
         raise truncated("PNG") if ends_early else undecodable("PNG", "it has too little data")
-    return Container(
-        "PNG", width_px, height_px, b"".join(kept), orientation, ends_early, sample_bits=bits
-    )
+    return Container("PNG", width_px, height_px, b"".join(kept), orientation, ends_early, sample_bits=bits)

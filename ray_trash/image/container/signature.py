@@ -62,17 +62,13 @@ def identify(encoded: bytes) -> Format:
     for signature, name in _SIGNATURES:
         if encoded.startswith(signature):
             return _unless_too_short(encoded, name)
-    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+    if encoded.startswith(b"RIFF") and b"WEBP".startswith(encoded[8:12]):
         return _unless_too_short(encoded, "WEBP")
     if len(encoded) < 4:
         raise ImageError("undecodable", f"{len(encoded)} bytes are too few for a photo")
     if not encoded.strip(b"\x00"):
-        raise ImageError(
-            "undecodable", "the file holds zero bytes only, as after a failed copy; copy it again"
-        )
-    raise ImageError(
-        "unsupported_format", f"the file is {_describe(encoded)}; supported are {SUPPORTED_FORMATS}"
-    )
+        raise ImageError("undecodable", "the file holds zero bytes only, as after a failed copy; copy it again")
+    raise ImageError("unsupported_format", f"the file is {_describe(encoded)}; supported are {SUPPORTED_FORMATS}")
 
 
 def _unless_too_short(encoded: bytes, name: Format) -> Format:

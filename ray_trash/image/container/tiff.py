@@ -15,6 +15,7 @@ from ray_trash.image.container.layout import (
     fields,
     truncated,
     undecodable,
+    unsupported_kind,
 )
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -22,20 +23,20 @@ _STRIP_OFFSETS, _ORIENTATION, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 274, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 
 # Tags of one value, and of several, that say how to read the pixels: fill order, samples a pixel, planes,
-# fax options, predictor, colour map, inks, extra samples, sample format, JPEG tables, old JPEG, YCbCr.
+# fax options, predictor, colour map, inks, extra samples, sample format, JPEG tables, YCbCr.
 _SINGLE = frozenset(
     {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, 266, 277, _ROWS_PER_STRIP, 284, 292, 293, 317}
-    | {_TILE_WIDTH, _TILE_HEIGHT, 332, 512, 513, 514, 515, 531}
+    | {_TILE_WIDTH, _TILE_HEIGHT, 332, 531}
 )
 _SEVERAL = frozenset(
-    {_BITS, _STRIP_OFFSETS, _STRIP_BYTES, 320, _TILE_OFFSETS, _TILE_BYTES, 338, 339, 347}
-    | {519, 520, 521, 529, 530, 532}
+    {_BITS, _STRIP_OFFSETS, _STRIP_BYTES, 320, _TILE_OFFSETS, _TILE_BYTES, 338, 339, 347} | {529, 530, 532}
 )
 
-_NO_COMPRESSION = 1
-_OLD_JPEG, _JPEG = 6, 7
+_NO_COMPRESSION, _JPEG = 1, 7
+# Also fax, LZW, deflate by both its numbers, PackBits, Zstandard and WebP. Not LZMA, whose header alone may ask for
+# gigabytes, and not the JPEG of TIFF 6.0 that its own authors withdrew.
+_COMPRESSIONS = frozenset({_NO_COMPRESSION, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000, 50001})
 _WHITE_IS_ZERO = 0
-_YCBCR = 6
 _START_OF_SCAN = b"\xff\xda"
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -63,12 +64,12 @@ class _Directory:
         self.order = "<" if encoded.startswith(b"II") else ">"
         self.is_big = encoded[2:4] in (b"+\x00", b"\x00+")
         word = self.word = "Q" if self.is_big else "I"
-        (start,) = fields("TIFF", self.order + word, encoded, 8 if self.is_big else 4)
+        (self.start,) = fields("TIFF", self.order + word, encoded, 8 if self.is_big else 4)
         count_layout = self.order + ("Q" if self.is_big else "H")
-        (count,) = fields("TIFF", count_layout, encoded, start)
+        (count,) = fields("TIFF", count_layout, encoded, self.start)
         if count > MAX_BLOCKS:
             raise undecodable("TIFF", f"it has {count:,} tags")
-        position = start + struct.calcsize(count_layout)
+        position = self.start + struct.calcsize(count_layout)
         layout = struct.Struct(f"{self.order}HH{word}{8 if self.is_big else 4}s")
         if position + count * layout.size > len(encoded):
             raise truncated("TIFF")
@@ -150,6 +151,8 @@ def read_tiff(encoded: bytes) -> Container:
 
 def _check_parts(encoded: bytes, directory: _Directory, width_px: int, height_px: int) -> None:
     compression = directory.integer(_COMPRESSION, _NO_COMPRESSION)
+    if compression not in _COMPRESSIONS:
+        raise unsupported_kind("TIFF", f"a picture in compression {compression}")
     if _STRIP_OFFSETS in directory.entries:
         offsets, sizes = directory.integers(_STRIP_OFFSETS), directory.integers(_STRIP_BYTES)
         part_pixels = width_px * min(directory.integer(_ROWS_PER_STRIP, height_px), height_px)
@@ -165,25 +168,20 @@ def _check_parts(encoded: bytes, directory: _Directory, width_px: int, height_px
         raise undecodable("TIFF", "it has no pixels")
     if compression == _NO_COMPRESSION:
         row_bits = width_px * sum(directory.integers(_BITS, (1,)))
-        is_subsampled = directory.integer(_PHOTOMETRIC) == _YCBCR
-        if max(offsets) >= len(encoded) or (
-            not is_subsampled and row_bits * height_px > 8 * len(encoded)
-        ):
+        if max(offsets) >= len(encoded) or row_bits * height_px > 8 * len(encoded):
             raise truncated("TIFF")
         return
     parts = list(zip(offsets, sizes, strict=False))
     if any(start + size > len(encoded) for start, size in parts):
         raise truncated("TIFF")
-    if compression == _OLD_JPEG:
-        check_scans("TIFF", encoded.count(_START_OF_SCAN), width_px * height_px)
-    elif compression == _JPEG:
+    if compression == _JPEG:
         # The scans of one part are limited by libtiff itself, the work of all of them is not.
         scans = sum(encoded.count(_START_OF_SCAN, start, start + size) for start, size in parts)
         check_scans("TIFF", -(-scans // len(parts)) if parts else 0, part_pixels * len(parts))
 
 
 def _without_metadata(encoded: bytes, directory: _Directory) -> bytes:
-    """Return the file with a directory of picture tags alone, appended behind it."""
+    """Return the file with a directory of picture tags alone."""
     tags = sorted(tag for tag in directory.entries if tag in _SINGLE or tag in _SEVERAL)
     order, word = directory.order, directory.word
     layout = struct.Struct(f"{order}HH{word}{8 if directory.is_big else 4}s")
@@ -205,12 +203,8 @@ def _without_metadata(encoded: bytes, directory: _Directory) -> bytes:
         rows.append(layout.pack(tag, entry.kind, count, inline))
     if data_bytes > len(encoded):
         raise undecodable("TIFF", "its tags claim more bytes than the file has")
-    padding = b"\x00" * (len(encoded) % 2)
-    start = len(encoded) + len(padding)
-    place = 8 if directory.is_big else 4
-    header = encoded[:place] + struct.pack(order + word, start)
+    # In the old directory's place, which it fits into: a strip that runs past the end still does.
     count_bytes = struct.pack(order + ("Q" if directory.is_big else "H"), len(rows))
     no_next = struct.pack(order + word, 0)
-    return b"".join([header, encoded[len(header) :], padding, count_bytes, *rows, no_next])
-
-
+    new = b"".join([count_bytes, *rows, no_next])
+    return b"".join([encoded[: directory.start], new, encoded[directory.start + len(new) :]])

@@ -19,9 +19,7 @@ def test_workers_leave_cpus_to_the_stream_that_feeds_them(workers: int, cpus: in
 
 
 def test_too_many_workers_are_refused_with_asked_and_available() -> None:
-    with pytest.raises(
-        ClusterError, match=r"train\.workers=64 asks for 32 CPUs.*the cluster has 2 CPUs.*at most 3"
-    ):
+    with pytest.raises(ClusterError, match=r"train\.workers=64 asks for 32 CPUs.*the cluster has 2 CPUs.*at most 3"):
         plan_workers(TrainConfig(workers=64), {"CPU": 2}, machines=1)
 
 

@@ -39,9 +39,7 @@ def test_every_photo_is_seen_exactly_once_an_epoch(workers: int, batch_size: int
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_photos_of_a_step_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     alone = worker_batches(order(), steps=4, rank=0, workers=1, accumulate=1)
-    plans = [
-        worker_batches(order(), steps=4, rank=rank, workers=workers, accumulate=1) for rank in range(workers)
-    ]
+    plans = [worker_batches(order(), steps=4, rank=rank, workers=workers, accumulate=1) for rank in range(workers)]
     for step, parts in enumerate(alone):
         together = np.concatenate([plan[step][0] for plan in plans])
         assert list(together) == list(parts[0])

@@ -9,7 +9,7 @@ import pytest
 from ray_trash.evaluate.metrics import ClassificationSums, wilson_interval
 
 
-def random_batch(rng: np.random.Generator, n: int, n_classes: int):
+def random_batch(rng: np.random.Generator, n: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     probabilities = rng.dirichlet(np.full(n_classes, 0.4), n).astype(np.float32)
     return probabilities, rng.integers(0, n_classes, n)
 

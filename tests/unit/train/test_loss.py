@@ -58,9 +58,7 @@ def test_mixup_blends_whole_photos_by_its_share() -> None:
     assert 0 < batch.share < 1
     blends = [
         any(
-            torch.allclose(
-                batch.photos[i], batch.share * PHOTOS[i] + (1 - batch.share) * PHOTOS[j], rtol=1e-4
-            )
+            torch.allclose(batch.photos[i], batch.share * PHOTOS[i] + (1 - batch.share) * PHOTOS[j], rtol=1e-4)
             for j in range(4)
         )
         for i in range(4)

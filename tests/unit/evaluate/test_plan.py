@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ray_trash.errors import ClusterError
-from ray_trash.evaluate.scoring import plan_scoring
+from ray_trash.errors import ClusterError, ConfigError
+from ray_trash.evaluate.plan import plan_scoring
 
 TWO_CORES = {"CPU": 2.0, "memory": 1e9}
 EIGHT_GPUS = {"CPU": 64.0, "GPU": 8.0}
@@ -34,6 +34,12 @@ def test_auto_takes_gpus_where_there_are_some_and_cpu_is_taken_at_its_word():
 def test_gpus_a_cluster_does_not_have_are_refused(workers, asked):
     with pytest.raises(ClusterError, match=f"asks for {asked} GPUs, one each; available: 0"):
         plan_scoring(workers, "cuda", TWO_CORES)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_less_than_one_worker_is_a_usage_error(workers):
+    with pytest.raises(ConfigError, match=f"workers={workers}: give 1 or more"):
+        plan_scoring(workers, "auto", TWO_CORES)
 
 
 def test_more_workers_than_gpus_are_refused():

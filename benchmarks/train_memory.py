@@ -1,0 +1,82 @@
+"""What a larger set costs in memory: `python -m benchmarks.train_memory`.
+
+Trains one streamed epoch on a small set and on the same photos copied under other names, each in a process of
+its own, and prints the peak memory of all its processes together (proportional set size, so that shared pages
+count once) and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ray_trash.dataset.sample import render_sample
+
+POLL_S = 0.5
+
+
+def main() -> None:
+    """Measure, and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--per-class", type=int, default=40, help="photos of a class in the small set (40)")
+    parser.add_argument("--times", type=int, default=10, help="how many times as large the large set is (10)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = Path(folder) / "small", Path(folder) / "large"
+        render_sample(small, per_class=options.per_class)
+        for path in small.rglob("*.jpg"):
+            for copy in range(options.times):
+                target = large / path.parent.name / f"{path.stem}-{copy}.jpg"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        peaks = {name: peak_mib(Path(folder), root) for name, root in (("small", small), ("large", large))}
+    result = {
+        "small_mib": round(peaks["small"]),
+        "large_mib": round(peaks["large"]),
+        "ratio": round(peaks["large"] / peaks["small"], 3),
+        "times_as_large": options.times,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def peak_mib(folder: Path, root: Path) -> float:
+    """Train one streamed epoch and return the peak of the summed memory of the command's session, in MiB."""
+    config = folder / f"{root.name}.yaml"
+    config.write_text(
+        f"name: {root.name}\nstorage: {folder / 'runs'}\ndata: {{root: {root}, cache: stream}}\n"
+        "image: {size_px: 64, stored_short_side_px: 256}\nmodel: {weights: none, frozen_stages: 5}\ntrain: {epochs: 1}\n"
+    )
+    command = [sys.executable, "-m", "ray_trash", "train", str(config)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    peak = 0.0
+    while child.poll() is None:
+        peak = max(peak, session_mib(child.pid))
+        time.sleep(POLL_S)
+    if child.returncode != 0:
+        assert child.stderr is not None
+        sys.exit(child.stderr.read().decode())
+    return peak
+
+
+def session_mib(session: int) -> float:
+    """Add up the proportional set sizes of every process in a session, in MiB."""
+    total_kib = 0
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
+                lines = (entry / "smaps_rollup").read_text().splitlines()
+                total_kib += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except (OSError, StopIteration):
+            continue  # it has just ended
+    return total_kib / 1024
+
+
+if __name__ == "__main__":
+    main()

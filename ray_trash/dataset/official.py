@@ -1,0 +1,177 @@
+"""The official split of TrashNet: three list files beside the photos, matched by file name.
+
+Photos and a data root go in; the side of each listed photo comes out. Knows no other way to split.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from ray_trash.errors import DataError
+from ray_trash.storage import Storage
+
+Side = Literal["train", "val", "test"]
+SIDES: tuple[Side, ...] = get_args(Side)
+
+OFFICIAL_LISTS: dict[Side, str] = {
+    "train": "one-indexed-files-notrash_train.txt",
+    "val": "one-indexed-files-notrash_val.txt",
+    "test": "one-indexed-files-notrash_test.txt",
+}
+"""File names of the lists. Source: https://github.com/garythung/trashnet, folder `data`."""
+
+OFFICIAL_CLASSES = {
+    "1": "glass",
+    "2": "paper",
+    "3": "cardboard",
+    "4": "plastic",
+    "5": "metal",
+    "6": "trash",
+}
+"""Class numbers of the lists. Source: the names of the photos listed with them."""
+
+
+@dataclass(frozen=True)
+class CataloguedPhoto:
+    """What a split may look at in a row of the catalog.
+
+    Attributes:
+        path: Relative to the data root.
+        label: Its class; empty for a file that is in none.
+        sha256: Of its bytes, in hex; empty where they were not read.
+        accepted: Whether it can be used.
+    """
+
+    path: str
+    label: str
+    sha256: str
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class OfficialEntry:
+    """One line of a list.
+
+    Attributes:
+        name: File name without folder.
+        label: Class name.
+        place: The list and line, for messages.
+    """
+
+    name: str
+    label: str
+    place: str
+
+
+def parse_official_list(content: bytes, name: str) -> list[OfficialEntry]:
+    """Read a list file.
+
+    Args:
+        content: Lines `file class-number`.
+        name: Of the file, for messages.
+
+    Raises:
+        DataError: A line is something else.
+    """
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: not a text in UTF-8; fetch it again") from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        words = line.rsplit(maxsplit=1)
+        if not words:
+            continue
+        if len(words) != 2 or words[1] not in OFFICIAL_CLASSES:
+            raise DataError(
+                f"{name}, line {number}: expected `file class-number` with a number from 1 to"
+                f" {len(OFFICIAL_CLASSES)}, found {line!r}"
+            )
+        place = f"{name}, line {number}"
+        entries.append(OfficialEntry(words[0].strip(), OFFICIAL_CLASSES[words[1]], place))
+    return entries
+
+
+def assign_officially(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[str, Side], list[str]]:
+    """Put the listed photos on their sides.
+
+    The lists are looked for in the data root, in the folder of the class folders, and above the root.
+
+    Args:
+        photos: Every row of the catalog.
+        root: The data root.
+
+    Returns:
+        The side of each listed path, and sentences for the user.
+
+    Raises:
+        DataError: There is no list, one is damaged, or they contradict each other or the folders.
+    """
+    lists, warnings = _read_lists(photos, root)
+    by_name = defaultdict(list)
+    for photo in photos:
+        by_name[posixpath.basename(photo.path)].append(photo)
+    seen: dict[tuple[str, str], tuple[Side, str]] = {}
+    sides: dict[str, Side] = {}
+    missing = []
+    for side, entries in lists.items():
+        for entry in entries:
+            earlier, place = seen.setdefault((entry.name, entry.label), (side, entry.place))
+            if earlier != side:
+                raise DataError(f"{entry.place}: {entry.name} is already in {earlier}, {place}")
+            if entry.name not in by_name:
+                missing.append(entry.name)
+            for photo in _fitting(entry, by_name[entry.name]):
+                sides[photo.path] = side
+    if missing:
+        warnings.append(f"the official lists name {some_of(missing)} not among the photos")
+    return sides, warnings
+
+
+def some_of(paths: Sequence[str]) -> str:
+    """Say how many photos there are, at least one, and the first."""
+    if len(paths) == 1:
+        return f"1 photo ({paths[0]!r})"
+    return f"{len(paths)} photos (the first is {paths[0]!r})"
+
+
+def _fitting(entry: OfficialEntry, photos: Sequence[CataloguedPhoto]) -> list[CataloguedPhoto]:
+    labelled = [photo for photo in photos if photo.label]
+    fitting = [photo for photo in labelled if photo.label.casefold() == entry.label]
+    if labelled and not fitting:
+        raise DataError(
+            f"{entry.place}: {entry.name} is {entry.label}, but it lies at {labelled[0].path!r}; "
+            "move the photo, or correct the list"
+        )
+    return fitting
+
+
+def _read_lists(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[Side, list[OfficialEntry]], list[str]]:
+    places = list(_list_places(photos, Storage.open(root)))
+    for place in places:
+        found = {side: name for side, name in OFFICIAL_LISTS.items() if place.exists(name)}
+        if found:
+            absent = [name for side, name in OFFICIAL_LISTS.items() if side not in found]
+            warnings = [f"there is no {name} in {place.uri}: that side is empty" for name in absent]
+            lists = {side: parse_official_list(place.read_bytes(name), name) for side, name in found.items()}
+            return lists, warnings
+    names = OFFICIAL_LISTS["train"].replace("train", "{train,val,test}")
+    raise DataError(
+        f"data.split=official: no {names} in {' or '.join(place.uri for place in places)}; put them"
+        " there (`ray-trash fetch trashnet` does), or set data.split=stratified"
+    )
+
+
+def _list_places(photos: Sequence[CataloguedPhoto], root: Storage) -> Iterator[Storage]:
+    yield root
+    tops = [(photo.label, photo.path.split("/")[0]) for photo in photos if photo.label]
+    class_root = next((top for label, top in tops if top != label), None)
+    if class_root is not None:
+        yield root.child(class_root)
+    above = posixpath.dirname(root.path)
+    if above not in ("", root.path):
+        yield replace(root, path=above, uri=f"{root.uri}/..")

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from pyarrow import fs
+
+from ray_trash.errors import CheckpointError
+from ray_trash.model.checkpoint import MARKER, open_checkpoint, write_checkpoint
+from ray_trash.storage import Storage
+
+FILES = ("weights.safetensors", "checkpoint.json", "trainer/state.safetensors", "trainer/state.json")
+TRAINER_TENSORS = {
+    "optimizer.state.0.step": torch.tensor(3.0),
+    "generator": torch.arange(16, dtype=torch.uint8),
+    "ema": torch.tensor([1.5, -2.25], dtype=torch.bfloat16),
+    "transposed": torch.arange(6, dtype=torch.int64).reshape(2, 3).T,
+    "empty": torch.zeros(0, 4),
+}
+TRAINER_VALUES = {"lr": 0.1 + 0.2, "best": -math.inf, "worst": math.nan, "epoch": 4, "history": [{"a": None}]}
+
+
+@pytest.fixture
+def directory(tmp_path, tiny_state, document) -> Path:
+    write_checkpoint(
+        tmp_path / "epoch-4",
+        tiny_state,
+        document,
+        trainer_tensors=TRAINER_TENSORS,
+        trainer_values=TRAINER_VALUES,
+    )
+    return tmp_path / "epoch-4"
+
+
+def reseal(directory: Path) -> None:
+    """Make the marker fit files that were changed on purpose."""
+    marker = json.loads((directory / MARKER).read_text())
+    for name, entry in marker["files"].items():
+        data = (directory / name).read_bytes()
+        entry.update(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    (directory / MARKER).write_text(json.dumps(marker))
+
+
+def test_document_survives_save_and_load(tmp_path, tiny_state, document):
+    written = write_checkpoint(tmp_path, tiny_state, document)
+    read = open_checkpoint(tmp_path).document
+    assert read == written
+    assert (read.classes, read.metrics, read.hidden_layers) == (
+        document.classes,
+        document.metrics,
+        document.hidden_layers,
+    )
+
+
+def test_class_order_survives_save_and_load(directory):
+    assert open_checkpoint(directory).document.classes == ("paper", "glass", "metal")
+
+
+def test_weights_survive_to_the_bit(directory, tiny_state):
+    read = open_checkpoint(str(directory)).weights()
+    assert read.keys() == tiny_state.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in tiny_state.items())
+
+
+def test_trainer_part_survives_to_the_bit(directory):
+    tensors, values = open_checkpoint(directory, with_trainer=True).trainer()
+    assert tensors.keys() == TRAINER_TENSORS.keys()
+    for name, tensor in TRAINER_TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+    assert math.isnan(values.pop("worst"))
+    assert values == {key: value for key, value in TRAINER_VALUES.items() if key != "worst"}
+
+
+def test_wrapped_half_and_strided_weights_are_written_plain(tmp_path, tiny_state, document):
+    odd = {f"module.{name}": tensor for name, tensor in tiny_state.items()}
+    odd["module.bn1.weight"] = tiny_state["bn1.weight"].half()
+    odd["module.conv1.weight"] = tiny_state["conv1.weight"].to(memory_format=torch.channels_last)
+    write_checkpoint(tmp_path, odd, document)
+    read = open_checkpoint(tmp_path).weights()
+    assert read.keys() == tiny_state.keys()
+    assert read["bn1.weight"].dtype == torch.float32
+    assert torch.equal(read["conv1.weight"], tiny_state["conv1.weight"])
+
+
+def test_tensors_that_share_memory_are_both_written(tmp_path, tiny_state, document):
+    shared = torch.arange(4.0)
+    write_checkpoint(tmp_path, tiny_state, document, trainer_tensors={"a": shared, "b": shared[:2]}, trainer_values={})
+    tensors, _ = open_checkpoint(tmp_path, with_trainer=True).trainer()
+    assert tensors["a"].tolist() == [0, 1, 2, 3]
+    assert tensors["b"].tolist() == [0, 1]
+
+
+def test_id_follows_the_weights_alone(tmp_path, tiny_state, document, make_document):
+    first = write_checkpoint(tmp_path / "1", tiny_state, document)
+    again = write_checkpoint(tmp_path / "2", tiny_state, make_document(epoch=9))
+    digest = hashlib.sha256((tmp_path / "1" / "weights.safetensors").read_bytes()).hexdigest()
+    assert first.id == again.id == digest[:12]
+    tiny_state["fc.bias"] = tiny_state["fc.bias"] + 1
+    assert write_checkpoint(tmp_path / "3", tiny_state, document).id != first.id
+
+
+def test_checkpoint_without_trainer_part_is_used_but_not_resumed_from(tmp_path, tiny_state, document):
+    write_checkpoint(tmp_path, tiny_state, document)
+    assert open_checkpoint(tmp_path).weights()
+    with pytest.raises(CheckpointError, match="not resumed from"):
+        open_checkpoint(tmp_path, with_trainer=True)
+
+
+def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint there"):
+        open_checkpoint(tmp_path / "none")
+
+
+def test_some_other_folder_or_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(CheckpointError, match="not a checkpoint"):
+            open_checkpoint(place)
+
+
+def test_a_run_points_to_its_checkpoint(tmp_path, tiny_state, document):
+    write_checkpoint(tmp_path / "checkpoint", tiny_state, document)
+    with pytest.raises(CheckpointError, match=f"a run, not a checkpoint.*{tmp_path}/checkpoint$"):
+        open_checkpoint(tmp_path)
+
+
+def test_checkpoint_without_marker_is_incomplete(directory):
+    (directory / MARKER).unlink()
+    with pytest.raises(CheckpointError, match="incomplete"):
+        open_checkpoint(directory)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "truncated"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"~"), "SHA-256 differs"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"~"), "changed"),
+        (Path.unlink, "missing"),
+    ],
+    ids=["truncated", "changed", "longer", "missing"],
+)
+def test_a_damaged_file_is_named(directory, name, damage, complaint):
+    damage(directory / name)
+    with pytest.raises(CheckpointError, match=f"{name}: .*{complaint}"):
+        open_checkpoint(directory, with_trainer=True)
+
+
+def test_a_truncated_trainer_part_is_refused_for_use_too(directory):
+    path = directory / FILES[2]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="truncated"):
+        open_checkpoint(directory)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff", b'{"format_version": 1}', b'{"format_version": 1, "files": {"a": 1}}']
+)
+def test_a_broken_marker_is_refused(directory, content):
+    (directory / MARKER).write_bytes(content)
+    with pytest.raises(CheckpointError, match=MARKER):
+        open_checkpoint(directory)
+
+
+def test_document_of_other_weights_is_refused(tmp_path, directory, tiny_state, document):
+    other = {name: tensor + 1 for name, tensor in tiny_state.items()}
+    write_checkpoint(tmp_path / "other", other, document)
+    (tmp_path / "other" / "checkpoint.json").replace(directory / "checkpoint.json")
+    reseal(directory)
+    with pytest.raises(CheckpointError, match="belongs to the weights"):
+        open_checkpoint(directory)
+
+
+def test_another_format_version_is_refused_with_the_one_that_is_read(directory):
+    for name in ("checkpoint.json", MARKER):
+        path = directory / name
+        path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+        if name != MARKER:
+            reseal(directory)
+        with pytest.raises(CheckpointError, match="format version 2; this ray-trash reads version 1"):
+            open_checkpoint(directory)
+
+
+def test_an_interrupted_rewrite_leaves_no_readable_mixture(directory, tiny_state, document):
+    other = {name: tensor + 1 for name, tensor in tiny_state.items()}
+    unwritable = {"values": object()}
+    with pytest.raises(TypeError):
+        write_checkpoint(directory, other, document, trainer_tensors={}, trainer_values=unwritable)
+    with pytest.raises(CheckpointError, match="incomplete"):
+        open_checkpoint(directory)
+    write_checkpoint(directory, other, document)
+    assert not (directory / "trainer").exists()
+    assert torch.equal(open_checkpoint(directory).weights()["fc.bias"], other["fc.bias"])
+
+
+def test_an_unreadable_document_is_not_written(directory, tiny_state, make_document):
+    for changes in ({"metrics": {"val_loss": math.nan}}, {"classes": ("paper", "", "metal")}, {"epoch": -1}):
+        with pytest.raises(ValueError, match=r"JSON|read back"):
+            write_checkpoint(directory, tiny_state, make_document(**changes))
+        assert open_checkpoint(directory).document.epoch == 4
+
+
+def test_a_pickle_in_place_of_weights_runs_nothing(directory, tmp_path):
+    canary = tmp_path / "canary"
+
+    class Attack:
+        def __reduce__(self):
+            return Path.touch, (canary,)
+
+    payload = pickle.dumps(Attack())
+    for data in (payload, struct.pack("<Q", len(payload)) + b"{" + payload):
+        (directory / "weights.safetensors").write_bytes(data)
+        document = json.loads((directory / "checkpoint.json").read_text())
+        document["id"] = hashlib.sha256(data).hexdigest()[:12]
+        (directory / "checkpoint.json").write_text(json.dumps(document))
+        reseal(directory)
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors: cannot be read as safetensors"):
+            open_checkpoint(directory).weights()
+    assert not canary.exists()
+
+
+def test_checkpoint_is_read_from_storage_that_is_not_local(directory):
+    filesystem = fs._MockFileSystem()
+    filesystem.create_dir("bucket/epoch-4/trainer", recursive=True)
+    remote = Storage("mock://bucket", filesystem, "bucket")
+    remote.upload(directory, "epoch-4", last=MARKER)
+    checkpoint = open_checkpoint(remote.child("epoch-4"), with_trainer=True)
+    assert checkpoint.uri == "mock://bucket/epoch-4"
+    assert checkpoint.trainer()[1]["epoch"] == 4
+    remote.remove(f"epoch-4/{FILES[0]}")
+    with pytest.raises(CheckpointError, match=f"{FILES[0]}: missing"):
+        open_checkpoint(remote.child("epoch-4"))
