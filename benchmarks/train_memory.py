@@ -51,7 +51,8 @@ def peak_mib(folder: Path, root: Path) -> float:
     config = folder / f"{root.name}.yaml"
     config.write_text(
         f"name: {root.name}\nstorage: {folder / 'runs'}\ndata: {{root: {root}, cache: stream}}\n"
-        "image: {size_px: 64, stored_short_side_px: 256}\nmodel: {weights: none, frozen_stages: 5}\ntrain: {epochs: 1}\n"
+        "image: {size_px: 64, stored_short_side_px: 256}\n"
+        "model: {weights: none, frozen_stages: 5}\ntrain: {epochs: 1}\n"
     )
     command = [sys.executable, "-m", "ray_trash", "train", str(config)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)

@@ -53,10 +53,8 @@ def plan_workers(train: TrainConfig, resources: Mapping[str, float], *, machines
     """
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
     device: Literal["cpu", "cuda"] = train.device if train.device != "auto" else "cuda" if gpus else "cpu"
-    if train.workers != "auto":
-        workers = train.workers
-    else:
-        workers = max(1, gpus) if device == "cuda" else max(1, machines)
+    each = gpus if device == "cuda" else machines
+    workers = train.workers if train.workers != "auto" else max(1, each)
     if device == "cuda" and workers > gpus:
         raise ClusterError(
             f"train.workers={train.workers} asks for {workers} GPU{'s' * (workers > 1)}; the cluster has {gpus}; "
@@ -69,8 +67,8 @@ def plan_workers(train: TrainConfig, resources: Mapping[str, float], *, machines
         per_worker = max(MIN_CPUS_PER_WORKER, min(1.0, int(share * 100) / 100))
     if share < per_worker:
         raise ClusterError(
-            f"train.workers={train.workers} asks for {workers * per_worker:g} CPUs ({per_worker:g} for each of {workers} "
-            f"workers) and {READING_CPUS:g} to read photos; the cluster has {cpus:g} CPUs; ask for at most "
+            f"train.workers={train.workers} asks for {workers * per_worker:g} CPUs ({per_worker:g} for each of "
+            f"{workers} workers) and {READING_CPUS:g} to read photos; the cluster has {cpus:g} CPUs; ask for at most "
             f"{max(0, int((cpus - READING_CPUS) / per_worker))} workers"
         )
     return WorkerPlan(workers, device, per_worker)

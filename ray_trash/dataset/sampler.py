@@ -1,7 +1,8 @@
 """Which photos each worker sees in each step of an epoch: pure functions of (seed, epoch).
 
-The order is drawn once for all workers and cut into steps, then into workers, so that the photos of a
-step do not depend on how many workers share it, and without a fixed number of steps every photo is seen exactly once an epoch.
+The order is drawn once for all workers and cut into steps, then into workers, so that the photos of a step
+do not depend on how many workers share it, and without a fixed number of steps every photo is seen exactly
+once an epoch.
 Letters: N photos, C classes.
 """
 

@@ -27,7 +27,7 @@ from ray_trash.train.schedule import learning_rate_at
 from ray_trash.train.state import TrainState
 
 DIVERGED_LOSS = 1e3
-"""A mean cross-entropy of 1,000 nats means logits in the thousands: the weights have blown up, though float32 still holds them."""
+"""A mean cross-entropy of 1,000 nats means logits in the thousands: weights that float32 still holds, and no more."""
 
 
 @dataclass(frozen=True)

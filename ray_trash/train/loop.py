@@ -18,6 +18,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
+from ray_trash.dataset.sampler import steps_in_epoch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError, RayTrashError, StorageError
 from ray_trash.evaluate.metrics import ClassificationSums
@@ -256,12 +257,15 @@ def _say_start(job: TrainJob, worker: Worker, state: TrainState) -> None:
         return
     train, done = job.config.train, state.progress.epochs_done
     size = global_batch_size(job, worker.world)
-    _, why = resolve_precision(train.precision, worker.device)
+    steps = steps_in_epoch(len(job.train), size, train.steps_per_epoch, workers=worker.world)
+    dtype, why = resolve_precision(train.precision, worker.device)
     frozen = job.config.model.frozen_stages
     _say(
         job,
-        f"{len(job.train)} photos to train on, {len(job.val)} to validate; {worker.world} worker{'s' * (worker.world > 1)} on "
-        f"{worker.device.type}, {torch.get_num_threads()} threads each; global batch {size}, {why}; "
+        f"{len(job.train)} photos to train on, {len(job.val)} to validate; "
+        f"{worker.world} worker{'s' * (worker.world > 1)} on {worker.device.type}, "
+        f"{torch.get_num_threads()} threads each; global batch {size}, {steps} steps an epoch; "
+        f"{str(dtype).removeprefix('torch.')} ({why}); "
         f"{frozen} of 5 stages frozen; photos {'in memory' if job.cached else 'streamed'}"
         + (f"; going on after epoch {done}" if done else ""),
     )

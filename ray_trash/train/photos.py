@@ -71,8 +71,8 @@ def prepare_photos(config: Config, listing: Listing, run: Storage, say: Callable
     train, val = (_table(catalog, np.flatnonzero(sides == side), listing.classes) for side in ("train", "val"))
     if not len(train) or not len(val):
         raise DataError(
-            f"data.split={config.data.split}: {len(train)} photos to train on and {len(val)} to validate; both need some, "
-            "add photos or change the split"
+            f"data.split={config.data.split}: {len(train)} photos to train on and {len(val)} to validate; "
+            "both need some, add photos or change the split"
         )
     data = {
         "fingerprint": fingerprint(catalog),
@@ -107,7 +107,8 @@ def _table(catalog: pa.Table, positions: np.ndarray, classes: tuple[str, ...]) -
 def _report(audit: dict[str, Any], say: Callable[[str], None]) -> None:
     counts = audit["counts"]
     say(
-        f"{counts['seen']} files seen: {counts['accepted']} accepted, {counts['rejected']} rejected, {counts['ignored']} ignored"
+        f"{counts['seen']} files seen: {counts['accepted']} accepted, {counts['rejected']} rejected, "
+        f"{counts['ignored']} ignored"
     )
     for warning in audit["warnings"]:
         say(f"warning: {warning}")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 POLL_S = 0.5
-_COLUMNS = "train_loss {train_loss:.4f}  val_loss {val_loss:.4f}  val_accuracy {val_accuracy:.4f}  val_macro_f1 {val_macro_f1:.4f}"
+_METRICS = ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
 
 
 class Board:
@@ -108,15 +108,8 @@ class Display:
 
 def epoch_line(record: Mapping[str, Any]) -> str:
     """Say one epoch in one line."""
+    metrics = "  ".join(f"{name} {record[name]:.4f}" for name in _METRICS)
+    best = "  best" if record["is_best"] else ""
     return (
-        f"epoch {record['epoch']:>3}  "
-        + _COLUMNS.format(
-            **{key: _number(record[key]) for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")}
-        )
-        + f"  {record['images_per_s']:.1f} photos/s  {record['seconds']:.1f} s"
-        + ("  best" if record["is_best"] else "")
+        f"epoch {record['epoch']:>3}  {metrics}  {record['images_per_s']:.1f} photos/s  {record['seconds']:.1f} s{best}"
     )
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

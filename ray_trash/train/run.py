@@ -124,8 +124,8 @@ def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
         photos = prepare_photos(config, prepared.listing, run, say)
         if len(photos.train) < plan.workers:
             raise DataError(
-                f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training photos; "
-                "use fewer workers"
+                f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "
+                "photos; use fewer workers"
             )
         run.write_bytes("config.json", to_json(config).encode())
         run.write_bytes("augmentation.png", augmentation_sheet(config, photos, prepared.listing.root))

@@ -162,7 +162,8 @@ def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
 def set_best(run: Storage, name: str) -> None:
     """Make `checkpoint/` a copy of one of the epochs' checkpoints.
 
-    A kill inside leaves a `checkpoint/` that is the old one, the new one, or refused as incomplete; the next start repairs it.
+    A kill inside leaves a `checkpoint/` that is the old one, the new one, or refused as incomplete; the next
+    start repairs it.
     """
     source = run.child(CHECKPOINTS, name)
     if run.is_local:

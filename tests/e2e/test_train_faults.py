@@ -33,27 +33,26 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(photos: Path, tmp_path
     assert json.loads((runs / "run.json").read_text())["status"] == "done"
 
 
+def kill_after(child: subprocess.Popen[str], runs: Path, *, new_epochs: int, delay_s: float) -> None:
+    """Kill a driver so long after its next epoch, or after its start where no epoch is waited for."""
+    target = len(epochs(runs)) + new_epochs
+    if new_epochs:
+        wait_until(lambda: len(epochs(runs)) >= target or child.poll() is not None, timeout_s=180, what="an epoch")
+    try:
+        child.wait(timeout=delay_s if new_epochs else 4 + 4 * delay_s)
+    except subprocess.TimeoutExpired:
+        kill(child)
+    else:
+        child.communicate()
+
+
 def test_a_driver_killed_again_and_again_ends_with_every_epoch_once(photos: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, photos)
     runs, draw = tmp_path / "runs" / "tiny", random.Random(7)
     arguments = ["train", str(config), "--resume", "--set", "train.epochs=10"]
     for _ in range(10):
-        child = start(arguments)
-        before = len(epochs(runs))
         # A random moment: during start-up, inside an epoch, or inside the write of a checkpoint.
-        target, delay_s = before + draw.choice([0, 0, 1]), draw.uniform(0, 1.5)
-        if target > before:
-            wait_until(
-                lambda: len(epochs(runs)) >= target or child.poll() is not None,
-                timeout_s=180,
-                what="an epoch",
-            )
-        try:
-            child.wait(timeout=delay_s if target > before else 4 + 4 * delay_s)
-        except subprocess.TimeoutExpired:
-            kill(child)
-        else:
-            child.communicate()
+        kill_after(start(arguments), runs, new_epochs=draw.choice([0, 0, 1]), delay_s=draw.uniform(0, 1.5))
     finished = run(*arguments)
     assert finished.returncode == 0, finished.stderr
     assert epochs(runs) == list(range(1, 11))
@@ -267,7 +266,7 @@ def test_bad_photos_are_named_and_counted(policy: str, tmp_path: Path) -> None:
 
     photos = make_photos(tmp_path / "photos", 12)
     expected = {}
-    for index, (name, case) in enumerate(sorted(image_corpus().items())):
+    for index, (_, case) in enumerate(sorted(image_corpus().items())):
         path = photos / "glass" / f"case-{index:03d}.jpg"
         path.write_bytes(case[0])
         if case[1] is not None:

@@ -102,7 +102,7 @@ def test_a_key_of_the_file_may_lose_its_effect_to_an_override_but_not_to_the_fil
     augmented = write(tmp_path, MINIMAL + "augment:\n  crop_area_min: 0.5\n")
     assert load_config(augmented, {"augment.preset": "none"}).augment.preset == "none"
     inert = write(tmp_path, MINIMAL + "augment:\n  preset: none\n  crop_area_min: 0.5\n")
-    with pytest.raises(ConfigError, match="augment.crop_area_min has no effect"):
+    with pytest.raises(ConfigError, match=r"augment\.crop_area_min has no effect"):
         load_config(inert)
 
 

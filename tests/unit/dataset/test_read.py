@@ -1,0 +1,96 @@
+"""Reading one file: refused by kind and size before it is opened or read, and its hash as a key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import fs
+
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, photo_keys, read_photo_bytes, require_usable_classes
+from ray_trash.errors import DataError, ImageError
+from ray_trash.image.decode import MAX_FILE_BYTES
+
+FILESYSTEMS = {
+    "local": fs.LocalFileSystem(),
+    # Not the local one by type, so that it is read as a remote one is.
+    "remote": fs.SubTreeFileSystem("/", fs.LocalFileSystem()),
+}
+
+
+@pytest.fixture(params=list(FILESYSTEMS))
+def filesystem(request: pytest.FixtureRequest) -> fs.FileSystem:
+    return FILESYSTEMS[request.param]
+
+
+def code(filesystem: fs.FileSystem, path: Path) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_photo_bytes(filesystem, str(path))
+    assert str(path.parent) not in str(caught.value)
+    return caught.value.code
+
+
+def test_a_file_is_read_whole(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    assert read_photo_bytes(filesystem, str(tmp_path / "a.jpg")) == b"photo"
+
+
+def test_an_empty_file_has_its_own_code(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert code(filesystem, tmp_path / "a.jpg") == "empty_file"
+
+
+def test_a_missing_file_is_unreadable(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read") as caught:
+        read_photo_bytes(filesystem, str(tmp_path / "gone.jpg"))
+    assert caught.value.code == "unreadable"
+
+
+def test_the_largest_file_is_read_and_a_larger_one_is_not(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES)
+    assert len(read_photo_bytes(filesystem, str(tmp_path / "a.jpg"))) == MAX_FILE_BYTES
+    os.truncate(tmp_path / "a.jpg", MAX_FILE_BYTES + 1)
+    assert code(filesystem, tmp_path / "a.jpg") == "too_large"
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_file_is_refused_without_opening(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", tmp_path, Path("/dev/zero")):
+        assert code(FILESYSTEMS["local"], path) == "not_a_regular_file"
+
+
+def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    (tmp_path / "a.jpg").chmod(0)
+    if os.access(tmp_path / "a.jpg", os.R_OK):
+        pytest.skip("this user may read everything")
+    assert code(FILESYSTEMS["local"], tmp_path / "a.jpg") == "unreadable"
+
+
+def table(*rows: dict[str, object]) -> pa.Table:
+    defaults = {"verdict": "accepted"}
+    numbered = [{"row": number, "path": f"{number}.jpg", **defaults, **row} for number, row in enumerate(rows)]
+    return pa.Table.from_pylist(numbered, schema=CATALOG_SCHEMA)
+
+
+def test_keys_are_the_first_eight_bytes_of_the_hash() -> None:
+    keys = photo_keys(table({"sha256": "0123456789abcdef" + "0" * 48}, {"sha256": "f" * 64}))
+    assert keys.dtype == np.uint64
+    assert keys.tolist() == [0x0123456789ABCDEF, 2**64 - 1]
+
+
+def test_a_class_without_usable_photo_is_named_with_what_was_rejected() -> None:
+    catalog = table({"label": "glass"}, {"label": "paper"}, {"label": "metal", "verdict": "rejected"})
+    require_usable_classes(catalog, ["glass", "paper"])
+    with pytest.raises(DataError, match=r"no usable photo of 'metal' \(1 rejected\), 'wood' \(0 rejected\)"):
+        require_usable_classes(catalog, ["glass", "metal", "paper", "wood"])
+
+
+def test_one_class_is_too_few() -> None:
+    with pytest.raises(DataError, match="the only class is 'glass'"):
+        require_usable_classes(table({"label": "glass"}), ["glass"])
