@@ -156,20 +156,9 @@ def _load(options: argparse.Namespace) -> Config:
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from rich.progress import Progress
+    from ray_trash.dataset.fetch import fetch_with_progress
 
-    from ray_trash.dataset.fetch import fetch
-
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"downloading {options.name}", total=None)
-        root = fetch(
-            options.name,
-            Path(options.to),
-            archive=options.archive,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
-    console.print(f"{options.name} is in {root}", markup=False, highlight=False, soft_wrap=True)
-    return {"name": options.name, "root": str(root)}
+    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, console=console)
 
 
 def _sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:

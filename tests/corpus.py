@@ -326,11 +326,23 @@ def _formats() -> dict[str, CorpusImage]:
         "big_endian.tif": tiff(photo.tobytes(), rgb, order=">"),
         "big_tiff.tif": tiff(photo.tobytes(), rgb, big=True),
         "top_down.bmp": _top_down_bmp(photo),
+        "tiles.tif": _tiled_tiff(photo),
     }
     whole = {
         name: data for name, data in listed.items() if name not in ("noisy.png", "interlaced_palette.gif", "jpeg.tif")
     }
     return {name: CorpusImage(data, None, photo) for name, data in (whole | swapped).items()}
+
+
+def _tiled_tiff(photo: np.ndarray) -> bytes:
+    """One tile of 128x64 pixels, compressed, wider than the photo."""
+    tile = np.zeros((64, 128, 3), np.uint8)
+    tile[: photo.shape[0], : photo.shape[1]] = photo
+    tags = tiff_tags(WIDTH, HEIGHT, [8, 8, 8], photometric=2, compression=8)[:-1]
+    encoded = tiff(zlib.compress(tile.tobytes()), [*tags, (322, "I", [128]), (323, "I", [64])])
+    for strip_tag, tile_tag in ((273, 324), (279, 325)):
+        encoded = encoded.replace(struct.pack("<HHI", strip_tag, 4, 1), struct.pack("<HHI", tile_tag, 4, 1))
+    return encoded
 
 
 def _top_down_bmp(photo: np.ndarray) -> bytes:
@@ -433,6 +445,13 @@ def _modes() -> dict[str, CorpusImage]:
         "rgba.webp": (encode(rgba, "WEBP", lossless=True, exact=True), over_white),
         "rgba.tif": (encode(rgba, "TIFF"), over_white),
         "premultiplied.tif": (tiff(premultiplied.tobytes(), [*as_rgba, (338, "H", [1])]), over_white),
+        "premultiplied_grey.tif": (
+            tiff(
+                np.asarray(la.convert("La")).tobytes(),
+                [*tiff_tags(WIDTH, HEIGHT, [8, 8], photometric=1), (338, "H", [1])],
+            ),
+            grey_over_white,
+        ),
         "half.png": (encode(half_rgba, "PNG"), half_over_white),
         "la.png": (encode(la, "PNG"), grey_over_white),
         "rgb_key.png": (
@@ -518,6 +537,7 @@ def _sixteen_bits() -> dict[str, CorpusImage]:
         "int32.tif": encode(Image.fromarray(grey.astype(np.int32)), "TIFF"),
         "float32.tif": encode(Image.fromarray(grey.astype(np.float32)), "TIFF"),
         "signed16.tif": tiff(wide_grey.tobytes(), [*grey_tags, (339, "H", [2])]),
+        "seven_samples.tif": tiff(bytes(WIDTH * HEIGHT * 7), tiff_tags(WIDTH, HEIGHT, [8] * 7, photometric=2)),
         "nine_bits.tif": tiff(wide_grey.tobytes(), tiff_tags(WIDTH, HEIGHT, [9], photometric=1)),
     }
     return {

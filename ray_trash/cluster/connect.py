@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _silence_ray()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
@@ -60,6 +62,9 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
             logging_level=logging.ERROR,
             configure_logging=True,
         )
+    # Ray's start puts a handler of its own in place that aborts the process with a dump of its stack.
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield
     finally:

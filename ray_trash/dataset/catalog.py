@@ -97,9 +97,9 @@ def build_catalog(
         keep_pixels=keep_pixels,
     )
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
-    n_tasks = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    n_tasks = min(len(blocks), max(1, int(ray.cluster_resources().get("CPU", 1))))
     looked_at = _quiet(ray.data.from_arrow(blocks)).map_batches(
-        look, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS, concurrency=n_tasks
+        look, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS, compute=ray.data.TaskPoolStrategy(n_tasks)
     )
     refs = looked_at.materialize().to_arrow_refs()
     if not keep_pixels:

@@ -195,11 +195,11 @@ def _flattened(image: Image.Image, container: Container) -> Image.Image:
         image = _high_byte(image, container)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    opaque = image if image.mode in ("RGBA", "RGBa") else image.convert("RGBA")
-    if opaque.mode == "RGBa":
-        opaque = opaque.convert("RGBA")
+    if image.mode == "La":
+        image = image.convert("LA")  # Pillow knows no direct way from premultiplied grey
+    layer = image.convert("RGBA")
     photo = Image.new("RGB", image.size, "white")
-    photo.paste(opaque, (0, 0), opaque)
+    photo.paste(layer, (0, 0), layer)
     return photo
 
 

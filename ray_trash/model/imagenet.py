@@ -14,6 +14,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import torch
@@ -75,10 +76,16 @@ def _download(url: str, target: Path) -> Iterator[bytes]:
                 yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise CheckpointError(
-            f"model.weights=imagenet: cannot download {url} ({error}); without a network, put that "
-            "file at "
-            f"{target}, {_OFFLINE_HINT}"
+            f"model.weights=imagenet: cannot download {url} ({_cause(error)}); without a network, put that "
+            f"file at {target}, {_OFFLINE_HINT}"
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        error.close()  # it is the open response as well
+        return f"HTTP status {error.code}"
+    return str(error.reason if isinstance(error, URLError) else error)
 
 
 def _write(descriptor: int, chunk: bytes, target: Path) -> None:

@@ -200,7 +200,7 @@ def test_a_learning_rate_that_blows_up_is_exit_5_and_leaves_no_best_checkpoint(p
         (["train.workers=64"], 6, "the cluster has"),
         (["train.device=cuda"], 6, "GPU"),
         (["model.weights=absent.safetensors"], 4, "absent.safetensors"),
-        (["data.split=absent.csv"], 3, "absent.csv"),
+        (["data.split=absent.csv"], 2, "absent.csv"),
         (["data.split=official"], 3, "one-indexed"),
     ],
 )

@@ -19,13 +19,13 @@ from ray_trash.image.container.layout import (
 )
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
-_STRIP_OFFSETS, _ORIENTATION, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 274, 278, 279
+_STRIP_OFFSETS, _ORIENTATION, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 274, 277, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 
 # Tags of one value, and of several, that say how to read the pixels: fill order, samples a pixel, planes,
 # fax options, predictor, colour map, inks, extra samples, sample format, JPEG tables, YCbCr.
 _SINGLE = frozenset(
-    {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, 266, 277, _ROWS_PER_STRIP, 284, 292, 293, 317}
+    {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, 266, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, 284, 292, 293, 317}
     | {_TILE_WIDTH, _TILE_HEIGHT, 332, 531}
 )
 _SEVERAL = frozenset(
@@ -37,6 +37,8 @@ _NO_COMPRESSION, _JPEG = 1, 7
 # gigabytes, and not the JPEG of TIFF 6.0 that its own authors withdrew.
 _COMPRESSIONS = frozenset({_NO_COMPRESSION, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000, 50001})
 _WHITE_IS_ZERO = 0
+_SAMPLES_PER_PIXEL_MAX = 6
+"""What Pillow reads: CMYK and two more. Beyond it Pillow logs an error of its own."""
 _START_OF_SCAN = b"\xff\xda"
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -130,12 +132,15 @@ def read_tiff(encoded: bytes) -> Container:
     """Measure the first picture of a TIFF file.
 
     Raises:
-        ImageError: `truncated` where tags or pixels lie beyond its end, `undecodable`, or
+        ImageError: `truncated` where tags or pixels lie beyond its end, `undecodable`, `unsupported_format`, or
             `too_many_pixels`, which counts the margin of its tiles.
     """
     directory = _Directory(encoded)
     width_px, height_px = directory.integer(_WIDTH), directory.integer(_HEIGHT)
     check_pixels("TIFF", width_px, height_px)
+    samples = directory.integer(_SAMPLES_PER_PIXEL, 1)
+    if samples > _SAMPLES_PER_PIXEL_MAX:
+        raise unsupported_kind("TIFF", f"{samples} samples a pixel")
     _check_parts(encoded, directory, width_px, height_px)
     bits = directory.integers(_BITS, (1,))
     return Container(
@@ -194,10 +199,10 @@ def _without_metadata(encoded: bytes, directory: _Directory) -> bytes:
         if tag in _SINGLE and count > 1:
             # Pillow warns of a second value; it uses the first.
             size = _TYPE_BYTES[entry.kind]
-            first = inline[:size] if start is None else encoded[start : start + size]
-            count, inline = 1, first.ljust(len(inline), b"\x00")
             if size > len(inline):
                 raise undecodable("TIFF", f"tag {tag} has the wrong type")
+            first = inline[:size] if start is None else encoded[start : start + size]
+            count, inline = 1, first.ljust(len(inline), b"\x00")
         elif start is not None:
             data_bytes += entry.size_bytes
         rows.append(layout.pack(tag, entry.kind, count, inline))

@@ -171,6 +171,31 @@ def test_rare_compressions_of_a_tiff_are_refused():
         assert code_of(tiff(bytes(192), tags)) == "unsupported_format"
 
 
+def with_entry(encoded: bytes, tag: int, *, kind: int, count: int, value: int) -> bytes:
+    """Change one tag of a little-endian TIFF."""
+    (start,) = struct.unpack_from("<I", encoded, 4)
+    place = encoded.index(struct.pack("<H", tag), start + 2)
+    return encoded[: place + 2] + struct.pack("<HII", kind, count, value) + encoded[place + 12 :]
+
+
+def test_parts_of_a_tiff_beyond_its_end_are_missing():
+    encoded = tiff(zlib.compress(bytes(64)), tiff_tags(8, 8, [8], photometric=1, compression=8))
+    assert code_of(with_entry(encoded, 279, kind=4, count=1, value=len(encoded))) == "truncated"
+
+
+def test_tags_of_a_type_that_cannot_be_are_refused():
+    encoded = tiff(bytes(64), tiff_tags(8, 8, [8], photometric=1))
+    assert code_of(with_entry(encoded, 273, kind=11, count=1, value=8)) == "undecodable"
+    assert code_of(with_entry(encoded, 278, kind=16, count=2, value=8)) == "undecodable"
+    assert code_of(with_entry(encoded, 256, kind=2, count=1, value=8)) == "undecodable"
+
+
+def test_a_big_tiff_of_countless_tags_is_refused():
+    header = b"II+\x00" + struct.pack("<HHQ", 8, 0, 16)
+    assert code_of(header + struct.pack("<Q", 1 << 60) + bytes(100)) == "undecodable"
+    assert code_of(b"II+\x00" + struct.pack("<HHQ", 8, 0, 1 << 63) + bytes(100)) == "truncated"
+
+
 def test_a_tiff_without_pixels_is_refused():
     encoded = tiff(zlib.compress(bytes(64)), tiff_tags(8, 8, [8], photometric=1, compression=8))
     gone = encoded.replace(struct.pack("<HH", 273, 4), struct.pack("<HH", 9273, 4))
@@ -199,6 +224,12 @@ def test_a_webp_of_no_known_picture_is_refused():
     for kind in (b"VP8 ", b"VP8L"):
         changed = body.replace(b"VP8?", kind)
         assert code_of(b"RIFF" + struct.pack("<I", len(changed)) + changed) == "undecodable"
+
+
+def test_a_gif_cut_before_its_first_frame_is_truncated():
+    start = b"GIF89a\x01\x00\x01\x00\x00\x00\x00"
+    assert code_of(start + b"!\xfe\x20a comment") == "truncated"
+    assert code_of(start + b"!\xfe\x05hello\x00") == "truncated"
 
 
 def test_a_gif_without_a_frame_is_refused():
