@@ -18,6 +18,9 @@ ENVIRONMENT = {
     # A command run through `uv run` would otherwise upload the working directory to every worker.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Threads that spin while they wait for one another make training many times slower on cores that other
+    # processes want too.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Ray Train's controller looks at its workers every 2 s by default and acknowledges an epoch only then.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # Ray overrides CUDA_VISIBLE_DEVICES of actors without GPUs; its warning about that is not for users.

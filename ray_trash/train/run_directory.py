@@ -144,7 +144,8 @@ def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
             _discard(run, f"{CHECKPOINTS}/{stale}")
     if run.is_local:
         partial = run.local_path() / CHECKPOINTS / f".{name}"
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in partial.parent.glob(".epoch-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         try:
             write(partial)
             partial.rename(run.local_path() / target)
