@@ -95,7 +95,7 @@ def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
     if first:
         _agree(lambda: _repair(run, state), worker)
         tensorboard = TensorBoard(run, first_epoch=state.progress.epochs_done + 1)
-        mlflow = MLflow(config, state.mlflow_run_id)
+        mlflow = MLflow(config, state.mlflow_run_id, lambda text: _say(job, text))
         state.mlflow_run_id = mlflow.run_id
         if run.exists("augmentation.png"):
             tensorboard.add_picture("augmentation", run.read_bytes("augmentation.png"), 0)

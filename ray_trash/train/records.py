@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ray_trash.errors import ConfigError
 from ray_trash.storage import Storage
 
 TENSORBOARD = "tensorboard"
+EXPERIMENT = "ray-trash"
+"""MLflow's experiment that all runs belong to."""
 CURVES = (
     "train_loss",
     "train_accuracy",
@@ -69,40 +72,67 @@ class TensorBoard:
 class MLflow:
     """Parameters and curves in MLflow, where the config names a tracking server."""
 
-    def __init__(self, config: Config, run_id: str | None) -> None:
+    def __init__(self, config: Config, run_id: str | None, say: Callable[[str], None]) -> None:
         """Start a run, or go on with one.
 
         Raises:
-            ConfigError: MLflow is not installed.
+            ConfigError: MLflow is not installed, or its server does not take the run.
         """
         self._client: Any = None
+        self._say = say
         self.run_id = run_id
         uri = config.train.mlflow_tracking_uri
         if uri is None:
             return
+        require_mlflow(config)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self._failure = MlflowException
         try:
-            from mlflow import MlflowClient
-        except ImportError as error:
-            raise ConfigError(
-                "train.mlflow_tracking_uri is set but MLflow is not installed; pip install 'ray-trash[mlflow]'"
-            ) from error
-        self._client = MlflowClient(tracking_uri=uri)
-        if self.run_id is None:
-            experiment = self._client.get_experiment_by_name("ray-trash")
-            experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("ray-trash")
-            self.run_id = self._client.create_run(experiment_id, run_name=config.name).info.run_id
-            for section, values in effective_tree(config).items():
-                for key, value in values.items() if isinstance(values, dict) else [("", values)]:
-                    self._client.log_param(self.run_id, f"{section}.{key}".rstrip("."), value)
+            self._client = MlflowClient(tracking_uri=uri)
+            if self.run_id is None:
+                self.run_id = self._start(config)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"train.mlflow_tracking_uri={uri}: MLflow refuses the run: {reason}") from error
+
+    def _start(self, config: Config) -> str:
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        run_id: str = self._client.create_run(experiment_id, run_name=config.name).info.run_id
+        for section, values in effective_tree(config).items():
+            for key, value in values.items() if isinstance(values, dict) else [("", values)]:
+                self._client.log_param(run_id, f"{section}.{key}".rstrip("."), value)
+        return run_id
 
     def add_epoch(self, record: Mapping[str, Any]) -> None:
-        """Add the curves of one epoch."""
-        if self._client is not None:
+        """Add the curves of one epoch; a server that has gone away does not end the training."""
+        if self._client is None:
+            return
+        try:
             for name in CURVES:
                 if record.get(name) is not None:
                     self._client.log_metric(self.run_id, name, record[name], step=record["epoch"])
+        except self._failure as error:
+            self._say(f"warning: MLflow did not take epoch {record['epoch']}: {str(error).splitlines()[0]}")
 
     def close(self) -> None:
         """Mark the run as finished."""
         if self._client is not None:
-            self._client.set_terminated(self.run_id)
+            try:
+                self._client.set_terminated(self.run_id)
+            except self._failure as error:
+                self._say(f"warning: MLflow did not take the end of the run: {str(error).splitlines()[0]}")
+
+
+def require_mlflow(config: Config) -> None:
+    """Refuse a tracking server where MLflow is not installed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if config.train.mlflow_tracking_uri is not None and importlib.util.find_spec("mlflow") is None:
+        raise ConfigError(
+            "train.mlflow_tracking_uri is set but MLflow is not installed; pip install 'ray-trash[mlflow]'"
+        )

@@ -34,6 +34,7 @@ from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import PHOTOS, train_worker
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
 from ray_trash.train.progress import Display, start_board
+from ray_trash.train.records import require_mlflow
 from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing, start_run, update_run
 from ray_trash.train.state import package_versions
 
@@ -91,6 +92,7 @@ def prepare_run(config: Config, *, resume: bool, overwrite: bool, console: Conso
     """
     run = Storage.open(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
+    require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
     split_rule(config.data.split, config.data.val_fraction, config.data.test_fraction)
     initial = _initial_weights(config, len(listing.classes), _sayer(console))

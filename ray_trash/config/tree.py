@@ -1,23 +1,10 @@
-"""The configuration: one frozen, typed tree, read from YAML and `--set section.key=value`.
-
-Order: the defaults below, then the file, then the overrides; nothing else. `load_config` is the one
-way in and `override` the one way to change a config, for `--set` and for the trials of a sweep alike.
-A key that is unknown, out of range, or that the rest of the config leaves without effect is refused.
-Knows neither ray nor torch.
-"""
+"""The tree of settings: what there is, its range, what it means, and which keys need others to have an effect."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-
-from ray_trash.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -213,8 +200,8 @@ class Config(Section):
         return self
 
 
-def _conditions(config: Config) -> dict[str, tuple[bool, str]]:
-    """Which keys have an effect only in company: key -> (has effect, what would give it one)."""
+def conditions(config: Config) -> dict[str, tuple[bool, str]]:
+    """Say which keys have an effect only in company: key -> (has effect, what would give it one)."""
     train, augment = config.train, config.augment
     stratified = config.data.split == "stratified"
     crops = augment.preset in ("dihedral", "strong")
@@ -248,191 +235,3 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
         else:
             keys.append(f"{prefix}{name}")
     return keys
-
-
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a YAML or JSON config file and apply overrides.
-
-    Args:
-        path: The file.
-        overrides: Dotted key to value, as `parse_override` gives them.
-
-    Raises:
-        ConfigError: The file cannot be read, or the result is not a valid config; every mistake is named.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"{path}: cannot read the config file: {reason}") from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: expected a mapping of sections such as data, model, train; got {type(tree).__name__}"
-        )
-    written = _flatten(tree)
-    overrides = dict(overrides or {})
-    _refuse_unknown_keys([*written, *overrides], str(path))
-    config = _validate(_nest({**written, **overrides}), str(path))
-    # A key of the file that only an override leaves without effect is no mistake of the file.
-    alone = config if not overrides else _validate_or_none(_nest(written))
-    _refuse_inert_keys(overrides, config, str(path))
-    _refuse_inert_keys(written, config, str(path), unless_effective_in=alone)
-    return config
-
-
-def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Return the config with some dotted keys changed, validated again as a whole.
-
-    Raises:
-        ConfigError: A key is unknown, a value is refused, or an override has no effect.
-    """
-    _refuse_unknown_keys(list(overrides), "override")
-    tree = _flatten(config.model_dump(mode="json"))
-    changed = _validate(_nest({**tree, **overrides}), "override")
-    _refuse_inert_keys(overrides, changed, "override")
-    return changed
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split `section.key=value`; the value is YAML, so `1e-3`, `[64]`, `null` and `true` mean what they say.
-
-    Raises:
-        ConfigError: There is no `=`, or the value is not YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r}: expected section.key=value, such as train.epochs=3")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from error
-
-
-def effective_tree(config: Config) -> dict[str, Any]:
-    """Return the config as a nested dict of JSON values, without the keys that have no effect.
-
-    `load_config` accepts what this returns and gives the same config back.
-    """
-    inert = {key for key, (effective, _) in _conditions(config).items() if not effective}
-    flat = _flatten(config.model_dump(mode="json"))
-    return _nest({key: value for key, value in flat.items() if key not in inert})
-
-
-def config_from_tree(tree: Mapping[str, Any]) -> Config:
-    """Rebuild a config from `effective_tree`, for instance the one stored in a checkpoint.
-
-    Raises:
-        ConfigError: The tree is not a valid config.
-    """
-    return _validate(dict(tree), "stored config")
-
-
-def to_json(config: Config) -> str:
-    """Render the resolved config as JSON text that `load_config` reads back."""
-    return json.dumps(effective_tree(config), indent=2) + "\n"
-
-
-def to_yaml(config: Config) -> str:
-    """Render the resolved config as YAML text that `load_config` reads back."""
-    return yaml.safe_dump(effective_tree(config), sort_keys=False, allow_unicode=True)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    sections = {key.rpartition(".")[0] for key in known_keys()} - {""}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{dotted}."))
-        elif value is None and dotted in sections:
-            continue  # a section header with nothing under it
-        else:
-            flat[dotted] = value
-    return flat
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, leaf = key.split(".")
-        node = tree
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[leaf] = value
-    return tree
-
-
-def _refuse_unknown_keys(keys: Sequence[str], where: str) -> None:
-    known = known_keys()
-    unknown = [key for key in keys if key not in known]
-    if unknown:
-        raise ConfigError(f"{where}: " + "; ".join(f"unknown key {key}, {_nearest(key, known)}" for key in unknown))
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    leaves = {name.rpartition(".")[2]: name for name in known}
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not close:
-        close = [
-            leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1, cutoff=0.6)
-        ]
-    if not close:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"did you mean {close[0]}?"
-
-
-def _validate(tree: dict[str, Any], where: str) -> Config:
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        # A key that takes one of several types has a problem for each of them: one line, joined by "or".
-        problems: dict[str, str] = {}
-        for key, message in map(_describe, error.errors()):
-            problems[key] = (
-                f"{problems[key]} or {message.removeprefix('input should be ')}" if key in problems else message
-            )
-        text = "; ".join(f"{key}{message}" for key, message in problems.items())
-        raise ConfigError(f"{where}: {text}") from error
-
-
-def _validate_or_none(tree: dict[str, Any]) -> Config | None:
-    try:
-        return Config.model_validate(tree)
-    except ValidationError:
-        return None
-
-
-def _describe(problem: Any) -> tuple[str, str]:
-    known = known_keys()
-    parts = [str(part) for part in problem["loc"]]
-    # Union branches add their own parts to the path; the key ends at the longest known prefix.
-    key = next(
-        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known),
-        ".".join(parts),
-    )
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return key, f" is missing; set it in the file or with --set {key}=..."
-    if problem["type"] == "value_error":
-        return key, f".{message}" if key else message
-    return f"{key}={problem['input']!r}: ", f"{message[0].lower()}{message[1:]}"
-
-
-def _refuse_inert_keys(
-    keys: Mapping[str, Any], config: Config, where: str, *, unless_effective_in: Config | None = None
-) -> None:
-    conditions = _conditions(config)
-    allowed = _conditions(unless_effective_in) if unless_effective_in is not None else {}
-    inert = [
-        f"{key} has no effect here, it needs {conditions[key][1]}"
-        for key in keys
-        if key in conditions and not conditions[key][0] and not allowed.get(key, (False, ""))[0]
-    ]
-    if inert:
-        raise ConfigError(f"{where}: " + "; ".join(inert))

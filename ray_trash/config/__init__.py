@@ -1,0 +1,44 @@
+"""The configuration: one frozen, typed tree, read from YAML and overrides. Knows neither ray nor torch.
+
+A key that is unknown, out of range, or that the rest of the config leaves without effect is refused.
+"""
+
+from ray_trash.config.reading import (
+    config_from_tree,
+    effective_tree,
+    load_config,
+    override,
+    parse_override,
+    to_json,
+    to_yaml,
+)
+from ray_trash.config.tree import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    ImageConfig,
+    ModelConfig,
+    Section,
+    TrainConfig,
+    known_keys,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "EvaluateConfig",
+    "ImageConfig",
+    "ModelConfig",
+    "Section",
+    "TrainConfig",
+    "config_from_tree",
+    "effective_tree",
+    "known_keys",
+    "load_config",
+    "override",
+    "parse_override",
+    "to_json",
+    "to_yaml",
+]
