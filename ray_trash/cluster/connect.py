@@ -21,8 +21,11 @@ ENVIRONMENT = {
     # Threads that spin while they wait for one another make training many times slower on cores that other
     # processes want too.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Ray Train's controller looks at its workers every 2 s by default and acknowledges an epoch only then.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # On two cores, Ray Train's own watching (every half second, its metrics, its preemption watcher) took a
+    # quarter of the training speed: `python -m benchmarks.train_overhead` printed 0.73 with it, 1.06 without.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray overrides CUDA_VISIBLE_DEVICES of actors without GPUs; its warning about that is not for users.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Ray Data's CPU-only notices go to the terminal of every command.

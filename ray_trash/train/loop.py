@@ -54,7 +54,7 @@ from ray_trash.train.state import TrainState, build_state, restore_state, save_s
 
 PHOTOS = "photos"
 """Name of the Ray Data set that carries the decoded photos to the workers."""
-STEP_EVENT_S = 0.5
+STEP_EVENT_S = 1.0
 """Steps are shown no more often than this."""
 
 

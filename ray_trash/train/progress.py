@@ -12,7 +12,7 @@ from ray.actor import ActorHandle
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-POLL_S = 0.5
+POLL_S = 1.0
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
 
 
