@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from ray_trash.config import Config
 
 
+STDOUT = "-"
+AUDIT_FRACTION = 0.15
+"""Share of photos that `audit` puts into validation and into test, as the defaults of `data` do."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`")
@@ -49,7 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
         name: str, action: Callable[[argparse.Namespace, Console], Any], summary: str
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
+        if name == "audit":
+            text = "write the result to FILE; without one, print one JSON object on stdout, and nothing else there"
+            sub.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help=text)
+        else:
+            text = "print one JSON object on stdout, and nothing else there"
+            sub.add_argument("--json", action="store_const", const=STDOUT, help=text)
         sub.set_defaults(action=action)
         return sub
 
@@ -63,6 +73,20 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("--per-class", type=_positive, default=40, metavar="N", help="photos of each class (40)")
     sample.add_argument("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
 
+    audit = command("audit", _audit, "check every file; duplicates, leaks across the split, shortcuts, label suspects")
+    audit.add_argument("root", metavar="DIR", help="folder of class folders, local or a URI")
+    audit.add_argument(
+        "--split",
+        default="auto",
+        metavar="RULE",
+        help="official, official-clean, grouped, stratified, or a CSV file (the photos' own lists, else grouped)",
+    )
+    audit.add_argument("--folds", type=_folds, metavar="N", help="write N split files for cross-validation by groups")
+    audit.add_argument(
+        "--features", metavar="WEIGHTS", help="look for suspects by a pretrained network: imagenet or a file"
+    )
+    audit.add_argument("--out", metavar="DIR", help="where audit.json, audit.png and the folds go")
+
     for name, action, summary in (
         ("train", _train, "one training run"),
         ("run", _run, "catalogue, train, evaluate on the kept-back photos"),
@@ -71,6 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
         _add_config(sub)
         sub.add_argument("--resume", action="store_true", help="go on with the run of this name, if there is one")
         sub.add_argument("--overwrite", action="store_true", help="remove the run of this name first")
+        sub.add_argument(
+            "--allow-changed-data", action="store_true", help="resume though photos are gone, new or changed"
+        )
 
     evaluate = command("evaluate", _evaluate, "exact metrics of a checkpoint on labelled photos")
     evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
@@ -79,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)"
     )
     evaluate.add_argument("--workers", type=_positive, metavar="N", help="processes that predict (one per GPU or CPU)")
+    evaluate.add_argument("--masks", action="store_true", help="score again with the border, and the centre, hidden")
     evaluate.add_argument(
         "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"
     )
@@ -95,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = build_parser().parse_args(arguments)
         result = options.action(options, _console())
-        if options.json:
+        if options.json == STDOUT:
             sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
     except RayTrashError as error:
@@ -142,6 +170,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _folds(text: str) -> int:
+    number = _positive(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 2")
+    return number
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument(
@@ -153,6 +188,14 @@ def _load(options: argparse.Namespace) -> Config:
     from ray_trash.config import load_config, parse_override
 
     return load_config(options.config, dict(parse_override(text) for text in options.set))
+
+
+def _start_of(options: argparse.Namespace) -> dict[str, bool]:
+    return {
+        "resume": options.resume,
+        "overwrite": options.overwrite,
+        "allow_changed_data": options.allow_changed_data,
+    }
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -169,12 +212,45 @@ def _sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return {"root": options.to, "per_class": counts}
 
 
+def _audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.dataset.audit.folds import fold_files
+    from ray_trash.dataset.audit.run import audit_photos, make_rule, write_audit
+    from ray_trash.dataset.audit.table import print_audit
+    from ray_trash.dataset.listing import list_photos
+    from ray_trash.evaluate.features import FEATURES_PREPROCESSING, pretrained_features
+    from ray_trash.storage import Storage
+
+    if options.folds and not options.out:
+        raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
+    listing = list_photos(options.root)
+    rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
+    features = pretrained_features(options.features, listing.root) if options.features else None
+    with ray_session(dashboard=False):
+        audited = audit_photos(
+            listing, FEATURES_PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
+        )
+    if options.out:
+        out = Storage.open(options.out)
+        write_audit(audited, listing.root, out)
+        files = fold_files(audited.catalog, audited.relations, options.folds) if options.folds else {}
+        for name, content in files.items():
+            out.write_bytes(name, content)
+    if options.json not in (None, STDOUT):
+        target = Path(options.json).absolute()
+        Storage.open(str(target.parent)).write_bytes(
+            target.name, (json.dumps(audited.document, indent=2) + "\n").encode()
+        )
+    print_audit(audited.document, console)
+    return audited.document
+
+
 def _train(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
     from ray_trash.train.run import prepare_run, run_training
 
-    prepared = prepare_run(config, resume=options.resume, overwrite=options.overwrite, console=console)
+    prepared = prepare_run(config, **_start_of(options), console=console)
     with ray_session(dashboard=False):
         result = run_training(prepared, console=console)
     console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
@@ -187,7 +263,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ray_trash.run import run_all
     from ray_trash.train.run import prepare_run
 
-    prepared = prepare_run(config, resume=options.resume, overwrite=options.overwrite, console=console)
+    prepared = prepare_run(config, **_start_of(options), console=console)
     with ray_session(dashboard=False):
         return run_all(prepared, console=console)
 
@@ -203,7 +279,12 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     out = Storage.open(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
-            options.checkpoint, options.data, split=options.split, workers=options.workers, out=out
+            options.checkpoint,
+            options.data,
+            split=options.split,
+            workers=options.workers,
+            out=out,
+            with_masks=options.masks,
         )
     print_evaluation(document, console)
     console.print(f"written to {out.uri}", markup=False, highlight=False, soft_wrap=True)

@@ -24,7 +24,9 @@ def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
         console.print("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
-    document = evaluate_checkpoint(result.checkpoint.uri, prepared.config.data.root, split=split, out=result.run)
+    document = evaluate_checkpoint(
+        result.checkpoint.uri, prepared.config.data.root, split=split, out=result.run, with_masks=True
+    )
     print_evaluation(document, console)
     for name, what in (
         ("checkpoint", "the best checkpoint"),
@@ -34,7 +36,8 @@ def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
         ("augmentation.png", "what training saw"),
         ("metrics.jsonl", "one line an epoch"),
         ("tensorboard", "curves: tensorboard --logdir"),
-        ("audit.json", "every file that was refused, and why"),
+        ("audit.json", "what is wrong with the photos"),
+        ("audit.png", "the worst of it, to look at"),
     ):
         console.print(f"{what:>38}  {result.run.child(name).uri}", markup=False, highlight=False, soft_wrap=True)
     return {

@@ -39,6 +39,8 @@ ENVIRONMENT = {
 def ray_session(*, dashboard: bool) -> Iterator[None]:
     """Be connected to Ray inside the block; a cluster started here ends with it.
 
+    Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is.
+
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up
             after ended trials.
@@ -49,6 +51,9 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _silence_ray()
+    if ray.is_initialized():
+        yield
+        return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     address = os.environ.get("RAY_ADDRESS")
     if address:

@@ -20,8 +20,11 @@ class DataConfig(Section):
 
     root: str
     """Folder of class folders: a local path, or a URI of a filesystem pyarrow opens (`s3://`, `gs://`)."""
-    split: str = "stratified"
-    """`official` (list files beside the photos), `stratified` (by a hash of content), or a CSV file `path,split`."""
+    split: str = "auto"
+    """`official` (list files beside the photos), `official-clean` (that, without training photos that have a twin on
+    another side or two labels), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
+    a hash of each photo's content), or a CSV file `path,split`. `auto`: `official` where its lists are, else
+    `grouped`."""
     val_fraction: float = Field(0.15, ge=0, lt=1)
     """Share of every class that goes to validation, expected over the content hash."""
     test_fraction: float = Field(0.15, ge=0, lt=1)
@@ -203,14 +206,14 @@ class Config(Section):
 def conditions(config: Config) -> dict[str, tuple[bool, str]]:
     """Say which keys have an effect only in company: key -> (has effect, what would give it one)."""
     train, augment = config.train, config.augment
-    stratified = config.data.split == "stratified"
+    hashed = config.data.split in ("auto", "grouped", "stratified")
     crops = augment.preset in ("dihedral", "strong")
     strong = augment.preset == "strong"
     plateau = train.schedule == "plateau"
     watches = plateau or train.early_stopping_patience_epochs is not None
     return {
-        "data.val_fraction": (stratified, "data.split=stratified"),
-        "data.test_fraction": (stratified, "data.split=stratified"),
+        "data.val_fraction": (hashed, "data.split=grouped or stratified"),
+        "data.test_fraction": (hashed, "data.split=grouped or stratified"),
         "data.cache_budget_gib": (config.data.cache == "auto", "data.cache=auto"),
         "augment.crop_area_min": (crops, "augment.preset=dihedral or strong"),
         "augment.colour_strength": (strong, "augment.preset=strong"),

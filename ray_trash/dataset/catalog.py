@@ -6,6 +6,7 @@ wanted. A bad photo is a row with a reason and takes no other with it. Knows not
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import json
@@ -13,6 +14,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +26,11 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.sketches import SKETCH_SCHEMA, sketch_columns
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import DataError, ImageError
-from ray_trash.image.decode import MAX_FILE_BYTES
-from ray_trash.image.preprocess import Preprocessing, load_photo
+from ray_trash.image.decode import MAX_FILE_BYTES, open_photo
+from ray_trash.image.preprocess import Preprocessing, store_photo
 from ray_trash.storage import Storage
 
 CATALOG_SCHEMA = pa.schema(
@@ -59,7 +62,6 @@ PIXELS_SCHEMA = pa.schema(
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
 
 _PENDING_SCHEMA = pa.schema([CATALOG_SCHEMA.field(name) for name in ("row", "path", "label", "size_bytes")])
-_LOOKED_AT_SCHEMA = CATALOG_SCHEMA.append(PIXELS_SCHEMA.field("pixels"))
 
 READ_CPUS = 0.25
 """CPUs that Ray reserves for a reading task: enough to limit them, few enough to run beside workers."""
@@ -71,19 +73,31 @@ TARGET_BLOCK_BYTES = 32 << 20
 """Decoded photos of a block, estimated at 4:3: what a task holds in memory at once."""
 
 
+@dataclass(frozen=True)
+class LookedAt:
+    """What one look at every file gave.
+
+    Attributes:
+        catalog: One row a file (`CATALOG_SCHEMA`).
+        decoded: The accepted photos by `row`, a materialised dataset (`PIXELS_SCHEMA`); None unless asked for.
+        sketches: Their sketches by `row` (`SKETCH_SCHEMA`), in the order of `row`; None unless asked for.
+    """
+
+    catalog: pa.Table
+    decoded: ray.data.Dataset | None
+    sketches: pa.Table | None
+
+
 def build_catalog(
-    listing: Listing, preprocessing: Preprocessing, *, keep_pixels: bool
-) -> tuple[pa.Table, ray.data.Dataset | None]:
-    """Read, hash and decode every listed file.
+    listing: Listing, preprocessing: Preprocessing, *, keep_pixels: bool = False, keep_sketches: bool = False
+) -> LookedAt:
+    """Read, hash and decode every listed file, once.
 
     Args:
         listing: Of the data root; its ignored and rejected files get their rows too.
         preprocessing: Gives the size that photos are decoded down to.
         keep_pixels: Return the decoded photos as well, in Ray's object store.
-
-    Returns:
-        The catalog (`CATALOG_SCHEMA`), and the accepted photos as a materialised dataset
-        (`PIXELS_SCHEMA`, by `row`) or None.
+        keep_sketches: Return their sketches as well.
     """
     rows = _number_rows(listing)
     pending = pa.Table.from_pylist(rows["pending"], schema=_PENDING_SCHEMA)
@@ -95,6 +109,7 @@ def build_catalog(
         storage=Storage.open(listing.root),
         preprocessing=preprocessing,
         keep_pixels=keep_pixels,
+        keep_sketches=keep_sketches,
     )
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
     n_tasks = min(len(blocks), max(1, int(ray.cluster_resources().get("CPU", 1))))
@@ -102,12 +117,19 @@ def build_catalog(
         look, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS, compute=ray.data.TaskPoolStrategy(n_tasks)
     )
     refs = looked_at.materialize().to_arrow_refs()
-    if not keep_pixels:
-        return _assemble(known, ray.get(refs)), None
     del looked_at
-    parts = _part_blocks(refs, n_tasks)
-    catalog = _assemble(known, ray.get([rows for rows, _ in parts]))
-    return catalog, _quiet(ray.data.from_arrow_refs([pixels for _, pixels in parts]))
+    if not keep_pixels:
+        rest, decoded = ray.get(refs), None
+    else:
+        parts = _part_blocks(refs, n_tasks)
+        rest = ray.get([rows for rows, _ in parts])
+        decoded = _quiet(ray.data.from_arrow_refs([pixels for _, pixels in parts]))
+    catalog = _assemble([known, *(block.select(CATALOG_SCHEMA.names).cast(CATALOG_SCHEMA) for block in rest)])
+    if not keep_sketches:
+        return LookedAt(catalog, decoded, None)
+    empty = SKETCH_SCHEMA.empty_table()
+    sketches = [_accepted(block).select(SKETCH_SCHEMA.names).cast(SKETCH_SCHEMA) for block in rest]
+    return LookedAt(catalog, decoded, _assemble([empty, *sketches]))
 
 
 def read_photo_bytes(filesystem: fs.FileSystem, path: str) -> bytes:
@@ -145,9 +167,30 @@ def photo_keys(catalog: pa.Table) -> NDArray[np.uint64]:
     return np.array(starts, dtype=np.uint64)
 
 
+def trained_on(keys: NDArray[np.uint64]) -> str:
+    """Pack which photos were trained on, as a checkpoint keeps it.
+
+    Args:
+        keys: As `photo_keys` gives them.
+
+    Returns:
+        Base64 of the sorted keys, 8 bytes each, big-endian.
+    """
+    return base64.b64encode(np.unique(keys).astype(">u8").tobytes()).decode()
+
+
+def count_trained_on(packed: str, keys: NDArray[np.uint64]) -> int:
+    """Count how many photos are among those that `trained_on` packed.
+
+    Raises:
+        ValueError: `packed` is something else.
+    """
+    return int(np.isin(keys, np.frombuffer(base64.b64decode(packed, validate=True), ">u8")).sum())
+
+
 def fingerprint(catalog: pa.Table) -> str:
     """Return one hash of all that was accepted: paths, labels and contents, in hex."""
-    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
+    accepted = _accepted(catalog)
     columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256"))
     photos = sorted(zip(*columns, strict=True))
     return hashlib.sha256(json.dumps(photos).encode()).hexdigest()
@@ -202,22 +245,32 @@ def _quiet(dataset: ray.data.Dataset) -> ray.data.Dataset:
     return dataset
 
 
-def _look_at_block(block: pa.Table, *, storage: Storage, preprocessing: Preprocessing, keep_pixels: bool) -> pa.Table:
-    schema = _LOOKED_AT_SCHEMA if keep_pixels else CATALOG_SCHEMA
-    rows = [_look_at(row, storage, preprocessing, keep_pixels) for row in block.to_pylist()]
+def _look_at_block(
+    block: pa.Table, *, storage: Storage, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
+) -> pa.Table:
+    schema = CATALOG_SCHEMA
+    for extra, wanted in ((PIXELS_SCHEMA, keep_pixels), (SKETCH_SCHEMA, keep_sketches)):
+        for field in extra if wanted else ():
+            schema = schema if field.name in schema.names else schema.append(field)
+    rows = [_look_at(row, storage, preprocessing, keep_pixels, keep_sketches) for row in block.to_pylist()]
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _look_at(row: dict[str, Any], storage: Storage, preprocessing: Preprocessing, keep_pixels: bool) -> dict[str, Any]:
+def _look_at(
+    row: dict[str, Any], storage: Storage, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
+) -> dict[str, Any]:
     try:
         encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, row["path"]))
         row |= {"size_bytes": len(encoded), "sha256": hashlib.sha256(encoded).hexdigest()}
-        photo = load_photo(encoded, preprocessing)
+        image = open_photo(encoded, min_short_side_px=preprocessing.stored_short_side_px)
     except ImageError as error:
         return row | {"verdict": "rejected", "reason": error.code, "message": str(error)}
+    photo = store_photo(image, preprocessing)
     height_px, width_px, _ = photo.shape
-    pixels = {"pixels": photo.tobytes()} if keep_pixels else {}
-    return row | {"verdict": "accepted", "height": height_px, "width": width_px, **pixels}
+    row |= {"verdict": "accepted", "height": height_px, "width": width_px}
+    if keep_pixels:
+        row |= {"pixels": photo.tobytes()}
+    return row | sketch_columns(image, photo) if keep_sketches else row
 
 
 def _part_blocks(refs: list[Any], n_tasks: int) -> list[tuple[Any, Any]]:
@@ -235,13 +288,15 @@ def _part_blocks(refs: list[Any], n_tasks: int) -> list[tuple[Any, Any]]:
 
 
 def _part_block(block: pa.Table) -> tuple[pa.Table, pa.Table]:
-    accepted = block.filter(pc.equal(block["verdict"], "accepted"))
-    return block.select(CATALOG_SCHEMA.names), accepted.select(PIXELS_SCHEMA.names)
+    return block.drop_columns(["pixels"]), _accepted(block).select(PIXELS_SCHEMA.names)
 
 
-def _assemble(known: pa.Table, blocks: Sequence[pa.Table]) -> pa.Table:
-    tables = [known, *(block.cast(CATALOG_SCHEMA) for block in blocks)]
-    return pa.concat_tables(tables).sort_by("row").combine_chunks()
+def _accepted(block: pa.Table) -> pa.Table:
+    return block.filter(pc.equal(block["verdict"], "accepted"))
+
+
+def _assemble(blocks: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(blocks).sort_by("row").combine_chunks()
 
 
 def _read_local(path: str) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from ray_trash.dataset.listing import Listing
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
 
@@ -94,6 +95,13 @@ def parse_official_list(content: bytes, name: str) -> list[OfficialEntry]:
         place = f"{name}, line {number}"
         entries.append(OfficialEntry(words[0].strip(), OFFICIAL_CLASSES[words[1]], place))
     return entries
+
+
+def has_official_lists(listing: Listing) -> bool:
+    """Tell whether a data root has list files where `assign_officially` looks for them."""
+    photos = [CataloguedPhoto(file.path, file.label, "", accepted=True) for file in listing.files]
+    places = _list_places(photos, Storage.open(listing.root))
+    return any(place.exists(name) for place in places for name in OFFICIAL_LISTS.values())
 
 
 def assign_officially(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[str, Side], list[str]]:

@@ -13,7 +13,7 @@ import io
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -26,30 +26,60 @@ _HASH_PREFIX = b"ray-trash split"
 """Sets the hash apart from the content's own, which seeds augmentation."""
 
 
+SplitKind = Literal["official", "official-clean", "grouped", "stratified", "file"]
+_KINDS: tuple[SplitKind, ...] = ("official", "official-clean", "grouped", "stratified")
+"""Those that a word asks for."""
+_KEYS: dict[str, frozenset[str]] = {
+    "official": frozenset(),
+    "official-clean": frozenset({"left_out"}),
+    "grouped": frozenset({"val_fraction", "test_fraction", "anchors"}),
+    "stratified": frozenset({"val_fraction", "test_fraction"}),
+    "file": frozenset({"assignments"}),
+}
+"""What a stored rule says, beside its kind."""
+
+
 @dataclass(frozen=True)
 class SplitRule:
     """How photos are put on sides.
 
     Attributes:
-        kind: By TrashNet's list files, by a hash of the content, or by a file of the user.
-        val_fraction: Expected share of photos in val, 0 to below 1; only for `stratified`.
-        test_fraction: Expected share of photos in test, 0 to below 1; only for `stratified`.
+        kind: By TrashNet's list files, as they are or without what they leak; by a hash of the content, of whole
+            groups or of single photos; or by a file of the user.
+        val_fraction: Expected share of photos in val, 0 to below 1; only for `grouped` and `stratified`.
+        test_fraction: Expected share of photos in test, 0 to below 1; only for these.
+        anchors: SHA-256 of each photo that is in a group to the one that stands for its group; only for `grouped`.
+        left_out: SHA-256 of photos that must not be trained on; only for `official-clean`.
         assignments: Side of each path relative to the data root; only for `file`.
     """
 
-    kind: Literal["official", "stratified", "file"]
+    kind: SplitKind
     val_fraction: float = 0.0
     test_fraction: float = 0.0
-    assignments: Mapping[str, Side] | None = None
+    anchors: Mapping[str, str] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+    assignments: Mapping[str, Side] = field(default_factory=dict)
+
+    @property
+    def by_content(self) -> bool:
+        """Whether a hash of the content decides, not a list."""
+        return self.kind in ("grouped", "stratified")
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the rule depends on which photos show the same."""
+        return self.kind in ("grouped", "official-clean")
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule as JSON holds it."""
-        if self.kind == "stratified":
-            fractions = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-            return {"kind": self.kind, **fractions}
-        if self.kind == "file":
-            return {"kind": self.kind, "assignments": dict(self.assignments or {})}
-        return {"kind": self.kind}
+        values = {
+            "val_fraction": self.val_fraction,
+            "test_fraction": self.test_fraction,
+            "anchors": dict(self.anchors),
+            "left_out": sorted(self.left_out),
+            "assignments": dict(self.assignments),
+        }
+        return {"kind": self.kind, **{name: value for name, value in values.items() if name in _KEYS[self.kind]}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SplitRule:
@@ -58,14 +88,9 @@ class SplitRule:
         Raises:
             ValueError: A key is missing, unknown, or has a value that cannot be.
         """
-        expected = {
-            "official": set(),
-            "stratified": {"val_fraction", "test_fraction"},
-            "file": {"assignments"},
-        }
-        if not isinstance(values, Mapping) or values.get("kind") not in list(expected):
-            raise ValueError(f"split rule: kind is none of {', '.join(expected)}")
-        if set(values) != {"kind", *expected[values["kind"]]}:
+        if not isinstance(values, Mapping) or values.get("kind") not in list(_KEYS):
+            raise ValueError(f"split rule: kind is none of {', '.join(_KEYS)}")
+        if set(values) != {"kind", *_KEYS[values["kind"]]}:
             raise ValueError(f"split rule: unexpected keys for {values['kind']}: {sorted(values)}")
         for name in values.keys() & {"val_fraction", "test_fraction"}:
             if not isinstance(values[name], float | int) or not 0 <= values[name] < 1:
@@ -73,32 +98,40 @@ class SplitRule:
         assignments = values.get("assignments", {})
         if not isinstance(assignments, Mapping) or any(side not in SIDES for side in assignments.values()):
             raise ValueError(f"split rule: assignments are not all one of {', '.join(SIDES)}")
-        return cls(**values)
+        anchors = values.get("anchors", {})
+        if not isinstance(anchors, Mapping) or not all(isinstance(value, str) for value in anchors.values()):
+            raise ValueError("split rule: anchors are not all hashes")
+        left_out = values.get("left_out", [])
+        if not isinstance(left_out, list) or not all(isinstance(value, str) for value in left_out):
+            raise ValueError("split rule: left_out is no list of hashes")
+        return cls(**{**values, "left_out": frozenset(left_out)})
 
 
 def split_rule(split: str, val_fraction: float, test_fraction: float) -> SplitRule:
-    """Make the rule that the configuration asks for; a file is read here.
+    """Make the rule that the configuration asks for; a file is read here, groups are added once they are known.
 
     Args:
-        split: `official`, `stratified`, or the path or URI of a CSV file `path,split`.
+        split: `official`, `official-clean`, `grouped`, `stratified`, or the path or URI of a CSV file `path,split`.
         val_fraction: 0 to below 1.
         test_fraction: 0 to below 1; both together are below 1.
 
     Raises:
-        ConfigError: `split` is neither of the words nor a file that can be read.
+        ConfigError: `split` is none of the words nor a file that can be read.
         DataError: The file is not a table of paths and sides.
     """
-    if split == "official":
-        return SplitRule("official")
-    if split == "stratified":
-        return SplitRule("stratified", val_fraction, test_fraction)
+    kind = next((kind for kind in _KINDS if kind == split), None)
+    if kind in ("grouped", "stratified"):
+        return SplitRule(kind, val_fraction, test_fraction)
+    if kind is not None:
+        return SplitRule(kind)
     try:
         file = Storage.open(split)
         folder, name = posixpath.split(file.path)
         content = replace(file, path=folder, uri=posixpath.dirname(file.uri)).read_bytes(name)
     except StorageError as error:
+        words = ", ".join(_KINDS)
         raise ConfigError(
-            f"data.split={split!r} is neither official nor stratified nor a file that can be read: {error}"
+            f"data.split={split!r} is none of auto, {words}, nor a file that can be read: {error}"
         ) from error
     return SplitRule("file", assignments=_parse_assignments(content, split))
 
@@ -124,20 +157,29 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
         )
     ]
     accepted = [photo for photo in photos if photo.accepted]
-    if rule.kind == "stratified":
-        sides, warnings = _stratify(accepted, rule)
+    if rule.by_content:
+        sides, warnings = _hash_onto_sides(accepted, rule)
     elif rule.kind == "file":
-        sides, warnings = _assign_by_path(photos, rule.assignments or {})
+        sides, warnings = _assign_by_path(photos, rule.assignments)
     else:
         sides, warnings = assign_officially(photos, root)
-    by_row = [sides.get(photo.path) if photo.accepted else None for photo in photos]
-    listed = rule.kind != "stratified"
+    listed = not rule.by_content
     if listed:
         warnings += _warn_of_unlisted([photo for photo in accepted if photo.path not in sides])
+    for photo in accepted:
+        if photo.sha256 in rule.left_out and sides.get(photo.path) == "train":
+            del sides[photo.path]
+    by_row = [sides.get(photo.path) if photo.accepted else None for photo in photos]
     wanted: list[Side] = ["train", "val"] if listed or rule.val_fraction > 0 else ["train"]
     for side in wanted:
         warnings += _warn_of_absent_classes(accepted, sides, side)
     return by_row, warnings
+
+
+def place_of(sha256: str) -> float:
+    """Return where a content lies between 0 and 1: the same for ever, and as good as random."""
+    digest = hashlib.sha256(_HASH_PREFIX + sha256.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
@@ -164,13 +206,14 @@ def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
     return assignments
 
 
-def _stratify(photos: list[CataloguedPhoto], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
+def _hash_onto_sides(photos: list[CataloguedPhoto], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
     warnings = []
-    places = {photo.sha256: _place(photo.sha256) for photo in photos}
-    sides = {sha256: _side_of_place(place, rule) for sha256, place in places.items()}
+    anchor_of = {photo.sha256: rule.anchors.get(photo.sha256, photo.sha256) for photo in photos}
+    places = {anchor: place_of(anchor) for anchor in anchor_of.values()}
+    sides = {anchor: _side_of_place(place, rule) for anchor, place in places.items()}
     contents = defaultdict(set)
     for photo in photos:
-        contents[photo.label].add(photo.sha256)
+        contents[photo.label].add(anchor_of[photo.sha256])
     for label, hashes in sorted(contents.items()):
         if all(sides[sha256] != "train" for sha256 in hashes):
             sides |= dict.fromkeys(hashes, "train")
@@ -184,12 +227,7 @@ def _stratify(photos: list[CataloguedPhoto], rule: SplitRule) -> tuple[dict[str,
             f"no photo fell into val: one photo each of {', '.join(map(repr, moved)) or 'no class'}"
             " was moved there from train"
         )
-    return {photo.path: sides[photo.sha256] for photo in photos}, warnings
-
-
-def _place(sha256: str) -> float:
-    digest = hashlib.sha256(_HASH_PREFIX + sha256.encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return {photo.path: sides[anchor_of[photo.sha256]] for photo in photos}, warnings
 
 
 def _side_of_place(place: float, rule: SplitRule) -> Side:
@@ -201,7 +239,7 @@ def _side_of_place(place: float, rule: SplitRule) -> Side:
 def _move_to_val(
     contents: Mapping[str, set[str]], places: Mapping[str, float], sides: dict[str, Side]
 ) -> Iterator[str]:
-    # Equal bytes under two labels move together, so every class that holds them must keep others.
+    # A group under two labels moves as one, so every class that has a part in it must keep others.
     for label in sorted(contents):
         n_train = {name: sum(sides[sha256] == "train" for sha256 in hashes) for name, hashes in contents.items()}
         movable = [

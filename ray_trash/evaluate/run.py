@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_trash.dataset.catalog import build_catalog, fingerprint
+from ray_trash.dataset.catalog import build_catalog, count_trained_on, fingerprint, photo_keys
 from ray_trash.dataset.listing import Finding, ListedFile, Listing, list_photos
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError
+from ray_trash.evaluate.masked import masked_accuracies
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import (
     CONFUSION_PICTURE_FILE,
@@ -54,6 +55,7 @@ def evaluate_checkpoint(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     batch_size: int | None = None,
+    with_masks: bool = False,
 ) -> dict[str, Any]:
     """Score the photos of one split and write the result.
 
@@ -71,6 +73,7 @@ def evaluate_checkpoint(
         device: Where to compute.
         precision: What to compute in; fp32 gives figures that compare across machines.
         batch_size: Photos in one forward pass; left out, as the checkpoint's config says.
+        with_masks: Score the photos twice more, with their border and with their centre hidden.
 
     Returns:
         The content of `evaluation.json`.
@@ -92,7 +95,7 @@ def evaluate_checkpoint(
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here
     # would hold every photo of the root, most of them of other splits, to save a few percent of
     # what the network costs; and which split a photo is in is known only once all are hashed.
-    catalog, _ = build_catalog(listing, document.preprocessing, keep_pixels=False)
+    catalog = build_catalog(listing, document.preprocessing).catalog
     accepted = pc.equal(catalog["verdict"], "accepted")
     warnings = list(listing.warnings)
     if rule is None:
@@ -104,7 +107,7 @@ def evaluate_checkpoint(
     if not len(photos):
         raise DataError(_no_photos(split, rule, catalog, listing.root))
     found_fingerprint = fingerprint(catalog)
-    warnings += _warn_of_data(split, found_fingerprint, document)
+    warnings += _warn_of_data(split, photos, found_fingerprint, document)
 
     _logger.info(
         "scoring %d photos (split %s) on %d %s workers",
@@ -113,7 +116,7 @@ def evaluate_checkpoint(
         plan.workers,
         plan.device,
     )
-    probabilities = score_photos(
+    scores = score_photos(
         checkpoint.uri,
         listing.root,
         photos,
@@ -121,8 +124,10 @@ def evaluate_checkpoint(
         plan=plan,
         precision=precision,
         batch_size=batch_size,
+        masks=(None, "border", "centre") if with_masks else (None,),
     )
-    if not np.isfinite(probabilities).all():
+    probabilities = scores[0]
+    if not np.isfinite(scores).all():
         raise CheckpointError(
             f"{checkpoint.uri}: gives probabilities that are not finite for some photos; use another checkpoint"
         )
@@ -148,6 +153,9 @@ def evaluate_checkpoint(
             warnings=warnings,
         ),
     )
+    if with_masks:
+        border, centre = (_count(scores[number], labels, document.classes) for number in (1, 2))
+        result["masked"] = masked_accuracies(sums, border=border, centre=centre)
     predictions = predictions_table(
         paths=photos["path"].to_pylist(),
         true_labels=labels,
@@ -236,16 +244,22 @@ def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str)
     )
 
 
-def _warn_of_data(split: str, found_fingerprint: str, document: CheckpointDocument) -> list[str]:
-    same = found_fingerprint == document.data.get("fingerprint")
-    if split == "all" and same:
-        return ["split all: these are the photos the checkpoint was trained and selected on"]
-    if split != "all" and not same:
-        return [
+def _warn_of_data(split: str, photos: pa.Table, found_fingerprint: str, document: CheckpointDocument) -> list[str]:
+    warnings = []
+    try:
+        known = count_trained_on(document.data.get("trained_on", ""), photo_keys(photos))
+    except ValueError:
+        known = 0
+    if known:
+        warnings.append(
+            f"{known} of these {len(photos)} photos were trained on: the figures say nothing about new photos"
+        )
+    if split != "all" and found_fingerprint != document.data.get("fingerprint"):
+        warnings.append(
             "these are not the photos the checkpoint was trained on, or not all of them, or some "
             "changed: its split rule was applied to what is there now"
-        ]
-    return []
+        )
+    return warnings
 
 
 def _counts(catalog: pa.Table) -> dict[str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ from ray_trash.errors import (
     StorageError,
 )
 from ray_trash.evaluate.plan import ScoringPlan, plan_scoring
+from ray_trash.image.mask import Mask, mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.storage import Storage
 
@@ -86,6 +88,7 @@ def score_photos(
     plan: ScoringPlan,
     precision: Literal["auto", "fp32", "bf16"],
     batch_size: int,
+    masks: Sequence[Mask | None] = (None,),
 ) -> NDArray[np.float32]:
     """Score every photo once.
 
@@ -102,18 +105,27 @@ def score_photos(
         plan: From `wait_for_plan`.
         precision: What the network computes in.
         batch_size: Photos in one forward pass.
+        masks: What to hide, once for each M; None is the photo as it is.
 
     Returns:
-        (N, C) float32, in the order of `photos`.
+        (M, N, C) float32, in the order of `masks` and `photos`.
 
     Raises:
         DataError: A file is not what it was when it was catalogued.
         CheckpointError: The checkpoint cannot be used.
     """
-    table = photos.select(["path", "sha256"]).append_column("position", pa.array(range(len(photos)), pa.int64()))
+    table = pa.concat_tables(
+        photos.select(["path", "sha256"]).append_column("mask", pa.array([mask] * len(photos), pa.string()))
+        for mask in masks
+    )
+    table = table.append_column("position", pa.array(range(len(table)), pa.int64()))
     # One block a batch, and `batch_size=None` below hands whole blocks on: with a number there, Ray
     # Data would fill batches from whatever blocks happen to be ready.
-    blocks = [table.slice(start, batch_size) for start in range(0, len(table), batch_size)]
+    starts = [
+        first + start for first in range(0, len(table), len(photos)) for start in range(0, len(photos), batch_size)
+    ]
+    ends = [*starts[1:], len(table)]
+    blocks = [table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
     workers = min(plan.workers, len(blocks))
     scored = (
         ray.data.from_arrow(blocks)
@@ -142,8 +154,9 @@ def score_photos(
         results.append(block)
     collected = pa.concat_tables(results).sort_by("position")
     positions = collected.column("position").to_numpy()
-    assert np.array_equal(positions, np.arange(len(photos))), "a photo was lost or scored twice"
-    return np.stack(collected.column("probabilities").to_numpy(zero_copy_only=False))
+    assert np.array_equal(positions, np.arange(len(table))), "a photo was lost or scored twice"
+    scores = np.stack(collected.column("probabilities").to_numpy(zero_copy_only=False))
+    return scores.reshape(len(masks), len(photos), -1)
 
 
 class _Scorer:
@@ -187,20 +200,24 @@ def _prepare_block(block: pa.Table, *, data_root: str, preprocessing: Preprocess
     try:
         storage = Storage.open(data_root)
         photos = [
-            _prepare_photo(storage, path, sha256, preprocessing)
-            for path, sha256 in zip(block.column("path").to_pylist(), block.column("sha256").to_pylist(), strict=True)
+            _prepare_photo(storage, path, sha256, preprocessing, mask)
+            for path, sha256, mask in zip(
+                *(block[name].to_pylist() for name in ("path", "sha256", "mask")), strict=True
+            )
         ]
     except RayTrashError as error:
         return _failed_block(_PREPARED, block.column("position"), _kind_of(error), str(error))
     return _block(_PREPARED, block.column("position"), [photo.tobytes() for photo in photos])
 
 
-def _prepare_photo(storage: Storage, path: str, sha256: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _prepare_photo(
+    storage: Storage, path: str, sha256: str, preprocessing: Preprocessing, mask: Mask | None
+) -> NDArray[np.uint8]:
     try:
         encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, path))
         if hashlib.sha256(encoded).hexdigest() != sha256:
             raise DataError(f"{path}: changed while it was evaluated; evaluate again")
-        return fit_photo(load_photo(encoded, preprocessing), preprocessing)
+        return mask_photo(fit_photo(load_photo(encoded, preprocessing), preprocessing), mask, preprocessing)
     except ImageError as error:
         raise DataError(f"{path}: changed while it was evaluated ({error.code}: {error}); evaluate again") from error
 

@@ -50,6 +50,10 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
         f"split {document['split']}, checkpoint {document['checkpoint']}",
         f"files: {counts['seen']} seen = {counts['accepted']} accepted "
         f"+ {counts['rejected']} rejected + {counts['ignored']} ignored",
+        *(
+            f"{name} hidden: {part['correct']}/{part['n']} = {_percent(part['accuracy'])}, {part['verdict']}"
+            for name, part in document.get("masked", {}).items()
+        ),
         *(f"warning: {_printable(warning)}" for warning in document["warnings"]),
     ]
     return Group(table, Text(), *(Text(line) for line in summary))

@@ -111,8 +111,20 @@ def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
     Raises:
         ImageError: The photo cannot be used.
     """
+    return store_photo(open_photo(encoded, min_short_side_px=preprocessing.stored_short_side_px), preprocessing)
+
+
+def store_photo(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Bring a decoded photo to the size that is kept: the second half of `load_photo`.
+
+    Args:
+        image: Mode RGB, as `open_photo` gives it.
+        preprocessing: Gives the short side.
+
+    Returns:
+        Array (height, width, 3), uint8 in 0..255, RGB, C-contiguous.
+    """
     stored_px = preprocessing.stored_short_side_px
-    image = open_photo(encoded, min_short_side_px=stored_px)
     short_px = min(image.size)
     width_px, height_px = (min(side_px, MAX_ASPECT_RATIO * short_px) for side_px in image.size)
     left, top = (image.width - width_px) // 2, (image.height - height_px) // 2

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import ray
 
 from ray_trash.config import Config
-from ray_trash.dataset.audit import build_audit
-from ray_trash.dataset.catalog import build_catalog, fingerprint, photo_keys, require_usable_classes
+from ray_trash.dataset.audit.run import audit_photos, make_rule, write_audit
+from ray_trash.dataset.audit.table import audit_lines
+from ray_trash.dataset.catalog import fingerprint, photo_keys, require_usable_classes, trained_on
 from ray_trash.dataset.listing import Listing
-from ray_trash.dataset.split import assign_splits, split_rule
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
 from ray_trash.evaluate.outputs import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.train.job import preprocessing_of
+from ray_trash.train.run_directory import METRICS
 
 CACHE_SHARE = 0.5
 """Share of a machine's object store that decoded photos may take; Ray Data needs the rest to work in."""
+CATALOG = "catalog.parquet"
 _NAMED = 5
+_NAMED_CHANGES = 20
+_BALANCE = {
+    "none": "nothing is done about it (train.class_balance=none)",
+    "weights": "the loss is weighed by inverse class frequency",
+    "sampler": "every class is drawn equally often",
+}
 
 
 @dataclass(frozen=True)
@@ -46,21 +56,44 @@ class TrainingPhotos:
     data: dict[str, Any]
 
 
-def prepare_photos(config: Config, listing: Listing, run: Storage, say: Callable[[str], None]) -> TrainingPhotos:
-    """Look at every photo once, split them, and write `audit.json` and `catalog.parquet`.
+def prepare_photos(
+    config: Config, listing: Listing, run: Storage, say: Callable[[str], None], *, allow_changed_data: bool
+) -> TrainingPhotos:
+    """Audit the photos, split them, and write `audit.json`, `audit.png` and `catalog.parquet`.
+
+    Args:
+        config: The resolved config.
+        listing: The files under the data root.
+        run: The run directory.
+        say: Takes lines for people.
+        allow_changed_data: Go on though the run has trained on other photos.
 
     Raises:
         DataError: There are bad photos and `data.on_bad_image` is `fail`, a class has no usable photo,
-            or a side of the split is empty.
+            a side of the split is empty, or the photos are not those this run has trained on.
     """
     cached = _fits_in_memory(config, len(listing.files))
-    catalog, decoded = build_catalog(listing, preprocessing_of(config), keep_pixels=cached)
-    rule = split_rule(config.data.split, config.data.val_fraction, config.data.test_fraction)
-    splits, warnings = assign_splits(catalog, rule, config.data.root)
-    audit = build_audit(catalog, splits, [*listing.warnings, *warnings])
-    run.write_bytes("audit.json", (json.dumps(audit, indent=2) + "\n").encode())
-    run.write_bytes("catalog.parquet", parquet_bytes(catalog.append_column("split", pa.array(splits, pa.string()))))
-    _report(audit, say)
+    rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
+    audited = audit_photos(
+        listing,
+        preprocessing_of(config),
+        rule,
+        balance=_BALANCE[config.train.class_balance],
+        keep_pixels=cached,
+    )
+    catalog, splits, audit = audited.catalog, audited.sides, audited.document
+    changes = _changes_since_training(run, catalog)
+    if changes and not allow_changed_data:
+        raise DataError(
+            f"data.root: the photos are not those this run has trained on: {changes}; restore them, start anew with "
+            "--overwrite, or go on all the same with --allow-changed-data"
+        )
+    if changes:
+        say(f"warning: going on with changed photos: {changes}")
+    write_audit(audited, listing.root, run)
+    run.write_bytes(CATALOG, parquet_bytes(catalog.append_column("split", pa.array(splits, pa.string()))))
+    for line in audit_lines(audit):
+        say(line)
     if audit["rejected"] and config.data.on_bad_image == "fail":
         raise DataError(
             f"data.on_bad_image=fail: {len(audit['rejected'])} bad photos, such as "
@@ -76,10 +109,35 @@ def prepare_photos(config: Config, listing: Listing, run: Storage, say: Callable
         )
     data = {
         "fingerprint": fingerprint(catalog),
-        "split": rule.to_json(),
+        "fingerprints": {name: part["fingerprint"] for name, part in audit["splits"].items()},
+        "split": audited.rule.to_json(),
         "n": {name: part["n"] for name, part in audit["splits"].items()},
+        "trained_on": trained_on(train.keys),
     }
-    return TrainingPhotos(listing.classes, train, val, decoded, data)
+    return TrainingPhotos(listing.classes, train, val, audited.decoded, data)
+
+
+def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
+    if not run.exists(METRICS) or not run.exists(CATALOG):
+        return ""
+    before = _contents(pq.read_table(io.BytesIO(run.read_bytes(CATALOG))))
+    now = _contents(catalog)
+    changes = {
+        "gone": sorted(before.keys() - now.keys()),
+        "new": sorted(now.keys() - before.keys()),
+        "other content": sorted(path for path in before.keys() & now.keys() if before[path] != now[path]),
+    }
+    return "; ".join(
+        f"{len(paths)} {what} ({', '.join(paths[:_NAMED_CHANGES])}{', ...' if len(paths) > _NAMED_CHANGES else ''})"
+        for what, paths in changes.items()
+        if paths
+    )
+
+
+def _contents(catalog: pa.Table) -> dict[str, tuple[str, str]]:
+    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
+    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256"))
+    return {path: (label, sha256) for path, label, sha256 in zip(*columns, strict=True)}
 
 
 def _fits_in_memory(config: Config, n_files: int) -> bool:
@@ -102,20 +160,6 @@ def _table(catalog: pa.Table, positions: np.ndarray, classes: tuple[str, ...]) -
         labels=np.array([number[label] for label in chosen.column("label").to_pylist()], dtype=np.int64),
         keys=photo_keys(chosen),
     )
-
-
-def _report(audit: dict[str, Any], say: Callable[[str], None]) -> None:
-    counts = audit["counts"]
-    say(
-        f"{counts['seen']} files seen: {counts['accepted']} accepted, {counts['rejected']} rejected, "
-        f"{counts['ignored']} ignored"
-    )
-    for warning in audit["warnings"]:
-        say(f"warning: {warning}")
-    if audit["rejected"]:
-        say(f"rejected: {_name_some(audit['rejected'])}; all of them are in audit.json")
-    for conflict in audit["conflicts"][:_NAMED]:
-        say(f"warning: the same photo under two labels: {', '.join(conflict['paths'])}")
 
 
 def _name_some(rejected: list[dict[str, Any]]) -> str:

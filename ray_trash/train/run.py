@@ -22,8 +22,8 @@ from rich.console import Console
 
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.config import Config, to_json
+from ray_trash.dataset.audit.run import make_rule
 from ray_trash.dataset.listing import Listing, list_photos
-from ray_trash.dataset.split import split_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.network import build_network
 from ray_trash.model.tensors import plain_state, to_safetensors
@@ -69,6 +69,7 @@ class PreparedRun:
         listing: The files under the data root.
         initial: The weights training begins with, as safetensors.
         overwrite: Whether a run of this name is removed.
+        allow_changed_data: Whether a run may go on with photos it was not begun with.
     """
 
     config: Config
@@ -76,9 +77,12 @@ class PreparedRun:
     listing: Listing
     initial: bytes
     overwrite: bool
+    allow_changed_data: bool
 
 
-def prepare_run(config: Config, *, resume: bool, overwrite: bool, console: Console) -> PreparedRun:
+def prepare_run(
+    config: Config, *, resume: bool, overwrite: bool, console: Console, allow_changed_data: bool = False
+) -> PreparedRun:
     """Check everything that can be checked before Ray has started, and write nothing.
 
     Args:
@@ -86,6 +90,7 @@ def prepare_run(config: Config, *, resume: bool, overwrite: bool, console: Conso
         resume: Go on with the run of this name, if there is one.
         overwrite: Remove the run of this name first.
         console: Where notes go.
+        allow_changed_data: Go on with the run though its photos have changed.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
@@ -94,9 +99,9 @@ def prepare_run(config: Config, *, resume: bool, overwrite: bool, console: Conso
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
-    split_rule(config.data.split, config.data.val_fraction, config.data.test_fraction)
+    make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
     initial = _initial_weights(config, len(listing.classes), _sayer(console))
-    return PreparedRun(config, run, listing, initial, overwrite)
+    return PreparedRun(config, run, listing, initial, overwrite, allow_changed_data)
 
 
 def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
@@ -123,7 +128,7 @@ def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
     say(f"run {run.uri}" + (", going on" if there else ""))
     started = time.monotonic()
     try:
-        photos = prepare_photos(config, prepared.listing, run, say)
+        photos = prepare_photos(config, prepared.listing, run, say, allow_changed_data=prepared.allow_changed_data)
         if len(photos.train) < plan.workers:
             raise DataError(
                 f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-TINY = """
-name: tiny
-seed: 3
-image: {size_px: 32, stored_short_side_px: 48}
-augment: {preset: dihedral}
-model: {weights: none, frozen_stages: 5}
-train: {epochs: 3, batch_size_per_worker: 8, learning_rate: 1.0e-3, schedule: cosine}
-data: {root: REPLACED}
-"""
-"""A config for photos of `tests.photos`; an epoch takes a second or two."""
 
 
-def write_config(folder: Path, photos: Path, text: str = TINY) -> Path:
-    """Write the config, with its photos and its runs below `folder`."""
-    path = folder / "tiny.yaml"
-    path.write_text(text.replace("REPLACED", str(photos)) + f"storage: {folder / 'runs'}\n")
-    return path
-
-
-def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a command in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "ray_trash", *map(str, arguments)],
@@ -43,11 +23,9 @@ def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]
     )
 
 
-def run(
-    *arguments: Any, timeout_s: float = 240, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    child = start(list(map(str, arguments)), **(environment or {}))
+    child = start(*arguments, **environment)
     try:
         out, err = child.communicate(timeout=timeout_s)
     finally:
@@ -63,12 +41,6 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(0.05)
-
-
-def epochs(run_directory: Path) -> list[int]:
-    """Read the epochs of `metrics.jsonl`."""
-    path = run_directory / "metrics.jsonl"
-    return [json.loads(line)["epoch"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def worker_pids(parent: int) -> list[int]:

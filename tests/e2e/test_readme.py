@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> None:
     by_hand = blocks("bash")[1]
-    assert by_hand.count("ray-trash") == 3
+    assert by_hand.count("ray-trash") == 4
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     # The whole recipe takes minutes; one epoch runs the same commands.

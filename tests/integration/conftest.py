@@ -1,13 +1,22 @@
-"""One local Ray for the whole level."""
+"""One local Ray and one S3 server for the whole level, and the command on them."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.photos import make_photos
+from tests.runs import Command, Finished, write_config
+from tests.s3 import Bucket, new_bucket, s3_server
 
-@pytest.fixture(scope="session")
+# For the package, not the session: the children of the e2e level start clusters of their own.
+for_the_level = pytest.fixture(scope="package")
+
+
+@for_the_level
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     token = tmp_path_factory.mktemp("ray") / "auth_token"
     token.touch(mode=0o600)
@@ -28,3 +37,55 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     ray.shutdown()
     environment.undo()
+
+
+@pytest.fixture
+def command(
+    ray_cluster: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Command]:
+    """Run `ray-trash` with arguments, in this process and on the shared Ray."""
+    from ray_trash.cli import main
+
+    monkeypatch.setenv("RAY_TRASH_TRACEBACK", "1")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def run(*arguments: object) -> Finished:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Finished(code, *capsys.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@for_the_level
+def tiny_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photos of each of three classes; only to be read."""
+    return make_photos(tmp_path_factory.mktemp("photos"), 12)
+
+
+@for_the_level
+def trained(ray_cluster: None, tiny_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train two epochs on one worker. Returns the run's folder, only to be read; a copy is a run like any other."""
+    from rich.console import Console
+
+    from ray_trash.config import load_config
+    from ray_trash.train.run import prepare_run, run_training
+
+    folder = tmp_path_factory.mktemp("trained")
+    config = load_config(write_config(folder, tiny_photos), {"train.epochs": 2})
+    console = Console(quiet=True)
+    run_training(prepare_run(config, resume=False, overwrite=False, console=console), console=console)
+    return folder / "runs" / "tiny"
+
+
+@for_the_level
+def s3_endpoint() -> Iterator[str]:
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> Bucket:
+    return new_bucket(s3_endpoint)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ray_trash.errors import DataError
 from ray_trash.image.preprocess import Preprocessing, load_photo
 from tests.corpus import image_corpus
 from tests.photos import make_photos
+from tests.s3 import Bucket
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -30,7 +30,8 @@ PREPROCESSING = Preprocessing(size_px=32, stored_short_side_px=40, fit="stretch"
 
 
 def catalogue(root: Path | str, *, keep_pixels: bool = False) -> tuple[pa.Table, ray.data.Dataset | None]:
-    return build_catalog(list_photos(str(root)), PREPROCESSING, keep_pixels=keep_pixels)
+    looked_at = build_catalog(list_photos(str(root)), PREPROCESSING, keep_pixels=keep_pixels)
+    return looked_at.catalog, looked_at.decoded
 
 
 def by_path(catalog: pa.Table) -> dict[str, dict[str, Any]]:
@@ -102,7 +103,7 @@ def test_files_that_change_after_the_listing_are_rejected_one_by_one(tmp_path: P
     (tmp_path / "glass/001.jpg").unlink()
     os.mkfifo(tmp_path / "glass/001.jpg")
     (tmp_path / "glass/002.jpg").write_bytes(b"")
-    catalog, _ = build_catalog(listing, PREPROCESSING, keep_pixels=False)
+    catalog = build_catalog(listing, PREPROCESSING).catalog
     reasons = {path: row["reason"] for path, row in by_path(catalog).items() if row["reason"]}
     assert reasons == {
         "glass/000.jpg": "unreadable",
@@ -135,32 +136,15 @@ def test_the_rest_of_the_programs_ray_data_settings_stay_as_they_are(tmp_path: P
     assert (context.enable_progress_bars, context.execution_options.preserve_order) == before
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[fs.FileSystem, str]]:
-    from moto.server import ThreadedMotoServer
-
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    # All in the address: the processes of the shared Ray have the environment of its start.
-    query = f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    filesystem, path = fs.FileSystem.from_uri(f"s3://test:test@photos{query}")
-    filesystem.create_dir(path)
-    yield filesystem, f"s3://test:test@photos/set{query}"
-    server.stop()
-
-
-def test_photos_on_s3_give_the_same_catalog_as_on_disk(bucket: tuple[fs.FileSystem, str], tmp_path: Path) -> None:
-    filesystem, uri = bucket
+def test_photos_on_s3_give_the_same_catalog_as_on_disk(bucket: Bucket, tmp_path: Path) -> None:
     local = make_photos(tmp_path / "set", 3)
     (local / "glass/empty.jpg").touch()
     (local / "glass/text.jpg").write_bytes(b"no photo")
     (local / "glass/._a.jpg").write_bytes(b"junk")
     (local / "paper/odd \\x41 caf\u00e9 +%20.jpg").write_bytes((local / "paper/000.jpg").read_bytes())
     (local / "README").write_text("stray")
-    fs.copy_files(str(local), "photos/set", destination_filesystem=filesystem)
-    remote, remote_pixels = catalogue(uri, keep_pixels=True)
+    fs.copy_files(str(local), f"{bucket.name}/set", destination_filesystem=bucket.filesystem)
+    remote, remote_pixels = catalogue(bucket.uri("set"), keep_pixels=True)
     found, pixels = catalogue(local, keep_pixels=True)
     assert remote.drop_columns("message").equals(found.drop_columns("message"))
     assert fingerprint(remote) == fingerprint(found)
@@ -169,6 +153,6 @@ def test_photos_on_s3_give_the_same_catalog_as_on_disk(bucket: tuple[fs.FileSyst
     assert remote_pixels.take_all() == pixels.take_all()
 
 
-def test_a_missing_folder_on_s3_names_the_key(bucket: tuple[fs.FileSystem, str]) -> None:
+def test_a_missing_folder_on_s3_names_the_key(bucket: Bucket) -> None:
     with pytest.raises(DataError, match=r"data\.root: .*does not exist"):
-        list_photos(bucket[1].replace("/set?", "/gone?"))
+        list_photos(bucket.uri("gone"))

@@ -254,7 +254,7 @@ def test_a_damaged_split_file_names_file_and_line(tmp_path: Path, content: str |
 
 
 def test_a_split_that_is_no_word_and_no_file_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=r"data\.split='offical' is neither official nor stratified nor a file"):
+    with pytest.raises(ConfigError, match=r"data\.split='offical' is none of auto, official, .*, nor a file"):
         split_rule("offical", 0.15, 0.15)
 
 
@@ -282,5 +282,58 @@ def test_a_rule_survives_json(rule: SplitRule) -> None:
     ],
 )
 def test_a_rule_that_is_none_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="split rule"):
+        SplitRule.from_json(values)
+
+
+def test_a_group_is_never_on_two_sides_and_other_photos_stay_where_they_were() -> None:
+    paths = [*many("glass", 300), *many("paper", 300)]
+    table = catalog(paths)
+    hashes = dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+    bursts = [[f"glass/{start + shot}.jpg" for shot in range(4)] for start in range(0, 120, 4)]
+    anchors = {hashes[path]: min(hashes[other] for other in burst) for burst in bursts for path in burst}
+    alone, _ = assign(table, SplitRule("grouped", 0.15, 0.15))
+    grouped, _ = assign(table, SplitRule("grouped", 0.15, 0.15, anchors=anchors))
+    assert all(len({grouped[path] for path in burst}) == 1 for burst in bursts)
+    assert any(len({alone[path] for path in burst}) > 1 for burst in bursts)
+    in_bursts = {path for burst in bursts for path in burst}
+    assert all(grouped[path] == alone[path] for path in paths if path not in in_bursts)
+
+
+def test_without_groups_grouped_is_stratified() -> None:
+    table = catalog(many("glass", 300))
+    assert assign(table, SplitRule("grouped", 0.2, 0.1)) == assign(table, SplitRule("stratified", 0.2, 0.1))
+
+
+def test_official_clean_leaves_photos_out_of_train_only(tmp_path: Path) -> None:
+    for side, lines in {"train": "a.jpg 1\nb.jpg 2\nd.jpg 1\ne.jpg 2\n", "val": "c.jpg 1\nf.jpg 2\n"}.items():
+        (tmp_path / OFFICIAL_LISTS[side]).write_text(lines)  # type: ignore[index]
+    paths = ["glass/a.jpg", "glass/c.jpg", "glass/d.jpg", "paper/b.jpg", "paper/e.jpg", "paper/f.jpg"]
+    contents = {"glass/a.jpg": "twin", "glass/c.jpg": "twin"}
+    rule = SplitRule("official-clean", left_out=frozenset([sha256("twin")]))
+    sides, _ = assign(catalog(paths, contents), rule, str(tmp_path))
+    assert [sides[path] for path in paths] == [None, "val", "train", "train", "train", "val"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        SplitRule("grouped", 0.2, 0.1, anchors={"b": "a", "a": "a"}),
+        SplitRule("official-clean", left_out=frozenset({"a", "b"})),
+    ],
+)
+def test_a_stored_rule_keeps_its_groups(rule: SplitRule) -> None:
+    assert SplitRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "grouped", "val_fraction": 0.1, "test_fraction": 0.1},
+        {"kind": "grouped", "val_fraction": 0.1, "test_fraction": 0.1, "anchors": {"a": 1}},
+        {"kind": "official-clean", "left_out": "ab"},
+    ],
+)
+def test_a_damaged_stored_rule_of_groups_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="split rule"):
         SplitRule.from_json(values)

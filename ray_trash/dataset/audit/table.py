@@ -1,0 +1,105 @@
+"""The audit on one screen.
+
+The content of `audit.json` in, something rich can print out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+_NAMED = 5
+
+
+def print_audit(document: Mapping[str, Any], console: Console) -> None:
+    """Print what a person has to know, on about one screen; everything else is in `audit.json`."""
+    console.print(audit_table(document), highlight=False, soft_wrap=True)
+
+
+def audit_table(document: Mapping[str, Any]) -> Group:
+    """Build the table of sides and the sentences below it."""
+    sides = {name: side for name, side in document["splits"].items() if side["n"]}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    for name in sides:
+        table.add_column(name, justify="right")
+    table.add_column("photos", justify="right")
+    for label, n in document["balance"]["per_class"].items():
+        # Text, not str: brackets in a folder's name are no markup.
+        table.add_row(
+            Text(_printable(label)), *(str(side["per_class"].get(label, 0)) for side in sides.values()), str(n)
+        )
+    table.add_row("all", *(str(side["n"]) for side in sides.values()), str(document["counts"]["accepted"]))
+    return Group(table, Text(), *(Text(_printable(line)) for line in audit_lines(document)))
+
+
+def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sentences below the table, which also stand alone in a log."""
+    counts = document["counts"]
+    yield (
+        f"files: {counts['seen']} seen = {counts['accepted']} accepted + {counts['rejected']} rejected "
+        f"+ {counts['ignored']} ignored"
+    )
+    if document["rejected"]:
+        yield "rejected: " + _some([f"{entry['path']} ({entry['reason']})" for entry in document["rejected"]])
+    balance = document["balance"]
+    if balance["largest_over_smallest"]:
+        ratio = balance["largest_over_smallest"]
+        yield f"balance: the largest class has {ratio} times the photos of the smallest; {balance['handled_by']}"
+    yield (
+        f"duplicates: {_count(document['exact_duplicates'], 'exact group')}, "
+        f"{_count(document['near_duplicates'], 'group')} of the same shot, "
+        f"{_count(document['same_object'], 'group')} of a thing known again; "
+        f"{document['uncompared']} photos too plain to compare"
+    )
+    yield f"searched: {document['searched']}"
+    for conflict in document["conflicts"][:_NAMED]:
+        labels = " and ".join(conflict["labels"])
+        yield f"conflict: {' = '.join(conflict['paths'])} ({conflict['kind']}), labelled {labels}"
+    if len(document["conflicts"]) > _NAMED:
+        yield f"conflict: {len(document['conflicts']) - _NAMED} more in audit.json"
+    yield from _leaks(document)
+    for probe in document["probes"].values():
+        low, high = probe["accuracy_ci95"]
+        yield (
+            f"probe: {probe['what']} alone: {probe['correct']}/{probe['n']} = {100 * probe['accuracy']:.0f} % "
+            f"({100 * low:.0f} to {100 * high:.0f}), largest class {100 * probe['majority']:.0f} %: {probe['verdict']}"
+        )
+    if not document["probes"]:
+        yield "probe: too few photos to probe for shortcuts"
+    suspects = document["suspects"]
+    if suspects:
+        named = [f"{entry['path']} ({entry['label']}, or {entry['suggested']}?)" for entry in suspects]
+        yield f"label suspects: {_some(named)}"
+    kinds = Counter(outlier["kind"] for outlier in document["outliers"])
+    if kinds:
+        yield "outliers: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in kinds.items())
+    for warning in document["warnings"]:
+        yield f"warning: {warning}"
+
+
+def _leaks(document: Mapping[str, Any]) -> Iterator[str]:
+    for name, side in document["splits"].items():
+        if side["twins_in_train"]:
+            yield f"warning: {side['twins_in_train']} of {side['n']} {name} photos have a twin in train"
+    across = [pair for pair in document["near_pairs"] if len({side for side in pair["splits"] if side}) > 1]
+    if across:
+        yield "across the split: " + _some([" ~ ".join(pair["paths"]) for pair in across])
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(items: Sequence[Any], what: str) -> str:
+    return f"{len(items)} {what}{'s' * (len(items) != 1)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

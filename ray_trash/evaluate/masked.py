@@ -1,0 +1,46 @@
+"""What a checkpoint's answers rest on: its accuracy with the border of every photo hidden, and with the centre."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_trash.evaluate.metrics import ClassificationSums
+
+BACKGROUND_MARGIN = 0.10
+"""How far above the largest class the accuracy without the centre must surely be to say that the background tells."""
+
+
+def masked_accuracies(
+    whole: ClassificationSums, *, border: ClassificationSums, centre: ClassificationSums
+) -> dict[str, Any]:
+    """Compare with the whole photos.
+
+    Args:
+        whole: Of the photos as they are.
+        border: With the frame around the central square hidden.
+        centre: With the central square hidden.
+
+    Returns:
+        `border` and `centre`, each with `n`, `correct`, `accuracy`, `accuracy_ci95` and a sentence `verdict`.
+    """
+    lost = whole.correct - border.correct
+    if border.accuracy >= whole.accuracy_ci95[0]:
+        says = "what lies around the object hardly matters"
+    else:
+        says = f"{lost} answers rest on what lies around the object, or on objects that reach there"
+    majority = int(whole.confusion.sum(axis=1).max()) / whole.n
+    if centre.accuracy_ci95[0] > min(majority + BACKGROUND_MARGIN, (1 + majority) / 2):
+        hides = f"more than guessing ({100 * majority:.0f} %): the background tells the classes apart"
+    else:
+        hides = "close to guessing: the answers rest on the object"
+    return {"border": _figures(border, says), "centre": _figures(centre, hides)}
+
+
+def _figures(sums: ClassificationSums, verdict: str) -> dict[str, Any]:
+    return {
+        "n": sums.n,
+        "correct": sums.correct,
+        "accuracy": sums.accuracy,
+        "accuracy_ci95": list(sums.accuracy_ci95),
+        "verdict": verdict,
+    }

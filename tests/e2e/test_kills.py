@@ -1,0 +1,141 @@
+"""Workers and drivers killed at every kind of moment, and what the runs end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import kill, run, start, wait_until, worker_pids
+from tests.photos import make_photos
+from tests.runs import epochs, settings, write_config
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("photos"), 12)
+
+
+def test_a_killed_worker_is_replaced_and_training_goes_on(photos: Path, tmp_path: Path) -> None:
+    child = start("train", write_config(tmp_path, photos), *settings(train__workers=2, train__epochs=4))
+    runs = tmp_path / "runs" / "tiny"
+    wait_until(lambda: epochs(runs) == [1] or child.poll() is not None, timeout_s=180, what="epoch 1")
+    os.kill(worker_pids(child.pid)[-1], signal.SIGKILL)
+    _, err = child.communicate(timeout=240)
+    assert child.returncode == 0, err
+    assert epochs(runs) == [1, 2, 3, 4]
+    assert json.loads((runs / "run.json").read_text())["status"] == "done"
+
+
+def kill_after(child: subprocess.Popen[str], runs: Path, *, new_epochs: int, delay_s: float) -> None:
+    """Kill a driver so long after its next epoch, or after its start where no epoch is waited for."""
+    target = len(epochs(runs)) + new_epochs
+    if new_epochs:
+        wait_until(lambda: len(epochs(runs)) >= target or child.poll() is not None, timeout_s=180, what="an epoch")
+    try:
+        child.wait(timeout=delay_s if new_epochs else 4 + 4 * delay_s)
+    except subprocess.TimeoutExpired:
+        kill(child)
+    else:
+        child.communicate()
+
+
+def test_a_driver_killed_again_and_again_ends_with_every_epoch_once(photos: Path, tmp_path: Path) -> None:
+    runs, draw = tmp_path / "runs" / "tiny", random.Random(7)
+    arguments = ["train", write_config(tmp_path, photos), "--resume", *settings(train__epochs=10)]
+    for _ in range(10):
+        # A random moment: during start-up, inside an epoch, or inside the write of a checkpoint.
+        kill_after(start(*arguments), runs, new_epochs=draw.choice([0, 0, 1]), delay_s=draw.uniform(0, 1.5))
+    finished = run(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert epochs(runs) == list(range(1, 11))
+
+
+RICH = settings(
+    train__epochs=4,
+    train__ema_decay=0.9,
+    train__warmup_steps=3,
+    model__frozen_stages=2,
+    model__dropout=0.3,
+    augment__mixup_alpha=0.5,
+    augment__preset="strong",
+)
+"""Everything that a run remembers from step to step, or draws."""
+
+
+@pytest.fixture(scope="module")
+def unbroken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    finished = run("train", write_config(folder, photos), *RICH)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "runs" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kill a run inside the write of its third checkpoint, and resume it."""
+    folder = tmp_path_factory.mktemp("broken")
+    config = write_config(folder, photos)
+    child = start("train", config, *RICH)
+    runs = folder / "runs" / "tiny"
+
+    def writing() -> bool:
+        return bool(list(runs.glob("checkpoints/.epoch-003-*"))) or child.poll() is not None
+
+    wait_until(writing, timeout_s=180, what="the third checkpoint's write")
+    # The worker first, since it writes, and would end its write if it outlived its driver.
+    for pid in worker_pids(child.pid):
+        os.kill(pid, signal.SIGKILL)
+    kill(child)
+    assert list((runs / "checkpoints").glob(".epoch-003-*")), "the write was over before the kill"
+    resumed = run("train", config, *RICH, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    return runs
+
+
+def test_a_kill_inside_a_checkpoint_s_write_leaves_the_one_before(broken: Path) -> None:
+    assert epochs(broken) == [1, 2, 3, 4]
+    assert not list((broken / "checkpoints").glob(".epoch-*"))
+
+
+def test_resume_on_one_worker_equals_an_unbroken_run_to_the_bit(broken: Path, unbroken: Path) -> None:
+    timing = ("seconds", "images_per_s")
+    logs = []
+    for runs in (unbroken, broken):
+        lines = (runs / "metrics.jsonl").read_text().splitlines()
+        logs.append([{k: v for k, v in json.loads(line).items() if k not in timing} for line in lines])
+    assert logs[0] == logs[1]
+    names = [max(path.name for path in (runs / "checkpoints").iterdir()) for runs in (unbroken, broken)]
+    assert names[0] == names[1]
+    for part in ("weights.safetensors", "trainer/state.safetensors"):
+        files = [runs / "checkpoints" / names[0] / part for runs in (unbroken, broken)]
+        assert files[0].read_bytes() == files[1].read_bytes(), part
+
+
+def test_sigterm_ends_the_command_and_every_process_it_started(photos: Path, tmp_path: Path) -> None:
+    child = start("train", write_config(tmp_path, photos), *settings(train__epochs=200))
+    runs = tmp_path / "runs" / "tiny"
+    wait_until(lambda: bool(epochs(runs)) or child.poll() is not None, timeout_s=180, what="epoch 1")
+    session = os.getsid(child.pid)
+    os.kill(child.pid, signal.SIGTERM)
+    _, err = child.communicate(timeout=15)
+    assert child.returncode == 128 + signal.SIGTERM, err
+    assert "--resume" in err
+
+    def all_gone() -> bool:
+        alive = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and os.getsid(int(folder.name)) == session:
+                    alive.append((folder / "stat").read_text().split(") ")[1][0])
+            except (OSError, ProcessLookupError):
+                continue
+        return all(state == "Z" for state in alive)
+
+    wait_until(all_gone, timeout_s=15, what="Ray's processes to end")
+    assert json.loads((runs / "run.json").read_text())["status"] == "interrupted"

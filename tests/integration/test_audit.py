@@ -1,0 +1,176 @@
+"""The audit of real folders: what it finds, how it splits, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ray_trash.dataset.audit.run import AUDIT_FILE, SHEET_FILE, Audited, audit_photos, make_rule, write_audit
+from ray_trash.dataset.listing import list_photos
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.storage import Storage
+from tests.bursts import draw_scene, encode, write_bursts
+from tests.runs import Command, epochs, error_line, write_config
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+PREPROCESSING = Preprocessing(size_px=64, stored_short_side_px=240, fit="stretch")
+N_BURSTS = 30
+
+
+def audit(root: Path, split: str = "grouped") -> Audited:
+    listing = list_photos(str(root))
+    return audit_photos(listing, PREPROCESSING, make_rule(split, 0.2, 0.2, listing), balance="nothing")
+
+
+def straddling(document: dict[str, Any]) -> set[str]:
+    return {group[0] for side in document["splits"].values() for group in side["straddling_groups"]}
+
+
+@pytest.fixture(scope="module")
+def bursts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]]:
+    root = tmp_path_factory.mktemp("bursts")
+    return root, write_bursts(root, N_BURSTS)
+
+
+@pytest.fixture(scope="module")
+def grouped(bursts: tuple[Path, list[list[str]]], ray_cluster: None) -> Audited:
+    return audit(bursts[0])
+
+
+def sides_of(audited: Audited) -> dict[str, str | None]:
+    return dict(zip(audited.catalog["path"].to_pylist(), audited.sides, strict=True))
+
+
+def test_grouped_leaves_no_burst_on_two_sides_and_stratified_says_how_many(
+    bursts: tuple[Path, list[list[str]]], grouped: Audited
+) -> None:
+    root, paths = bursts
+    assert sorted(grouped.document["near_duplicates"]) == sorted(paths)
+    assert straddling(grouped.document) == set()
+    sides = sides_of(grouped)
+    assert {sides[path] for burst in paths for path in burst} == {"train", "val", "test"}
+    stratified = audit(root, "stratified")
+    sides = sides_of(stratified)
+    torn = {burst[0] for burst in paths if len({sides[path] for path in burst}) > 1}
+    assert straddling(stratified.document) == torn
+    assert len(torn) > N_BURSTS / 2
+    assert stratified.document["splits"]["val"]["twins_in_train"] > 0
+
+
+def test_adding_a_photo_moves_no_other(bursts: tuple[Path, list[list[str]]], grouped: Audited, tmp_path: Path) -> None:
+    root = tmp_path / "more"
+    shutil.copytree(bursts[0], root)
+    (root / "glass" / "000-aaa.jpg").write_bytes(encode(draw_scene(np.random.default_rng(99))))
+    after = sides_of(audit(root))
+    assert after.pop("glass/000-aaa.jpg") in ("train", "val", "test")
+    assert after == sides_of(grouped)
+
+
+def test_pixels_that_are_equal_in_other_files_and_turned_are_found_and_conflict(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    for label in ("glass", "paper"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            (tmp_path / label / f"{number}.jpg").write_bytes(encode(draw_scene(rng)))
+    plain = Image.fromarray(rng.integers(0, 9, (40, 60, 3)).astype(np.uint8))
+    plain.save(tmp_path / "glass" / "plain.png")
+    plain.save(tmp_path / "paper" / "plain.bmp")
+    plain.transpose(Image.Transpose.TRANSVERSE).save(tmp_path / "paper" / "turned.png")
+    shuffled = np.random.default_rng(0).permutation(np.asarray(plain).reshape(-1, 3)).reshape(40, 60, 3)
+    Image.fromarray(shuffled).save(tmp_path / "paper" / "same-colours.png")
+    document = audit(tmp_path).document
+    assert document["exact_duplicates"] == [["glass/plain.png", "paper/plain.bmp", "paper/turned.png"]]
+    kinds = {tuple(entry["paths"]): entry["kind"] for entry in document["conflicts"]}
+    assert kinds == {
+        ("glass/plain.png", "paper/plain.bmp"): "pixels",
+        ("glass/plain.png", "paper/plain.bmp", "paper/turned.png"): "symmetry",
+    }
+    assert document["near_duplicates"] == []
+
+
+def test_every_file_of_a_folder_full_of_surprises_is_accounted_for(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_bursts(root, 4)
+    photo = (root / "glass" / "000-0.jpg").read_bytes()
+    for name in (
+        ".hidden/a.jpg",
+        "__MACOSX/glass/._000-0.jpg",
+        "glass/._000-0.jpg",
+        "glass/.ipynb_checkpoints/000-0-checkpoint.jpg",
+        "glass/Thumbs.db",
+        "stray.jpg",
+        "Glass/upper.jpg",
+        "paper/nested/deep.jpg",
+        "trash/bad.jpg",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"no photo" if name == "trash/bad.jpg" else photo)
+    (root / "metal").mkdir()
+    (root / "glass" / "loop").symlink_to("..")
+    (root / "glass" / "gone.jpg").symlink_to("nowhere.jpg")
+    document = audit(root).document
+    counts = document["counts"]
+    assert counts["seen"] == counts["accepted"] + counts["rejected"] + counts["ignored"]
+    assert counts["accepted"] == 16 + 2
+    assert {entry["path"] for entry in document["rejected"]} >= {"trash/bad.jpg"}
+    assert set(document["balance"]["per_class"]) == {"Glass", "glass", "paper"}
+    assert any("differ only in case" in warning for warning in document["warnings"])
+    (copies,) = document["exact_duplicates"]
+    assert copies == ["Glass/upper.jpg", "glass/000-0.jpg", "paper/nested/deep.jpg"]
+
+
+def test_what_is_written_is_the_contract_and_a_picture(
+    grouped: Audited, bursts: tuple[Path, Any], tmp_path: Path
+) -> None:
+    write_audit(grouped, str(bursts[0]), Storage.open(str(tmp_path)))
+    document = json.loads((tmp_path / AUDIT_FILE).read_text())
+    assert set(document) >= {
+        *("counts", "rejected", "exact_duplicates", "near_duplicates", "conflicts", "splits"),
+        *("probes", "suspects", "fingerprint"),
+    }
+    with Image.open(tmp_path / SHEET_FILE) as sheet:
+        assert sheet.width <= 2000
+        assert sheet.height > 300
+
+
+def test_resuming_without_five_of_the_photos_is_refused_with_their_names_unless_asked_for(
+    trained: Path, tiny_photos: Path, command: Command, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(trained, tmp_path / "runs" / "tiny"))
+    photos = Path(shutil.copytree(tiny_photos, tmp_path / "photos"))
+    gone = sorted(photos.glob("glass/*.jpg"))[:5]
+    for path in gone:
+        path.unlink()
+    config = write_config(tmp_path, photos)
+    refused = command("train", config, "--resume", "--set", "train.epochs=3")
+    assert refused.code == 3
+    assert all(f"glass/{path.name}" in error_line(refused.err) for path in gone)
+    assert "--allow-changed-data" in error_line(refused.err)
+    assert epochs(runs) == [1, 2]
+    asked = command("train", config, "--resume", "--allow-changed-data", "--set", "train.epochs=3")
+    assert asked.code == 0, asked.err
+    assert "5 gone" in asked.err
+    assert epochs(runs) == [1, 2, 3]
+
+
+def test_the_command_prints_one_screen_and_writes_what_it_is_asked_for(
+    bursts: tuple[Path, Any], command: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = command("audit", bursts[0], "--folds", "3", "--out", out, "--json", tmp_path / "own.json")
+    assert result.code == 0, result.err
+    assert "30 groups of the same shot" in result.err
+    assert len(result.err.splitlines()) < 40
+    assert result.out == ""
+    assert json.loads((tmp_path / "own.json").read_text()) == json.loads((out / AUDIT_FILE).read_text())
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("audit.json", "audit.png", "fold-1.csv", "fold-2.csv", "fold-3.csv")
+    ]
+    assert command("audit", bursts[0], "--folds", "3").code == 2

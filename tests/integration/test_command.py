@@ -1,0 +1,192 @@
+"""Bad photos, bad storage and mistakes, through the real command on the shared Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.fs as fs
+import pytest
+
+from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.storage import Storage
+from tests.corpus import image_corpus
+from tests.photos import make_photos
+from tests.runs import Command, epochs, error_line, settings, write_config
+from tests.s3 import Bucket
+
+
+@pytest.fixture
+def run_of_two(trained: Path, tmp_path: Path) -> Path:
+    """Copy the run of two epochs below `tmp_path`, where it may be gone on with or damaged."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "tiny"))
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ("train.epoch=3", 2, "did you mean train.epochs?"),
+        ("train.momentum=0.5", 2, "has no effect"),
+        ("data.root=absent", 3, "data.root"),
+        ("train.workers=64", 6, "the cluster has"),
+        ("train.device=cuda", 6, "GPU"),
+        ("model.weights=absent.safetensors", 4, "absent.safetensors"),
+        ("data.split=absent.csv", 2, "absent.csv"),
+        ("data.split=official", 3, "one-indexed"),
+    ],
+)
+def test_a_mistake_is_one_line_and_its_exit_code(
+    change: str, code: int, words: str, command: Command, tiny_photos: Path, tmp_path: Path
+) -> None:
+    result = command("train", write_config(tmp_path, tiny_photos), "--set", change)
+    assert result.code == code, result.err
+    assert words in error_line(result.err)
+
+
+def test_offline_imagenet_weights_say_where_to_put_the_file(
+    command: Command, tiny_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    # A proxy nobody listens on: the same refusal with and without a network.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    result = command("train", write_config(tmp_path, tiny_photos), "--set", "model.weights=imagenet")
+    assert result.code == 4, result.err
+    assert str(tmp_path / "torch") in error_line(result.err)
+
+
+def test_a_second_run_of_a_name_needs_resume_or_overwrite(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, tiny_photos)
+    refused = command("train", config)
+    assert refused.code == 2
+    assert "--resume" in error_line(refused.err)
+    assert "--overwrite" in error_line(refused.err)
+    both = command("train", config, "--resume", "--overwrite")
+    assert both.code == 2
+    assert epochs(run_of_two) == [1, 2]
+    anew = command("train", config, "--set", "train.epochs=1", "--overwrite")
+    assert anew.code == 0, anew.err
+    assert epochs(run_of_two) == [1]
+
+
+def test_a_truncated_newest_checkpoint_is_passed_over_by_name(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
+) -> None:
+    newest = max((run_of_two / "checkpoints").iterdir())
+    weights = newest / "weights.safetensors"
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(data[: len(data) // 2])
+    again = command("train", write_config(tmp_path, tiny_photos), "--set", "train.epochs=3", "--resume")
+    assert again.code == 0, again.err
+    assert "passed over" in again.err
+    assert newest.name in again.err
+    assert epochs(run_of_two) == [1, 2, 3]
+
+
+def test_a_learning_rate_that_blows_up_is_exit_5_and_leaves_no_best_checkpoint(
+    command: Command, tiny_photos: Path, tmp_path: Path
+) -> None:
+    changes = settings(train__learning_rate="1e6", model__frozen_stages=0)
+    result = command("train", write_config(tmp_path, tiny_photos), *changes)
+    assert result.code == 5, result.err
+    assert "diverged" in error_line(result.err)
+    assert not (tmp_path / "runs" / "tiny" / "checkpoint").exists()
+
+
+@pytest.fixture
+def small_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system with the options of the test's parameter."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", request.param, "tmpfs", str(small)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"this sandbox does not mount: {mounted.stderr.strip()}")
+    yield small
+    subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize("small_storage", ["size=60m", "size=400m,ro"], indirect=True)
+def test_full_and_read_only_storage_are_named(
+    small_storage: Path, command: Command, tiny_photos: Path, tmp_path: Path
+) -> None:
+    result = command("train", write_config(tmp_path, tiny_photos, storage=str(small_storage)))
+    assert result.code == 2, result.err
+    assert str(small_storage) in error_line(result.err)
+
+
+@pytest.mark.parametrize("policy", ["quarantine", "fail"])
+def test_bad_photos_are_named_and_counted(policy: str, command: Command, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 12)
+    expected = {}
+    for index, (_, case) in enumerate(sorted(image_corpus().items())):
+        path = photos / "glass" / f"case-{index:03d}.jpg"
+        path.write_bytes(case[0])
+        if case[1] is not None:
+            expected[f"glass/{path.name}"] = case[1]
+    changes = settings(train__epochs=1, data__on_bad_image=policy)
+    result = command("train", write_config(tmp_path, photos), *changes)
+    audit = json.loads((tmp_path / "runs" / "tiny" / "audit.json").read_text())
+    assert {entry["path"]: entry["reason"] for entry in audit["rejected"]} == expected
+    counts = audit["counts"]
+    assert counts["seen"] == counts["accepted"] + counts["rejected"] + counts["ignored"]
+    assert result.code == (0 if policy == "quarantine" else 3), result.err
+    assert (epochs(tmp_path / "runs" / "tiny") == [1]) == (policy == "quarantine")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_twenty_five_photos_one_alone_in_its_class_train_on_any_number_of_workers(
+    workers: int, command: Command, tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "photos", 12)
+    for path in sorted((photos / "metal").iterdir())[1:]:
+        path.unlink()
+    result = command("train", write_config(tmp_path, photos), *settings(train__workers=workers, train__epochs=1))
+    assert result.code == 0, result.err
+    assert epochs(tmp_path / "runs" / "tiny") == [1]
+    assert "metal" in result.err
+    audit = json.loads((tmp_path / "runs" / "tiny" / "audit.json").read_text())
+    assert audit["counts"]["accepted"] == 25
+    assert audit["splits"]["train"]["per_class"]["metal"] == 1
+
+
+def test_no_photos_and_a_class_of_bad_files_are_exit_3(command: Command, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = command("train", write_config(tmp_path, empty))
+    assert result.code == 3
+    photos = make_photos(tmp_path / "photos", 6)
+    shutil.rmtree(photos / "paper")
+    (photos / "paper").mkdir()
+    (photos / "paper" / "bad.jpg").write_text("no photo")
+    result = command("train", write_config(tmp_path, photos))
+    assert result.code == 3
+    assert "paper" in error_line(result.err)
+
+
+def test_photos_catalogue_and_checkpoints_may_all_be_on_s3(command: Command, bucket: Bucket, tmp_path: Path) -> None:
+    fs.copy_files(
+        str(make_photos(tmp_path / "photos", 12)), f"{bucket.name}/set", destination_filesystem=bucket.filesystem
+    )
+    with bucket.filesystem.open_output_stream(f"{bucket.name}/set/glass/bad.jpg") as file:
+        file.write(b"no photo")
+    config = write_config(tmp_path, bucket.uri("set"), storage=bucket.uri("runs"))
+    result = command("run", config, *settings(train__epochs=1, data__cache="stream"))
+    assert result.code == 0, result.err
+    stored = Storage.open(bucket.uri("runs/tiny"))
+    assert open_checkpoint(stored.child("checkpoint")).document.epoch == 1
+    assert len(stored.read_bytes("metrics.jsonl").splitlines()) == 1
+    audit = json.loads(stored.read_bytes("audit.json"))
+    assert [entry["path"] for entry in audit["rejected"]] == ["glass/bad.jpg"]
+    assert json.loads(stored.read_bytes("evaluation.json"))["n"] == audit["splits"]["test"]["n"]
+    # Two workers: the second finds the checkpoint by the name that the first tells it.
+    resumed = command("train", config, *settings(train__epochs=2, train__workers=2), "--resume")
+    assert resumed.code == 0, resumed.err
+    assert len(stored.read_bytes("metrics.jsonl").splitlines()) == 2
