@@ -4,7 +4,7 @@ Run: python -m benchmarks.audit_scale [--sizes 2500 25000 250000]
 
 Each size runs in a process of its own, so that its peak memory is its own. A tenth of the photos are copies of
 others with noise on every descriptor, so that there is something to find; the time is that of candidates and of
-their check, on one process, the memory the peak of resident memory less that before the keypoints were made. The
+their check, on one thread, the memory the peak of resident memory less that before the keypoints were made. The
 last column is how much faster than the number of photos each figure grew: 1.0 is linear.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -92,7 +93,9 @@ def main() -> None:
     before: dict[str, float] | None = None
     for size in options.sizes:
         command = [sys.executable, "-m", "benchmarks.audit_scale", "--one", str(size)]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        finished = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        row = json.loads(finished.stdout)
         growth = ["-", "-"]
         if before is not None:
             steps = row["photos"] / before["photos"]

@@ -14,7 +14,7 @@ image: {size_px: 32, stored_short_side_px: 48}
 augment: {preset: dihedral}
 model: {weights: none, frozen_stages: 5}
 train: {epochs: 3, batch_size_per_worker: 8, learning_rate: 1.0e-3, schedule: cosine}
-data: {root: REPLACED}
+data: {root: "REPLACED"}
 """
 """A config for photos of `tests.photos`; an epoch takes a second or two."""
 
@@ -35,7 +35,7 @@ Command = Callable[..., Finished]
 def write_config(folder: Path, photos: Path | str, text: str = TINY, *, storage: str | None = None) -> Path:
     """Write the config, with its runs below `folder` unless they go elsewhere."""
     path = folder / "tiny.yaml"
-    path.write_text(text.replace("REPLACED", str(photos)) + f"storage: {storage or folder / 'runs'}\n")
+    path.write_text(text.replace("REPLACED", str(photos)) + f'storage: "{storage or folder / "runs"}"\n')
     return path
 
 

@@ -92,6 +92,8 @@ def cluster() -> Iterator[Cluster]:
         }
         command = [RAY, "start", "--head", "--num-cpus=2", f"--port={free_port()}", "--dashboard-host=127.0.0.1"]
         command += [f"--dashboard-port={dashboard}", "--object-store-memory=400000000", "--disable-usage-stats"]
+        # Left to Ray it is the same for all clusters, and of two on one machine the second then takes no jobs.
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
         try:
             subprocess.run(
                 [*map(str, command), f"--temp-dir={folder}/r"],

@@ -1,4 +1,4 @@
-"""Bad photos, bad storage and mistakes, through the real command on the shared Ray."""
+"""Mistakes, bad photos, bad storage and S3, through the real command on the shared Ray."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ from tests.corpus import image_corpus
 from tests.photos import make_photos
 from tests.runs import Command, epochs, error_line, settings, write_config
 from tests.s3 import Bucket
-
-
-@pytest.fixture
-def run_of_two(trained: Path, tmp_path: Path) -> Path:
-    """Copy the run of two epochs below `tmp_path`, where it may be gone on with or damaged."""
-    return Path(shutil.copytree(trained, tmp_path / "runs" / "tiny"))
 
 
 @pytest.mark.parametrize(
@@ -56,37 +50,6 @@ def test_offline_imagenet_weights_say_where_to_put_the_file(
     result = command("train", write_config(tmp_path, tiny_photos), "--set", "model.weights=imagenet")
     assert result.code == 4, result.err
     assert str(tmp_path / "torch") in error_line(result.err)
-
-
-def test_a_second_run_of_a_name_needs_resume_or_overwrite(
-    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
-) -> None:
-    config = write_config(tmp_path, tiny_photos)
-    refused = command("train", config)
-    assert refused.code == 2
-    assert "--resume" in error_line(refused.err)
-    assert "--overwrite" in error_line(refused.err)
-    both = command("train", config, "--resume", "--overwrite")
-    assert both.code == 2
-    assert epochs(run_of_two) == [1, 2]
-    anew = command("train", config, "--set", "train.epochs=1", "--overwrite")
-    assert anew.code == 0, anew.err
-    assert epochs(run_of_two) == [1]
-
-
-def test_a_truncated_newest_checkpoint_is_passed_over_by_name(
-    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
-) -> None:
-    newest = max((run_of_two / "checkpoints").iterdir())
-    weights = newest / "weights.safetensors"
-    data = weights.read_bytes()
-    weights.unlink()
-    weights.write_bytes(data[: len(data) // 2])
-    again = command("train", write_config(tmp_path, tiny_photos), "--set", "train.epochs=3", "--resume")
-    assert again.code == 0, again.err
-    assert "passed over" in again.err
-    assert newest.name in again.err
-    assert epochs(run_of_two) == [1, 2, 3]
 
 
 def test_a_learning_rate_that_blows_up_is_exit_5_and_leaves_no_best_checkpoint(
@@ -122,39 +85,71 @@ def test_full_and_read_only_storage_are_named(
     assert str(small_storage) in error_line(result.err)
 
 
-@pytest.mark.parametrize("policy", ["quarantine", "fail"])
-def test_bad_photos_are_named_and_counted(policy: str, command: Command, tmp_path: Path) -> None:
-    photos = make_photos(tmp_path / "photos", 12)
-    expected = {}
-    for index, (_, case) in enumerate(sorted(image_corpus().items())):
+@pytest.fixture
+def photos_and_bad_ones(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Make 25 photos, one of them alone in its class, and add every case of the corpus. Returns what is bad and why."""
+    photos = with_one_alone(tmp_path)
+    bad = {}
+    for index, (_, image) in enumerate(sorted(image_corpus().items())):
         path = photos / "glass" / f"case-{index:03d}.jpg"
-        path.write_bytes(case[0])
-        if case[1] is not None:
-            expected[f"glass/{path.name}"] = case[1]
-    changes = settings(train__epochs=1, data__on_bad_image=policy)
-    result = command("train", write_config(tmp_path, photos), *changes)
-    audit = json.loads((tmp_path / "runs" / "tiny" / "audit.json").read_text())
-    assert {entry["path"]: entry["reason"] for entry in audit["rejected"]} == expected
-    counts = audit["counts"]
-    assert counts["seen"] == counts["accepted"] + counts["rejected"] + counts["ignored"]
-    assert result.code == (0 if policy == "quarantine" else 3), result.err
-    assert (epochs(tmp_path / "runs" / "tiny") == [1]) == (policy == "quarantine")
+        path.write_bytes(image.encoded)
+        if image.code is not None:
+            bad[f"glass/{path.name}"] = image.code
+    return photos, bad
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_twenty_five_photos_one_alone_in_its_class_train_on_any_number_of_workers(
-    workers: int, command: Command, tmp_path: Path
-) -> None:
-    photos = make_photos(tmp_path / "photos", 12)
+def with_one_alone(folder: Path) -> Path:
+    """Make 25 photos: twelve, twelve, and one that is all its class has."""
+    photos = make_photos(folder / "photos", 12)
     for path in sorted((photos / "metal").iterdir())[1:]:
         path.unlink()
-    result = command("train", write_config(tmp_path, photos), *settings(train__workers=workers, train__epochs=1))
+    return photos
+
+
+def test_bad_photos_are_named_and_counted_and_the_only_photo_of_a_class_is_trained_on(
+    photos_and_bad_ones: tuple[Path, dict[str, str]], command: Command, tmp_path: Path
+) -> None:
+    photos, bad = photos_and_bad_ones
+    result = command("train", write_config(tmp_path, photos), *settings(train__epochs=1))
     assert result.code == 0, result.err
-    assert epochs(tmp_path / "runs" / "tiny") == [1]
+    run = tmp_path / "runs" / "tiny"
+    assert epochs(run) == [1]
+    audit = json.loads((run / "audit.json").read_text())
+    assert {entry["path"]: entry["reason"] for entry in audit["rejected"]} == bad
+    counts = audit["counts"]
+    assert counts["seen"] == counts["accepted"] + counts["rejected"] + counts["ignored"]
+    assert counts["accepted"] == 25 + len(image_corpus()) - len(bad)
     assert "metal" in result.err
-    audit = json.loads((tmp_path / "runs" / "tiny" / "audit.json").read_text())
-    assert audit["counts"]["accepted"] == 25
     assert audit["splits"]["train"]["per_class"]["metal"] == 1
+
+
+def test_bad_photos_end_a_run_that_wants_none(
+    photos_and_bad_ones: tuple[Path, dict[str, str]], command: Command, tmp_path: Path
+) -> None:
+    photos, bad = photos_and_bad_ones
+    result = command("train", write_config(tmp_path, photos), *settings(data__on_bad_image="fail"))
+    assert result.code == 3, result.err
+    assert f"{len(bad)} bad photos" in error_line(result.err)
+    run = tmp_path / "runs" / "tiny"
+    assert epochs(run) == []
+    audit = json.loads((run / "audit.json").read_text())
+    assert {entry["path"]: entry["reason"] for entry in audit["rejected"]} == bad
+    counts = audit["counts"]
+    assert counts["seen"] == counts["accepted"] + counts["rejected"] + counts["ignored"]
+
+
+def test_twenty_five_photos_train_on_two_workers_and_anew_on_three(command: Command, tmp_path: Path) -> None:
+    config = write_config(tmp_path, with_one_alone(tmp_path))
+    run = tmp_path / "runs" / "tiny"
+    for workers in (2, 3):
+        result = command("train", config, *settings(train__workers=workers, train__epochs=1), "--overwrite")
+        assert result.code == 0, result.err
+        assert "going on" not in result.err
+        assert epochs(run) == [1]
+        assert f"{workers} workers on cpu" in result.err
+        audit = json.loads((run / "audit.json").read_text())
+        assert audit["counts"]["accepted"] == 25
+        assert audit["splits"]["train"]["per_class"]["metal"] == 1
 
 
 def test_no_photos_and_a_class_of_bad_files_are_exit_3(command: Command, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Training on a shared local Ray: exact validation, frozen stages, streams, worker counts."""
+"""Training on a shared local Ray: exact validation, frozen stages, streams, worker counts, runs that exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.run import TrainResult, prepare_run, run_training
 from tests.photos import make_photos
-from tests.runs import write_config
+from tests.runs import Command, epochs, error_line, settings, write_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -41,13 +41,12 @@ def history(run: Path) -> list[dict[str, Any]]:
 
 
 def test_frozen_stages_keep_every_bit_through_two_workers_and_resume(tiny_photos: Path, tmp_path: Path) -> None:
-    changes = {"model__frozen_stages": 3, "train__workers": 2}
     console = Console(quiet=True)
-    shorter = configured(tmp_path, tiny_photos, train__epochs=1, **changes)
+    shorter = configured(tmp_path, tiny_photos, model__frozen_stages=3, train__workers=2, train__epochs=1)
     prepared = prepare_run(shorter, resume=False, overwrite=False, console=console)
     before = from_safetensors(prepared.initial, "initial")
     run_training(prepared, console=console)
-    longer = configured(tmp_path, tiny_photos, train__epochs=2, **changes)
+    longer = configured(tmp_path, tiny_photos, model__frozen_stages=3)
     after = open_checkpoint(train(longer, resume=True).checkpoint).weights()
     frozen = ("conv1.", "bn1.", "layer1.", "layer2.")
     for name, tensor in before.items():
@@ -104,8 +103,44 @@ def test_every_documented_file_is_in_the_run_directory(trained: Path) -> None:
     assert np.isfinite(document.metrics["val_loss"])
 
 
-def test_a_resumed_run_that_is_over_trains_no_further(trained: Path, tiny_photos: Path, tmp_path: Path) -> None:
-    again = Path(shutil.copytree(trained, tmp_path / "runs" / "tiny"))
-    before = (again / "metrics.jsonl").read_bytes()
-    train(configured(tmp_path, tiny_photos), resume=True)
-    assert (again / "metrics.jsonl").read_bytes() == before
+@pytest.fixture
+def run_of_two(trained: Path, tmp_path: Path) -> Path:
+    """Copy the run of two epochs below `tmp_path`, where it may be gone on with or damaged."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "tiny"))
+
+
+def test_a_second_run_of_a_name_needs_resume_or_overwrite(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, tiny_photos)
+    refused = command("train", config)
+    assert refused.code == 2
+    assert "--resume" in error_line(refused.err)
+    assert "--overwrite" in error_line(refused.err)
+    both = command("train", config, "--resume", "--overwrite")
+    assert both.code == 2
+    assert epochs(run_of_two) == [1, 2]
+
+
+def test_a_truncated_newest_checkpoint_is_passed_over_by_name(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
+) -> None:
+    newest = max((run_of_two / "checkpoints").iterdir())
+    weights = newest / "weights.safetensors"
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(data[: len(data) // 2])
+    again = command("train", write_config(tmp_path, tiny_photos), "--set", "train.epochs=3", "--resume")
+    assert again.code == 0, again.err
+    assert "passed over" in again.err
+    assert newest.name in again.err
+    assert epochs(run_of_two) == [1, 2, 3]
+
+
+def test_a_resumed_run_that_is_over_trains_no_further(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
+) -> None:
+    before = (run_of_two / "metrics.jsonl").read_bytes()
+    over = command("train", write_config(tmp_path, tiny_photos), *settings(train__epochs=2), "--resume")
+    assert over.code == 0, over.err
+    assert (run_of_two / "metrics.jsonl").read_bytes() == before

@@ -17,11 +17,13 @@ from ray_trash.dataset.sketches import Keypoints
 from ray_trash.image.sketch import mirrored
 
 MIN_VOTES = 3
-"""Keys two photos must share. Of made-up copies 5 % share fewer than twelve, and of unrelated photos one pair in
-a thousand shares as many as three."""
+"""Keys two photos must share. Of nine kinds of made-up copies of 60 photos of TrashNet all but three pairs share as many,
+in the median 36 and more; of 3,000 pairs of unrelated photos none does."""
 
 _TABLES = 8
-_BITS = 24
+_BITS = 32
+"""So many that unrelated points seldom meet: of 24 million, those of 250,000 photos, some 70,000 pairs in a table. With
+24 bits it would be 17 million, and growing with the square."""
 _DIMENSIONS = 48
 """Directions of the largest variance of descriptors that hash; what is left is mostly noise."""
 _SAMPLE_POINTS = 100_000
@@ -30,7 +32,7 @@ _SMALL_BUCKET = 32
 """In buckets up to this size all photos are compared with one another."""
 _LINKS = 4
 """In larger ones, of points that say little, each photo only with so many of its neighbours in the bucket."""
-_CHUNK_POINTS = 1 << 18
+_CHUNK_POINTS = 1 << 14
 
 
 def candidate_pairs(keypoints: Keypoints, sample: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -80,17 +82,17 @@ def _scaling(keypoints: Keypoints, sample: NDArray[np.int64]) -> tuple[NDArray[n
 
 def _keys(keypoints: Keypoints, mean: NDArray[np.float32], planes: NDArray[np.float32]) -> NDArray[np.uint32]:
     keys = np.empty((len(keypoints.descriptors), _TABLES), np.uint32)
-    weights = np.left_shift(np.uint32(1), np.arange(_BITS, dtype=np.uint32))
     for start in range(0, len(keys), _CHUNK_POINTS):
         rows = slice(start, start + _CHUNK_POINTS)
         bits = (_mirror_free(keypoints.descriptors[rows]) - mean) @ planes > 0
-        keys[rows] = (bits.reshape(-1, _TABLES, _BITS) * weights).sum(axis=2, dtype=np.uint32)
+        keys[rows] = np.packbits(bits, axis=1).view(np.uint32)
     return keys
 
 
 def _pairs_of_table(keys: NDArray[np.uint32], owners: NDArray[np.int32], n_photos: int) -> NDArray[np.int64]:
     # One entry for each photo in a bucket, in the order of buckets and, inside, of photos.
-    entries = np.unique(keys.astype(np.uint64) << np.uint64(32) | owners.astype(np.uint64))
+    entries = np.sort(keys.astype(np.uint64) << np.uint64(32) | owners.astype(np.uint64))
+    entries = entries[np.concatenate([[True], entries[1:] != entries[:-1]])]
     buckets, photos = entries >> np.uint64(32), (entries & np.uint64(0xFFFFFFFF)).astype(np.int64)
     starts = np.flatnonzero(np.concatenate([[True], buckets[1:] != buckets[:-1]]))
     sizes = np.diff(np.concatenate([starts, [len(buckets)]]))
