@@ -7,7 +7,6 @@ what the files mean.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +62,8 @@ class Storage:
 
     def child(self, *parts: str) -> Storage:
         """Return a folder below this one."""
-        base, mark, query = self.uri.partition("?")
+        # Only a URI has a query: in a local name a question mark is a letter like any other.
+        base, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
         return Storage(
             "/".join([base.rstrip("/"), *parts]) + mark + query,
             self.filesystem,
@@ -138,21 +138,18 @@ class Storage:
         for path in files:
             self.write_bytes(f"{name}/{path.relative_to(local).as_posix()}", path.read_bytes())
 
-    def download(self, name: str, local: Path) -> None:
-        """Copy a tree from here to a local folder, which is made.
+    def copy(self, source: str, target: str, *, last: str) -> None:
+        """Copy a tree inside this folder, the file `last` after all others; an object store moves the bytes itself.
 
         Raises:
-            StorageError: It is missing or cannot be read.
+            StorageError: The source is missing, or the storage is full, read-only or out of reach.
         """
-        source = self.child(name) if name else self
-        with self._translated("read", name):
-            infos = self.filesystem.get_file_info(fs.FileSelector(source.path, recursive=True))
-            for info in infos:
-                target = local / info.path.removeprefix(source.path).lstrip("/")
-                if info.type == fs.FileType.File:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with self.filesystem.open_input_file(info.path) as file, target.open("wb") as out:
-                        shutil.copyfileobj(file, out)
+        with self._translated("copy", source):
+            base = self._join(source)
+            infos = self.filesystem.get_file_info(fs.FileSelector(base, recursive=True))
+            names = sorted(info.path[len(base) + 1 :] for info in infos if info.type == fs.FileType.File)
+            for name in sorted(names, key=lambda name: name == last):
+                self.filesystem.copy_file(f"{base}/{name}", self._join(f"{target}/{name}"))
 
     def _join(self, name: str) -> str:
         return f"{self.path}/{name}" if name else self.path

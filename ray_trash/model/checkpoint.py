@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +105,12 @@ class Checkpoint:
 
     Attributes:
         uri: Where it is.
+        name: Of its folder.
         document: What it says about itself.
     """
 
     uri: str
+    name: str
     document: CheckpointDocument
     _files: Mapping[str, bytes] = dataclasses.field(repr=False)
 
@@ -170,7 +173,7 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             f"{where}: it belongs to the weights {document.id}, beside it are {expected_id}; "
             "copy the checkpoint again as a whole"
         )
-    return Checkpoint(storage.uri, document, files)
+    return Checkpoint(storage.uri, posixpath.basename(storage.path.rstrip("/")), document, files)
 
 
 def _write_entry(storage: Storage, name: str, data: bytes) -> dict[str, Any]:

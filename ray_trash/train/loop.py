@@ -84,7 +84,7 @@ def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
 
     # 1. The newest complete checkpoint of the run; 2. pretrained weights; 3. random ones. The last two are `initial`.
     checkpoint = newest_complete(run, lambda text: _say(job, text)) if first else None
-    name = _from_first(checkpoint.uri.rpartition("/")[2] if checkpoint else None, worker)
+    name = _from_first(checkpoint.name if checkpoint else None, worker)
     if name is not None and checkpoint is None:
         checkpoint = open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True)
     if checkpoint is not None:

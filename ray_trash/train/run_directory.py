@@ -166,7 +166,6 @@ def set_best(run: Storage, name: str) -> None:
     A kill inside leaves a `checkpoint/` that is the old one, the new one, or refused as incomplete; the next
     start repairs it.
     """
-    source = run.child(CHECKPOINTS, name)
     if run.is_local:
         base = run.local_path()
         fresh, old = base / f".{BEST}.new", base / f".{BEST}.old"
@@ -174,7 +173,7 @@ def set_best(run: Storage, name: str) -> None:
             for leftover in (fresh, old):
                 shutil.rmtree(leftover, ignore_errors=True)
             # Published files are never changed in place, so sharing their bytes is safe and free.
-            shutil.copytree(source.local_path(), fresh, copy_function=_link_or_copy)
+            shutil.copytree(base / CHECKPOINTS / name, fresh, copy_function=_link_or_copy)
             if (base / BEST).exists():
                 (base / BEST).rename(old)
             fresh.rename(base / BEST)
@@ -184,9 +183,7 @@ def set_best(run: Storage, name: str) -> None:
             raise StorageError(f"{run.uri}/{BEST}: cannot write: {error.strerror}") from error
     else:
         run.remove(f"{BEST}/{MARKER}")
-        with tempfile.TemporaryDirectory() as folder:
-            source.download("", Path(folder))
-            run.upload(Path(folder), BEST, last=MARKER)
+        run.copy(f"{CHECKPOINTS}/{name}", BEST, last=MARKER)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -89,7 +89,7 @@ def test_full_and_read_only_storage_are_named(
 def photos_and_bad_ones(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Make 25 photos, one of them alone in its class, and add every case of the corpus. Returns what is bad and why."""
     photos = with_one_alone(tmp_path)
-    bad = {}
+    bad: dict[str, str] = {}
     for index, (_, image) in enumerate(sorted(image_corpus().items())):
         path = photos / "glass" / f"case-{index:03d}.jpg"
         path.write_bytes(image.encoded)

@@ -17,8 +17,8 @@ from ray_trash.dataset.sketches import Keypoints
 from ray_trash.image.sketch import mirrored
 
 MIN_VOTES = 3
-"""Keys two photos must share. Of nine kinds of made-up copies of 60 photos of TrashNet all but three pairs share as many,
-in the median 36 and more; of 3,000 pairs of unrelated photos none does."""
+"""Keys two photos must share. Of nine kinds of made-up copies of 60 photos of TrashNet all but three pairs share as
+many, in the median 36 and more; of 3,000 pairs of unrelated photos none does."""
 
 _TABLES = 8
 _BITS = 32

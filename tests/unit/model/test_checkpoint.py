@@ -238,3 +238,7 @@ def test_checkpoint_is_read_from_storage_that_is_not_local(directory):
     remote.remove(f"epoch-4/{FILES[0]}")
     with pytest.raises(CheckpointError, match=f"{FILES[0]}: missing"):
         open_checkpoint(remote.child("epoch-4"))
+
+
+def test_a_checkpoint_knows_the_name_of_its_folder(directory):
+    assert open_checkpoint(f"{directory}/").name == directory.name
