@@ -16,6 +16,7 @@ from ray_trash.dataset.listing import list_photos
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage
 from tests.bursts import draw_scene, encode, write_bursts
+from tests.photos import make_photos
 from tests.runs import Command, epochs, error_line, write_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -174,3 +175,23 @@ def test_the_command_prints_one_screen_and_writes_what_it_is_asked_for(
         *("audit.json", "audit.png", "fold-1.csv", "fold-2.csv", "fold-3.csv")
     ]
     assert command("audit", bursts[0], "--folds", "3").code == 2
+
+
+def test_a_network_s_features_name_the_photo_that_looks_like_another_class(command: Command, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from ray_trash.model.network import build_network
+
+    torch.manual_seed(0)
+    save_file(build_network(2).state_dict(), tmp_path / "weights.safetensors")
+    photos = make_photos(tmp_path / "photos", 12)
+    make_photos(tmp_path / "other", 1, seed=9)
+    (tmp_path / "other" / "paper" / "000.jpg").rename(photos / "glass" / "005.jpg")
+    result = command("audit", photos, "--features", tmp_path / "weights.safetensors", "--json")
+    assert result.code == 0, result.err
+    suspects = json.loads(result.out)["suspects"]
+    assert [(entry["path"], entry["suggested"]) for entry in suspects] == [("glass/005.jpg", "paper")]
+    assert "features" in suspects[0]["reason"]
+    absent = command("audit", photos, "--features", tmp_path / "absent.safetensors")
+    assert absent.code == 4
