@@ -41,7 +41,8 @@ def find_suspects(
 
     Returns:
         `path`, `label`, `suggested`, `score` (probability of `suggested`), `reason`; at most 50, highest
-        score first. Empty where a class has fewer than five groups: there is nothing to learn from.
+        score first. Empty where a class has fewer than five groups, for there is nothing to learn from, and where
+        there are more than 20,000 photos: trees on so many thumbnails take hours.
     """
     labels = np.array(photos["label"].to_pylist())
     if len(labels) > _MAX_PHOTOS or not _learnable(labels, groups):
