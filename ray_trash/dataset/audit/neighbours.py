@@ -2,10 +2,10 @@
 
 Every descriptor is hashed to a few keys, so that similar ones often share one (locality-sensitive hashing by
 random hyperplanes: Charikar, "Similarity estimation techniques from rounding algorithms", 2002). Photos that share
-several keys are candidates. Whether two photos are compared depends on the two alone, but for the scaling,
-which a fixed sample of the set gives; so adding photos does not change which of the others are found, as it
-does with indexes that return the k nearest. Time and memory grow with the number of photos, since a bucket
-yields at most `_LINKS` pairs for each of its points.
+several keys are candidates. Whether two photos are compared depends on the two, not on who else is near, as it does
+in indexes that return the k nearest: adding photos does not push others out. Only the scaling of descriptors is the
+set's; copies share so many more keys than they need that its small changes lose none. Time and memory grow with the
+number of photos, since a crowded bucket yields at most `_LINKS` pairs for each of its photos.
 """
 
 from __future__ import annotations
