@@ -1,0 +1,65 @@
+"""The `ray-trash` command as a child process, stopped by its own pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray_trash", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_TRASH_TRACEBACK": "1", **environment},
+        start_new_session=True,
+    )
+
+
+def run(*arguments: object, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    child = start(*arguments, **environment)
+    try:
+        out, err = child.communicate(timeout=timeout_s)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
+    """Poll until a condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.05)
+
+
+def worker_pids(parent: int) -> list[int]:
+    """Find the training workers below a process: Ray names them after Ray Train's actor class."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+            session = os.getsid(int(folder.name))
+        except (OSError, ProcessLookupError):
+            continue
+        if b"RayTrainWorker" in command and session == os.getsid(parent):
+            found.append(int(folder.name))
+    return found
+
+
+def kill(child: subprocess.Popen[str]) -> None:
+    """Kill a driver without a chance to clean up, and collect it."""
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
