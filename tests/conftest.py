@@ -8,9 +8,6 @@ import pytest
 
 LEVELS = ("unit", "integration", "e2e")
 
-SHARED = ("trained", "bursts", "evaluations", "broken")
-"""Fixtures that take many seconds to make: where tests run in several processes, all tests of one run in the same."""
-
 UNIT_WARNINGS = ("error",)
 """Filters of the unit level, the last that matches wins; one after `error` needs a reason."""
 
@@ -21,9 +18,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         level = item.path.relative_to(root).parts[0]
         if level in LEVELS:
             item.add_marker(level)
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
         if level == "unit":
             # In front of the test's own filters, which are applied after these and win.
             item.add_marker(pytest.mark.filterwarnings(*UNIT_WARNINGS), append=False)
