@@ -149,6 +149,8 @@ class Storage:
             infos = self.filesystem.get_file_info(fs.FileSelector(base, recursive=True))
             names = sorted(info.path[len(base) + 1 :] for info in infos if info.type == fs.FileType.File)
             for name in sorted(names, key=lambda name: name == last):
+                if self.is_local:
+                    Path(self._join(f"{target}/{name}")).parent.mkdir(parents=True, exist_ok=True)
                 self.filesystem.copy_file(f"{base}/{name}", self._join(f"{target}/{name}"))
 
     def _join(self, name: str) -> str:

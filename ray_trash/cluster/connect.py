@@ -31,6 +31,14 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Ray Data's CPU-only notices go to the terminal of every command.
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Ray Tune's own tables and log files would say the same as ours, twice; and it would take Ctrl-C for itself.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A trial that fails before its first epoch has no metric, and that is a result.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # The process of a stopped trial takes the next one once it has put its things away.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",
 }
 """Settings of Ray this project relies on; a value the user has set stays."""
 
@@ -50,7 +58,7 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    _silence_ray()
+    silence_ray()
     if ray.is_initialized():
         yield
         return
@@ -83,13 +91,10 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
         ray.shutdown()
 
 
-def _silence_ray() -> None:
-    import ray.data
-    import ray.train
-
-    # Ray's libraries report every step of their own to the terminal; what matters to a user is said by us.
-    for module in (ray.data, ray.train):
-        logging.getLogger(module.__name__).setLevel(logging.ERROR)
+def silence_ray() -> None:
+    """Keep Ray's libraries from reporting every step of their own; what matters to a user is said by us."""
+    for library in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def keep_token_private() -> None:

@@ -12,6 +12,7 @@ from ray_trash.config.reading import (
     to_json,
     to_yaml,
 )
+from ray_trash.config.section import Section
 from ray_trash.config.tree import (
     AugmentConfig,
     Config,
@@ -19,21 +20,26 @@ from ray_trash.config.tree import (
     EvaluateConfig,
     ImageConfig,
     ModelConfig,
-    Section,
     TrainConfig,
     known_keys,
+    why_not_cached,
 )
+from ray_trash.config.tune import Dimension, TuneConfig
+from ray_trash.config.writing import config_with
 
 __all__ = [
     "AugmentConfig",
     "Config",
     "DataConfig",
+    "Dimension",
     "EvaluateConfig",
     "ImageConfig",
     "ModelConfig",
     "Section",
     "TrainConfig",
+    "TuneConfig",
     "config_from_tree",
+    "config_with",
     "effective_tree",
     "known_keys",
     "load_config",
@@ -41,4 +47,5 @@ __all__ = [
     "parse_override",
     "to_json",
     "to_yaml",
+    "why_not_cached",
 ]

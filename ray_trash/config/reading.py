@@ -113,11 +113,12 @@ def to_yaml(config: Config) -> str:
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    sections = {key.rpartition(".")[0] for key in known_keys()} - {""}
+    known = known_keys()
+    sections = {key.rpartition(".")[0] for key in known} - {""}
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and dotted not in known:
             flat.update(_flatten(value, f"{dotted}."))
         elif value is None and dotted in sections:
             continue  # a section header with nothing under it
@@ -185,6 +186,8 @@ def _describe(problem: Any) -> tuple[str, str]:
         (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known),
         ".".join(parts),
     )
+    if key == "tune.space":
+        key = ".".join(parts)  # the keys below it are the user's
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return key, f" is missing; set it in the file or with --set {key}=..."

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from ray_trash.config.section import Section
+from ray_trash.config.tune import TuneConfig
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-
-
-class Section(BaseModel):
-    """A part of the tree: immutable, closed to unknown keys, every field documented under it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -74,6 +71,9 @@ class AugmentConfig(Section):
     """Largest relative change of brightness, contrast and saturation."""
     erase_probability: float = Field(0.25, ge=0, le=1)
     """Chance that a random rectangle of the photo is filled with its mean."""
+    views: int | None = Field(None, ge=1)
+    """How many views of a photo there are, taken in turn, the same whatever the seed; left out, every epoch draws a
+    new one. What a fixed number of views makes of the frozen stages need not be computed twice."""
     mixup_alpha: float = Field(0.0, ge=0)
     """Beta parameter of mixup; 0 is off."""
     cutmix_alpha: float = Field(0.0, ge=0)
@@ -96,8 +96,9 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """One training run."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none. 0 trains in the command's
+    own process: it starts at once, and is not replaced when it dies."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
     wait_for_workers_s: float = Field(0.0, ge=0)
@@ -154,6 +155,13 @@ class TrainConfig(Section):
     """Largest global gradient norm; left out, gradients are not clipped."""
     keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = 2
     """How many of the newest checkpoints stay for `--resume`, besides the best."""
+    cache_frozen: Literal["auto", "on", "off"] = "auto"
+    """Keep what the frozen stages make of the photos instead of computing it again every epoch. `auto` does where
+    there are fewer views (`augment.views`) than epochs and they fit `train.cache_frozen_gib`."""
+    cache_frozen_gib: float = Field(8.0, gt=0)
+    """Disk space for it on every machine; what was used least recently makes room."""
+    cache_frozen_dir: str | None = None
+    """Where it is kept; left out, `ray-trash` in the user's cache folder."""
     max_worker_failures: int = Field(3, ge=0)
     """How often dead workers are replaced before the run gives up."""
     mlflow_tracking_uri: str | None = None
@@ -190,6 +198,8 @@ class Config(Section):
     """One training run."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How a checkpoint is scored."""
+    tune: TuneConfig = TuneConfig()
+    """A sweep."""
 
     @property
     def train_size_px(self) -> int:
@@ -200,7 +210,24 @@ class Config(Section):
     def _monitored_values_are_measured(self) -> Config:
         if self.train.unfreeze_every_epochs is not None and self.model.frozen_stages == 5:
             raise ValueError("train.unfreeze_every_epochs: model.frozen_stages=5 leaves no stage to free")
+        obstacle = why_not_cached(self)
+        if self.train.cache_frozen == "on" and obstacle:
+            raise ValueError(f"train.cache_frozen=on: {obstacle}")
         return self
+
+
+def why_not_cached(config: Config) -> str:
+    """Say what keeps the frozen stages' activations from being the same in every epoch; nothing is an empty string."""
+    augment = config.augment
+    if not config.model.frozen_stages:
+        return "no stage is frozen (model.frozen_stages=0)"
+    if config.train.unfreeze_every_epochs is not None:
+        return "stages are freed on the way (train.unfreeze_every_epochs)"
+    if augment.mixup_alpha or augment.cutmix_alpha:
+        return "photos are mixed anew in every batch (augment.mixup_alpha, augment.cutmix_alpha)"
+    if augment.preset != "none" and augment.views is None:
+        return "every epoch draws new views; set augment.views"
+    return ""
 
 
 def conditions(config: Config) -> dict[str, tuple[bool, str]]:
@@ -211,13 +238,18 @@ def conditions(config: Config) -> dict[str, tuple[bool, str]]:
     strong = augment.preset == "strong"
     plateau = train.schedule == "plateau"
     watches = plateau or train.early_stopping_patience_epochs is not None
+    tune, asha = config.tune, config.tune.scheduler == "asha"
     return {
         "data.val_fraction": (hashed, "data.split=grouped or stratified"),
         "data.test_fraction": (hashed, "data.split=grouped or stratified"),
         "data.cache_budget_gib": (config.data.cache == "auto", "data.cache=auto"),
+        "augment.views": (augment.preset != "none", "augment.preset other than none"),
         "augment.crop_area_min": (crops, "augment.preset=dihedral or strong"),
         "augment.colour_strength": (strong, "augment.preset=strong"),
         "augment.erase_probability": (strong, "augment.preset=strong"),
+        "train.cache_frozen_gib": (train.cache_frozen != "off", "train.cache_frozen=auto or on"),
+        "train.cache_frozen_dir": (train.cache_frozen != "off", "train.cache_frozen=auto or on"),
+        "train.max_worker_failures": (train.workers != 0, "train.workers other than 0"),
         "train.momentum": (train.optimizer == "sgd", "train.optimizer=sgd"),
         "train.warmup_steps": (train.schedule == "cosine", "train.schedule=cosine"),
         "train.plateau_factor": (plateau, "train.schedule=plateau"),
@@ -225,6 +257,9 @@ def conditions(config: Config) -> dict[str, tuple[bool, str]]:
         "train.plateau_min_learning_rate": (plateau, "train.schedule=plateau"),
         "train.monitor": (watches, "train.schedule=plateau or train.early_stopping_patience_epochs"),
         "train.stage_learning_rate_decay": (config.model.frozen_stages < 4, "model.frozen_stages below 4"),
+        "tune.grace_epochs": (tune.scheduler != "none", "tune.scheduler=asha or median"),
+        "tune.reduction_factor": (asha, "tune.scheduler=asha"),
+        "tune.finalists": (tune.verdict_seeds > 0, "tune.verdict_seeds above 0"),
     }
 
 

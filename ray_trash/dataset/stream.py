@@ -7,10 +7,10 @@ source, so a run does not change when its photos no longer fit in memory. Letter
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.storage import Storage
 
 Photo = NDArray[np.uint8]
+Prepared = TypeVar("Prepared")
 PREFETCH_BATCHES = 2
 """Batches prepared ahead of the one that is being trained on."""
 READ_CPUS = 0.25
@@ -78,6 +79,24 @@ class Transform:
         )
 
 
+def prepared_ahead(
+    prepare: Callable[[NDArray[np.int64]], Prepared], batches: Iterable[NDArray[np.int64]], *, n_threads: int
+) -> Iterator[Prepared]:
+    """Yield what `prepare` makes of each batch of positions, in order, made by threads ahead of whoever asks."""
+    pending: deque[Future[Prepared]] = deque()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="photos") as pool:
+        try:
+            for positions in batches:
+                pending.append(pool.submit(prepare, positions))
+                if len(pending) > max(PREFETCH_BATCHES, n_threads):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
 class PhotoSource(Protocol):
     """Where a worker's photos come from."""
 
@@ -111,18 +130,7 @@ class MemoryPhotos:
         def prepare(positions: NDArray[np.int64]) -> Photo:
             return np.stack([transform(self._photos[int(table.rows[i])], int(table.keys[i])) for i in positions])
 
-        pending: deque[Future[Photo]] = deque()
-        with ThreadPoolExecutor(self._n_threads, thread_name_prefix="photos") as pool:
-            try:
-                for positions in batches:
-                    pending.append(pool.submit(prepare, positions))
-                    if len(pending) > max(PREFETCH_BATCHES, self._n_threads):
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+        return prepared_ahead(prepare, batches, n_threads=self._n_threads)
 
 
 class StreamedPhotos:

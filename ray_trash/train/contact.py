@@ -5,10 +5,10 @@ from __future__ import annotations
 from ray_trash.config import Config
 from ray_trash.dataset.stream import Transform, photo_views
 from ray_trash.image.contact_sheet import contact_sheet
-from ray_trash.train.job import augmentation_of, preprocessing_of
+from ray_trash.train.job import preprocessing_of, training_transform
 from ray_trash.train.photos import TrainingPhotos
 
-VIEWS = 8
+EPOCHS = 8
 """Epochs shown of each photo."""
 
 
@@ -17,9 +17,8 @@ def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> byt
 
     The inputs come from the code that feeds training. Returns a PNG file.
     """
-    table, preprocessing = photos.train, preprocessing_of(config)
-    columns = [Transform(preprocessing)]
-    columns += [Transform(preprocessing, augmentation_of(config), config.seed, epoch) for epoch in range(VIEWS)]
+    table = photos.train
+    columns = [Transform(preprocessing_of(config)), *(training_transform(config, epoch) for epoch in range(EPOCHS))]
     rows = []
     for label in sorted(set(table.labels.tolist())):
         i = int((table.labels == label).argmax())

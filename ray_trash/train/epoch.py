@@ -15,50 +15,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.models import ResNet
 
 from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
-from ray_trash.dataset.stream import PhotoSource, Transform
 from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.image.tensor import normalise
-from ray_trash.train.job import TrainJob, augmentation_of, preprocessing_of
+from ray_trash.train.inputs import Inputs
+from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
 from ray_trash.train.schedule import learning_rate_at
 from ray_trash.train.state import TrainState
+from ray_trash.train.worker import Worker
 
 DIVERGED_LOSS = 1e3
 """A mean cross-entropy of 1,000 nats means logits in the thousands: weights that float32 still holds, and no more."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """This process among the workers.
-
-    Attributes:
-        rank: In 0..world-1.
-        world: How many workers there are.
-        device: Where it computes.
-        dtype: Format of the network's arithmetic.
-        source: Where its photos come from.
-    """
-
-    rank: int
-    world: int
-    device: torch.device
-    dtype: torch.dtype
-    source: PhotoSource
-
-    def add_up(self, values: np.ndarray) -> np.ndarray:
-        """Add a float64 vector over all workers."""
-        if self.world == 1:
-            return values
-        total = torch.from_numpy(values.copy()).to(self.device)
-        dist.all_reduce(total)
-        return total.cpu().numpy()
-
-    def autocast(self) -> torch.autocast:
-        """Compute in the chosen format inside the block."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 @dataclass(frozen=True)
@@ -82,6 +52,7 @@ def train_epoch(
     state: TrainState,
     job: TrainJob,
     worker: Worker,
+    inputs: Inputs,
     *,
     on_step: Callable[[int, int, float, float], None],
 ) -> TrainingSums:
@@ -91,6 +62,7 @@ def train_epoch(
         state: Changed in place; which stages are frozen, and the network's mode, are the caller's.
         job: The run.
         worker: This worker.
+        inputs: What the network is fed with.
         on_step: Called with step, steps, loss of the step on this worker, and photos per second over all workers.
 
     Raises:
@@ -111,16 +83,12 @@ def train_epoch(
     plan = worker_batches(
         order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=train.accumulate_batches
     )
-    photos = worker.source.batches(
-        job.train,
-        [positions for parts in plan for positions in parts],
-        Transform(preprocessing_of(config), augmentation_of(config), config.seed, epoch),
-    )
+    batches = inputs.training([positions for parts in plan for positions in parts], epoch)
     class_weights = None
     if train.class_balance == "weights":
         class_weights = inverse_frequency_weights(job.train.labels, len(job.classes)).to(worker.device)
     random = np.random.default_rng([config.seed, epoch, worker.rank, 0x301])
-    network = _wrapped(state.network, worker)
+    network = _wrapped(inputs.part(state.network), worker)
     sizes = step_sizes(n_draws, steps)
     loss_sum = correct = seen = 0.0
     first_lr = 0.0
@@ -131,9 +99,8 @@ def train_epoch(
         for part, positions in enumerate(parts):
             last = part == len(parts) - 1
             waiting = network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
-            inputs = normalise(torch.from_numpy(next(photos)).to(worker.device), preprocessing_of(config))
             labels = torch.from_numpy(job.train.labels[positions]).to(worker.device)
-            batch = mix(inputs, labels, config.augment, random)
+            batch = mix(next(batches), labels, config.augment, random)
             with waiting:
                 with worker.autocast():
                     logits = network(batch.photos)
@@ -230,18 +197,24 @@ def average_statistics(network: nn.Module, worker: Worker) -> None:
             buffer /= worker.world
 
 
-def validate(network: nn.Module, job: TrainJob, worker: Worker) -> ClassificationSums:
-    """Score every validation photo once, over all workers, one view each."""
-    preprocessing = preprocessing_of(job.config)
+def validate(network: ResNet, job: TrainJob, worker: Worker, inputs: Inputs) -> tuple[ClassificationSums, np.ndarray]:
+    """Score every validation photo once, over all workers, one view each.
+
+    Returns:
+        What it adds up to, and the probabilities (N, C) float32 in the order of the photos.
+    """
     rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
     size = job.config.evaluate.batch_size
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
     sums = ClassificationSums.zeros(len(job.classes))
+    scores = np.zeros((len(job.val), len(job.classes)), dtype=np.float64)
     network.eval()
-    photos = worker.source.batches(job.val, batches, Transform(preprocessing))
+    part = inputs.part(network)
     with torch.inference_mode(), worker.autocast():
-        for positions in batches:
-            inputs = normalise(torch.from_numpy(next(photos)).to(worker.device), preprocessing)
-            probabilities = network(inputs).float().softmax(1).cpu().numpy()
+        for positions, batch in zip(batches, inputs.validation(batches), strict=True):
+            probabilities = part(batch).float().softmax(1).cpu().numpy()
             sums.update(probabilities, job.val.labels[positions])
-    return ClassificationSums.from_array(worker.add_up(sums.to_array()))
+            scores[positions] = probabilities
+    # Every photo belongs to one worker and is zero on all others, so adding up puts them together.
+    together = worker.add_up(scores.reshape(-1)).reshape(scores.shape)
+    return ClassificationSums.from_array(worker.add_up(sums.to_array())), together.astype(np.float32)

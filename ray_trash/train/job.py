@@ -9,10 +9,13 @@ from typing import Any, Literal
 from ray.actor import ActorHandle
 
 from ray_trash.config import Config
-from ray_trash.dataset.stream import PhotoTable
+from ray_trash.dataset.stream import PhotoTable, Transform
 from ray_trash.image.augment import Augmentation
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.train.progress import Board
+
+VIEW_SEED = 0
+"""What a fixed number of views is drawn from."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class TrainJob:
         data: What the checkpoint says of its data: fingerprint, split rule, photos per split.
         run_uri: The run directory.
         attempt: Names this start of the run; a worker of an earlier start must not write.
-        cached: Whether decoded photos come with the workers' data set.
+        in_memory: Whether decoded photos come with the workers' data set.
         device: Where to compute.
         board: The `ProgressBoard` actor.
+        sharing: How many runs share a machine's processors.
     """
 
     config: Config
@@ -41,9 +45,10 @@ class TrainJob:
     data: Mapping[str, Any]
     run_uri: str
     attempt: str
-    cached: bool
+    in_memory: bool
     device: Literal["cpu", "cuda"]
     board: ActorHandle[Board]
+    sharing: int = 1
 
 
 def preprocessing_of(config: Config) -> Preprocessing:
@@ -62,3 +67,12 @@ def augmentation_of(config: Config) -> Augmentation:
         colour_strength=augment.colour_strength,
         erase_probability=augment.erase_probability,
     )
+
+
+def training_transform(config: Config, epoch: int) -> Transform:
+    """Say what training does to a photo in an epoch, from 0."""
+    views, preprocessing, augmentation = config.augment.views, preprocessing_of(config), augmentation_of(config)
+    if views is None:
+        return Transform(preprocessing, augmentation, config.seed, epoch)
+    # Views belong to the photos, not to the run: runs with other seeds share what is computed from them.
+    return Transform(preprocessing, augmentation, VIEW_SEED, epoch % views)

@@ -1,41 +1,37 @@
-"""The training function of one worker, as Ray Train runs it: setup, resume, then epoch after epoch.
+"""The loop of one worker: setup, resume, then epoch after epoch.
 
-A worker that Ray starts again after a failure runs the same function and goes on from the newest
-checkpoint that is complete.
+A worker that is started again after a failure runs the same function and goes on from the newest
+checkpoint that is complete. Knows Ray only as the place its progress is posted to.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import ray
-import ray.train
-import ray.train.torch
 import torch
 import torch.distributed as dist
 
 from ray_trash.dataset.sampler import steps_in_epoch
-from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
-from ray_trash.errors import DivergedError, RayTrashError, StorageError
+from ray_trash.dataset.stream import PhotoSource
+from ray_trash.errors import DivergedError, StorageError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
-from ray_trash.model.tensors import from_safetensors
 from ray_trash.storage import Storage
 from ray_trash.train.epoch import (
     TrainingSums,
-    Worker,
     average_statistics,
     global_batch_size,
     train_epoch,
     validate,
 )
+from ray_trash.train.frozen import build_inputs
+from ray_trash.train.inputs import Inputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.records import MLflow, TensorBoard
 from ray_trash.train.run_directory import (
@@ -51,34 +47,36 @@ from ray_trash.train.run_directory import (
 )
 from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, build_state, restore_state, save_state
+from ray_trash.train.worker import Worker
 
-PHOTOS = "photos"
-"""Name of the Ray Data set that carries the decoded photos to the workers."""
+IS_OVER = "is_over"
+"""Among what is reported of an epoch: whether it was the last."""
 STEP_EVENT_S = 1.0
 """Steps are shown no more often than this."""
 
 
-def train_worker(loop_config: dict[str, Any]) -> None:
-    """Train until the run is over.
+def train(
+    job: TrainJob,
+    initial: Mapping[str, torch.Tensor],
+    worker: Worker,
+    source: PhotoSource,
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Train until the run is over, from its newest complete checkpoint if it has one.
 
     Args:
-        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
+        job: The run.
+        initial: The weights of a run that has not begun.
+        worker: This worker; all of them call this together.
+        source: Where the photos come from.
+        report: Called by every worker after every epoch with its figures.
+
+    Raises:
+        DivergedError: The loss is not finite; raised by every worker together.
+        StorageError: The run directory cannot be written; raised by every worker together.
+        RayTrashError: Anything else a user can put right, by its kind.
     """
-    job: TrainJob = loop_config["job"]
-    if ray.get(job.board.error.remote()) is not None:
-        return  # A failure that trying again does not mend has been reported.
-    try:
-        _train(job, from_safetensors(ray.get(loop_config["initial"]), "initial weights"))
-    except RayTrashError as error:
-        ray.get(job.board.fail.remote(error))
-        # All workers raise these two together; after any other the rest must be torn down.
-        if not isinstance(error, (DivergedError, StorageError)):
-            raise
-
-
-def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
     config, run = job.config, Storage.open(job.run_uri)
-    worker = _build_worker(job)
     first = worker.rank == 0
     state = build_state(job, initial, worker.device)
 
@@ -102,8 +100,13 @@ def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
     else:
         _agree(None, worker)
 
+    inputs: Inputs | None = None
     while not state.progress.stop_reason:
-        record, validation = _run_epoch(job, state, worker)
+        if inputs is None:
+            # A run that is resumed when it is over has no use for the activations, which may take minutes.
+            freeze_stages(state.network, config.model.frozen_stages)
+            inputs = build_inputs(source, job, worker, state.network, lambda text: _say(job, text))
+        record, validation = _run_epoch(job, state, worker, inputs)
         _agree(lambda: _save(job, run, state) if first else None, worker)
         if tensorboard is not None and mlflow is not None:
             tensorboard.add_epoch(record)
@@ -114,31 +117,18 @@ def _train(job: TrainJob, initial: Mapping[str, torch.Tensor]) -> None:
             )
             mlflow.add_epoch(record)
             job.board.post.remote({"kind": "epoch", "record": record})
-        ray.train.report({key: value for key, value in record.items() if isinstance(value, (int, float))})
+        result = {key: value for key, value in record.items() if isinstance(value, (int, float))}
+        result[IS_OVER] = bool(state.progress.stop_reason)
+        report(result)
     if tensorboard is not None and mlflow is not None:
         tensorboard.close()
         mlflow.close()
         _say(job, f"stopped: {state.progress.stop_reason}; best epoch {state.progress.best_epoch}")
 
 
-def _build_worker(job: TrainJob) -> Worker:
-    context = ray.train.get_context()
-    device = ray.train.torch.get_device() if job.device == "cuda" else torch.device("cpu")
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cpus // context.get_local_world_size())
-    # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
-    torch.set_num_threads(threads)
-    dtype, _ = resolve_precision(job.config.train.precision, device)
-    if job.cached:
-        shard = ray.train.get_dataset_shard(PHOTOS)
-        blocks = list(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
-        source: PhotoSource = MemoryPhotos(blocks, n_threads=threads if job.device == "cuda" else 1)
-    else:
-        source = StreamedPhotos(job.root)
-    return Worker(context.get_world_rank(), context.get_world_size(), device, dtype, source)
-
-
-def _run_epoch(job: TrainJob, state: TrainState, worker: Worker) -> tuple[dict[str, Any], ClassificationSums]:
+def _run_epoch(
+    job: TrainJob, state: TrainState, worker: Worker, inputs: Inputs
+) -> tuple[dict[str, Any], ClassificationSums]:
     config = job.config
     started = time.perf_counter()
     epoch = state.progress.epochs_done
@@ -165,11 +155,11 @@ def _run_epoch(job: TrainJob, state: TrainState, worker: Worker) -> tuple[dict[s
             }
             job.board.post.remote(event)
 
-    training = train_epoch(state, job, worker, on_step=on_step)
+    training = train_epoch(state, job, worker, inputs, on_step=on_step)
     average_statistics(state.network, worker)
     if state.ema is not None:
         average_statistics(state.ema, worker)
-    validation = validate(state.served, job, worker)
+    validation, state.val_probabilities = validate(state.served, job, worker, inputs)
     if not np.isfinite(validation.loss):
         raise DivergedError(
             f"training diverged in epoch {epoch + 1}: the validation loss is {validation.loss:g} "
@@ -266,6 +256,6 @@ def _say_start(job: TrainJob, worker: Worker, state: TrainState) -> None:
         f"{worker.world} worker{'s' * (worker.world > 1)} on {worker.device.type}, "
         f"{torch.get_num_threads()} threads each; global batch {size}, {steps} steps an epoch; "
         f"{str(dtype).removeprefix('torch.')} ({why}); "
-        f"{frozen} of 5 stages frozen; photos {'in memory' if job.cached else 'streamed'}"
+        f"{frozen} of 5 stages frozen; photos {'in memory' if job.in_memory else 'streamed'}"
         + (f"; going on after epoch {done}" if done else ""),
     )

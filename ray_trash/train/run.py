@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
-from ray.train import ControllerError, DataConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import ControllerError, DataConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
@@ -26,12 +26,13 @@ from ray_trash.dataset.audit.run import make_rule
 from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.network import build_network
+from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 from ray_trash.train.contact import augmentation_sheet
+from ray_trash.train.entry import PHOTOS, train_here, train_worker
 from ray_trash.train.job import TrainJob
-from ray_trash.train.loop import PHOTOS, train_worker
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
 from ray_trash.train.progress import Display, start_board
 from ray_trash.train.records import require_mlflow
@@ -80,6 +81,25 @@ class PreparedRun:
     allow_changed_data: bool
 
 
+@dataclass(frozen=True)
+class SweepShare:
+    """What a run that is a trial has from its sweep.
+
+    Attributes:
+        photos: Catalogued, split and decoded once for all trials.
+        plan: The workers of one trial.
+        sharing: How many trials share a machine's processors.
+        on_epoch: Called with what is reported of every epoch, where the trial trains in its own process.
+        callbacks: Ray Train's, where it has workers.
+    """
+
+    photos: TrainingPhotos
+    plan: WorkerPlan
+    sharing: int = 1
+    on_epoch: Callable[[Mapping[str, float]], None] = lambda _: None
+    callbacks: tuple[UserCallback, ...] = ()
+
+
 def prepare_run(
     config: Config, *, resume: bool, overwrite: bool, console: Console, allow_changed_data: bool = False
 ) -> PreparedRun:
@@ -104,18 +124,19 @@ def prepare_run(
     return PreparedRun(config, run, listing, initial, overwrite, allow_changed_data)
 
 
-def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
+def run_training(prepared: PreparedRun, *, console: Console, share: SweepShare | None = None) -> TrainResult:
     """Train as the config says; needs a connection to Ray.
 
     Args:
         prepared: Of `prepare_run`.
         console: Where progress goes.
+        share: What a trial has from its sweep; left out, the run looks at its photos itself.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
     config, run, say = prepared.config, prepared.run, _sayer(console)
-    plan = wait_for_workers(config.train, say)
+    plan = share.plan if share else _plan(config, say)
     attempt = secrets.token_hex(8)
     document = {
         "status": "running",
@@ -128,14 +149,13 @@ def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
     say(f"run {run.uri}" + (", going on" if there else ""))
     started = time.monotonic()
     try:
-        photos = prepare_photos(config, prepared.listing, run, say, allow_changed_data=prepared.allow_changed_data)
+        photos = share.photos if share else _look_at_photos(prepared, say)
         if len(photos.train) < plan.workers:
             raise DataError(
                 f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "
                 "photos; use fewer workers"
             )
         run.write_bytes("config.json", to_json(config).encode())
-        run.write_bytes("augmentation.png", augmentation_sheet(config, photos, prepared.listing.root))
         board = start_board()
         job = TrainJob(
             config=config,
@@ -146,12 +166,16 @@ def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
             data=photos.data,
             run_uri=run.uri,
             attempt=attempt,
-            cached=photos.decoded is not None,
+            in_memory=photos.decoded is not None,
             device=plan.device,
             board=board,
+            sharing=share.sharing if share else 1,
         )
         with Display(console).following(board):
-            _fit(job, run, plan, photos, prepared.initial)
+            if plan.in_process:
+                train_here(job, prepared.initial, photos.decoded, share.on_epoch if share else lambda _: None)
+            else:
+                _fit(job, run, plan, photos, prepared.initial, share.callbacks if share else ())
         record = _best_record(run)
     except BaseException as error:
         status = "failed" if isinstance(error, Exception) else "interrupted"
@@ -159,6 +183,20 @@ def run_training(prepared: PreparedRun, *, console: Console) -> TrainResult:
         raise
     _end(run, "done", started, None)
     return TrainResult(run, run.child(BEST), record, photos.data["n"].get("test", 0))
+
+
+def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
+    if config.train.workers != 0:
+        return wait_for_workers(config.train, say)
+    device = resolve_device(config.train.device).type
+    return WorkerPlan(1, "cuda" if device == "cuda" else "cpu", cpus_per_worker=0.0, in_process=True)
+
+
+def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
+    config, run, listing = prepared.config, prepared.run, prepared.listing
+    photos = prepare_photos(config, listing, run, say, allow_changed_data=prepared.allow_changed_data)
+    run.write_bytes("augmentation.png", augmentation_sheet(config, photos, listing.root))
+    return photos
 
 
 def _sayer(console: Console) -> Callable[[str], None]:
@@ -178,7 +216,14 @@ def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None])
     return to_safetensors(plain_state(network.state_dict()))
 
 
-def _fit(job: TrainJob, run: Storage, plan: WorkerPlan, photos: TrainingPhotos, initial: bytes) -> None:
+def _fit(
+    job: TrainJob,
+    run: Storage,
+    plan: WorkerPlan,
+    photos: TrainingPhotos,
+    initial: bytes,
+    callbacks: tuple[UserCallback, ...],
+) -> None:
     # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
     # for good. So each start has a name of its own there, and resume goes by our checkpoints alone.
     ray_files = run.child(RAY)
@@ -198,6 +243,7 @@ def _fit(job: TrainJob, run: Storage, plan: WorkerPlan, photos: TrainingPhotos, 
                 max_failures=job.config.train.max_worker_failures,
                 controller_failure_limit=WORKER_START_ATTEMPTS,
             ),
+            callbacks=cast(Any, list(callbacks)),  # annotated as the callbacks of Ray Tune
         ),
         datasets={PHOTOS: photos.decoded} if photos.decoded is not None else {},
         dataset_config=DataConfig(datasets_to_split=[]),

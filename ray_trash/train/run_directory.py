@@ -83,9 +83,15 @@ def _has_run(run: Storage) -> bool:
     return run.exists(RUN) or run.exists(CHECKPOINTS)
 
 
+def read_run(run: Storage) -> dict[str, Any]:
+    """Read `run.json`."""
+    document: dict[str, Any] = json.loads(run.read_bytes(RUN))
+    return document
+
+
 def update_run(run: Storage, changes: Mapping[str, Any]) -> None:
     """Change fields of `run.json`."""
-    document = json.loads(run.read_bytes(RUN)) if run.exists(RUN) else {}
+    document = read_run(run) if run.exists(RUN) else {}
     run.write_bytes(RUN, (json.dumps({**document, **changes}, indent=2) + "\n").encode())
 
 
@@ -95,7 +101,7 @@ def require_attempt(run: Storage, attempt: str) -> None:
     Raises:
         StorageError: `run.json` names another attempt.
     """
-    current = json.loads(run.read_bytes(RUN)).get("attempt")
+    current = read_run(run).get("attempt")
     if current != attempt:
         raise StorageError(f"{run.uri}: another start of this run has taken over; this one stops")
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -30,6 +31,8 @@ from ray_trash.train.schedule import Progress
 
 _RAW = "raw."
 _OPTIMIZER = "optimizer."
+VAL_PROBABILITIES = "validation.probabilities"
+"""Name, in the trainer part of a checkpoint, of what its epoch says of every validation photo."""
 
 
 @dataclass
@@ -43,6 +46,7 @@ class TrainState:
         progress: Epochs, steps, patience, best.
         history: One record an epoch.
         mlflow_run_id: MLflow's name for the run.
+        val_probabilities: What the newest epoch says of every validation photo, (N, C) float32.
     """
 
     network: ResNet
@@ -51,6 +55,7 @@ class TrainState:
     progress: Progress = field(default_factory=Progress)
     history: list[dict[str, Any]] = field(default_factory=list)
     mlflow_run_id: str | None = None
+    val_probabilities: np.ndarray | None = None
 
     @property
     def served(self) -> ResNet:
@@ -142,6 +147,8 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
     tensors = {f"{_OPTIMIZER}{key}": value for key, value in optimizer_tensors.items()}
     if state.ema is not None:
         tensors.update({f"{_RAW}{key}": value for key, value in state.network.state_dict().items()})
+    if state.val_probabilities is not None:
+        tensors[VAL_PROBABILITIES] = torch.from_numpy(state.val_probabilities)
     record = state.history[-1]
     document = CheckpointDocument(
         classes=job.classes,

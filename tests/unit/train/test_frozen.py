@@ -12,9 +12,11 @@ import torch
 from ray_trash.config import Config
 from ray_trash.dataset.stream import MemoryPhotos, PhotoTable
 from ray_trash.model.network import STAGES, build_network, freeze_stages, set_training_mode, stage_modules
-from ray_trash.train.epoch import Worker, train_epoch
+from ray_trash.train.epoch import train_epoch
+from ray_trash.train.inputs import PhotoInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.state import build_state
+from ray_trash.train.worker import Worker
 
 N = 6
 
@@ -48,7 +50,8 @@ def test_no_bit_of_a_frozen_stage_moves_in_an_epoch_and_all_others_do(frozen: in
     state = build_state(job, initial, cpu)
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)
-    train_epoch(state, job, Worker(0, 1, cpu, torch.float32, Squares()), on_step=lambda *_: None)
+    worker = Worker(0, 1, cpu, torch.float32)
+    train_epoch(state, job, worker, PhotoInputs(Squares(), job, worker), on_step=lambda *_: None)
     names = {id(tensor): name for name, tensor in state.network.state_dict(keep_vars=True).items()}
     for number, stage in enumerate(STAGES):
         for module in stage_modules(state.network)[stage]:

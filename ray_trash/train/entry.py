@@ -1,0 +1,86 @@
+"""How a training begins in a process: as one of Ray Train's workers, or alone in the driver's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
+from ray_trash.errors import DivergedError, RayTrashError, StorageError
+from ray_trash.model.precision import resolve_device, resolve_precision
+from ray_trash.model.tensors import from_safetensors
+from ray_trash.train.job import TrainJob
+from ray_trash.train.loop import train
+from ray_trash.train.worker import Worker, usable_cpus
+
+PHOTOS = "photos"
+"""Name of the Ray Data set that carries the decoded photos to the workers."""
+
+
+def train_worker(loop_config: dict[str, Any]) -> None:
+    """Train as one of Ray Train's workers.
+
+    Args:
+        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
+    """
+    job: TrainJob = loop_config["job"]
+    if ray.get(job.board.error.remote()) is not None:
+        return  # A failure that trying again does not mend has been reported.
+    context = ray.train.get_context()
+    device = torch.device("cpu") if job.device == "cpu" else ray.train.torch.get_device()
+    worker = _build_worker(
+        job,
+        device,
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        local_rank=context.get_local_rank(),
+        local_world=context.get_local_world_size(),
+    )
+    try:
+        initial = from_safetensors(ray.get(loop_config["initial"]), "initial weights")
+        source = _build_source(job, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None)
+        train(job, initial, worker, source, ray.train.report)
+    except RayTrashError as error:
+        ray.get(job.board.fail.remote(error))
+        # All workers raise these two together; after any other the rest must be torn down.
+        if not isinstance(error, (DivergedError, StorageError)):
+            raise
+
+
+def train_here(
+    job: TrainJob, initial: bytes, decoded: ray.data.Dataset | None, report: Callable[[dict[str, float]], None]
+) -> None:
+    """Train alone, in this process.
+
+    Args:
+        job: The run.
+        initial: The first weights as safetensors.
+        decoded: The decoded photos; None where they are streamed.
+        report: Called after every epoch with its figures.
+
+    Raises:
+        RayTrashError: Anything a user can put right, by its kind.
+    """
+    worker = _build_worker(job, resolve_device(job.device), rank=0, world=1, local_rank=0, local_world=1)
+    train(job, from_safetensors(initial, "initial weights"), worker, _build_source(job, decoded), report)
+
+
+def _build_worker(
+    job: TrainJob, device: torch.device, *, rank: int, world: int, local_rank: int, local_world: int
+) -> Worker:
+    # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
+    torch.set_num_threads(max(1, usable_cpus() // (local_world * job.sharing)))
+    dtype, _ = resolve_precision(job.config.train.precision, device)
+    return Worker(rank, world, device, dtype, local_rank, local_world)
+
+
+def _build_source(job: TrainJob, decoded: Any) -> PhotoSource:
+    if decoded is None:
+        return StreamedPhotos(job.root)
+    blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
+    return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if job.device == "cuda" else 1)
