@@ -89,7 +89,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     for name, action, summary in (
         ("train", _train, "one training run"),
-        ("run", _run, "catalogue, train, evaluate on the kept-back photos"),
+        ("tune", _tune, "a sweep; leaves the winner's checkpoint and config"),
+        ("run", _run, "catalogue, train or sweep, evaluate on the kept-back photos"),
     ):
         sub = command(name, action, summary)
         _add_config(sub)
@@ -257,15 +258,51 @@ def _train(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return {"run": result.run.uri, "checkpoint": result.checkpoint.uri, "best": dict(result.record)}
 
 
+def _tune(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    config = _load(options)
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.train.run import prepare_run
+    from ray_trash.tune.sweep import check_space, run_sweep
+
+    check_space(config)
+    prepared = prepare_run(config, **_start_of(options), console=console)
+    with ray_session(dashboard=_trials_have_workers(config)):
+        result = run_sweep(prepared, _source_of(options), console=console)
+    console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
+    return {
+        "run": result.run.uri,
+        "checkpoint": result.checkpoint.uri,
+        "winner": {"trial": result.winner.trial, "params": dict(result.winner.params)},
+        "verdict": dict(result.verdict),
+        "trials": len(result.records),
+    }
+
+
 def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
     from ray_trash.run import run_all
     from ray_trash.train.run import prepare_run
+    from ray_trash.tune.sweep import check_space
 
+    sweeps = config.tune.space is not None
+    if sweeps:
+        check_space(config)
     prepared = prepare_run(config, **_start_of(options), console=console)
-    with ray_session(dashboard=False):
-        return run_all(prepared, console=console)
+    with ray_session(dashboard=sweeps and _trials_have_workers(config)):
+        return run_all(prepared, _source_of(options), console=console)
+
+
+def _trials_have_workers(config: Config) -> bool:
+    # Ray Train then frees what an ended trial held by asking the dashboard.
+    return config.train.workers not in (0, 1)
+
+
+def _source_of(options: argparse.Namespace) -> str:
+    from ray_trash.config import config_with, parse_override
+
+    text = Path(options.config).read_text(encoding="utf-8")
+    return config_with(text, dict(parse_override(change) for change in options.set))
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:

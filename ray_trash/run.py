@@ -1,4 +1,4 @@
-"""The whole job: catalogue, train, evaluate on the kept-back photos, and say where everything is."""
+"""The whole job: catalogue, train or sweep, evaluate on the kept-back photos, and say where everything is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from rich.console import Console
 
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.evaluate.table import print_evaluation
-from ray_trash.train.run import PreparedRun, run_training
+from ray_trash.train.run import PreparedRun, TrainResult, run_training
+from ray_trash.tune.sweep import SweepResult, run_sweep
+
+RUN_FILES = (
+    ("augmentation.png", "what training saw"),
+    ("metrics.jsonl", "one line an epoch"),
+    ("tensorboard", "curves: tensorboard --logdir"),
+)
+SWEEP_FILES = (
+    ("sweep.html", "all trials, to look at"),
+    ("trials.json", "all trials"),
+    ("best_config.yaml", "the config with the winner's values"),
+)
 
 
-def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
-    """Train as the config says and evaluate the best checkpoint; needs a connection to Ray.
+def run_all(prepared: PreparedRun, source: str, *, console: Console) -> dict[str, Any]:
+    """Train as the config says, or search where it has a space, and evaluate the best checkpoint.
+
+    Needs a connection to Ray. `source` is the text of the config file.
 
     Where the split keeps no photos back, as in a copy of TrashNet without its test part, validation is
     evaluated and named as such.
@@ -20,7 +34,11 @@ def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
-    result = run_training(prepared, console=console)
+    result: TrainResult | SweepResult
+    if prepared.config.tune.space is not None:
+        result = run_sweep(prepared, source, console=console)
+    else:
+        result = run_training(prepared, console=console)
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
         console.print("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
@@ -33,9 +51,7 @@ def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
         ("evaluation.json", "the evaluation"),
         ("predictions.parquet", "every prediction"),
         ("confusion_matrix.png", "the confusion matrix"),
-        ("augmentation.png", "what training saw"),
-        ("metrics.jsonl", "one line an epoch"),
-        ("tensorboard", "curves: tensorboard --logdir"),
+        *(SWEEP_FILES if isinstance(result, SweepResult) else RUN_FILES),
         ("audit.json", "what is wrong with the photos"),
         ("audit.png", "the worst of it, to look at"),
     ):
@@ -43,6 +59,6 @@ def run_all(prepared: PreparedRun, *, console: Console) -> dict[str, Any]:
     return {
         "run": result.run.uri,
         "checkpoint": result.checkpoint.uri,
-        "best": dict(result.record),
+        "best": dict(result.winner.metrics if isinstance(result, SweepResult) else result.record),
         "evaluation": document,
     }

@@ -1,0 +1,1 @@
+"""A sweep: a search space, trials that are stopped early, and a verdict on the winner."""

@@ -1,0 +1,76 @@
+"""What is known of every trial of a sweep, and `trials.json`. Plain values; no Ray, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Params = Mapping[str, Any]
+"""Dotted keys of the config to the values a trial was trained with."""
+Status = Literal["done", "pruned", "failed"]
+TRIALS_FILE = "trials.json"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        trial: Its number; 0 is the config as written.
+        params: Every searched key with the trial's value.
+        run: Its run directory, relative to the sweep's.
+        epochs_run: Epochs it trained.
+        best_epoch: The epoch with the best value, from 1; None where it has none.
+        best_value: The best value of the sweep's metric on validation.
+        metrics: Of the best epoch.
+        seconds: Of its epochs together.
+        status: `done`, `pruned` by the scheduler, or `failed`.
+        stop_reason: Why it stopped, in words.
+        curve: The metric after every epoch.
+    """
+
+    trial: int
+    params: Params
+    run: str
+    epochs_run: int
+    best_epoch: int | None
+    best_value: float | None
+    metrics: Mapping[str, Any]
+    seconds: float
+    status: Status
+    stop_reason: str
+    curve: tuple[float, ...]
+
+
+def ranked(records: Sequence[TrialRecord], *, higher_is_better: bool) -> list[TrialRecord]:
+    """Order the trials that have a value by their best epoch, the best first; of equals the first trial."""
+    scored = [record for record in records if record.best_value is not None and record.status != "failed"]
+    sign = -1.0 if higher_is_better else 1.0
+    return sorted(scored, key=lambda record: (sign * (record.best_value or 0.0), record.trial))
+
+
+def trials_json(records: Sequence[TrialRecord]) -> bytes:
+    """Render `trials.json`: every trial, the config as written first."""
+    rows = [
+        {
+            "trial": record.trial,
+            "params": dict(record.params),
+            "run": record.run,
+            "epochs_run": record.epochs_run,
+            "best_epoch": record.best_epoch,
+            "best_value": record.best_value,
+            "metrics": dict(record.metrics),
+            "seconds": round(record.seconds, 1),
+            "status": record.status,
+            "stop_reason": record.stop_reason,
+        }
+        for record in sorted(records, key=lambda record: record.trial)
+    ]
+    return (json.dumps(rows, indent=2) + "\n").encode()
+
+
+def records_from_json(data: bytes) -> list[TrialRecord]:
+    """Read what `trials_json` gave; the curves are not in it and stay empty."""
+    return [TrialRecord(**{**row, "curve": ()}) for row in json.loads(data)]

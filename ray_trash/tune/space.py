@@ -1,0 +1,327 @@
+"""From the search space of a sweep to the points its trials are trained with.
+
+A point holds a value for every searched key, as `override` takes it. Knows neither models nor trials; needs Ray only
+to hand the space to Optuna.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ray_trash.config import Config, Dimension, known_keys, override
+from ray_trash.config.tree import conditions
+from ray_trash.errors import ConfigError
+
+_SAME_RESOURCES = "all trials get the same resources"
+_ONE_CACHE = "all trials share one cache"
+_CHANGES_NO_RESULT = "it changes no result of a training"
+
+FIXED: Mapping[str, str] = {
+    "name": "it names the sweep's folder",
+    "storage": "all trials are kept in one place",
+    "data.": "photos are catalogued, split and decoded once for the whole sweep",
+    "image.stored_short_side_px": "photos are catalogued, split and decoded once for the whole sweep",
+    "model.weights": "weights are loaded once for the whole sweep",
+    "train.workers": _SAME_RESOURCES,
+    "train.cpus_per_worker": _SAME_RESOURCES,
+    "train.device": _SAME_RESOURCES,
+    "train.wait_for_workers_s": _SAME_RESOURCES,
+    "train.select_by": "trials are ranked by it",
+    "train.cache_frozen": _ONE_CACHE,
+    "train.cache_frozen_gib": _ONE_CACHE,
+    "train.cache_frozen_dir": _ONE_CACHE,
+    "train.keep_checkpoints": _CHANGES_NO_RESULT,
+    "train.max_worker_failures": _CHANGES_NO_RESULT,
+    "train.mlflow_tracking_uri": "all trials are recorded in one place",
+    "evaluate.": _CHANGES_NO_RESULT,
+    "tune.": "it describes the sweep itself",
+}
+"""Why a key cannot be searched; a name that ends in a dot stands for every key of that section."""
+
+_FROZEN_STAGES = (2, 3, 4, 5)
+_SIGNIFICANT_DIGITS = 4
+_MOST_REPEATS = 1000
+"""Draws in a row that repeat an earlier point before the space counts as used up."""
+_INSIDE = (3 - math.sqrt(5)) / 2
+"""An irrational share: between two whole numbers it never lands on a third."""
+
+
+def search_space(config: Config) -> dict[str, Dimension]:
+    """Return the space of the config after checking it, or the default one where the config has none.
+
+    Args:
+        config: The config as written.
+
+    Returns:
+        Key to where it is searched; choices as the config reads them, each once.
+
+    Raises:
+        ConfigError: A key is unknown, fixed or without effect, or a value is refused; every mistake is named.
+    """
+    if config.tune.space is None:
+        return default_space(config)
+    problems: list[str] = []
+    space: dict[str, Dimension] = {}
+    for key, dimension in config.tune.space.items():
+        wrong = _problems(config, key, dimension)
+        problems.extend(wrong)
+        if not wrong:
+            space[key] = _as_read(config, key, dimension)
+    if problems:
+        raise ConfigError("; ".join(dict.fromkeys(problems)))
+    return space
+
+
+def default_space(config: Config) -> dict[str, Dimension]:
+    """Return what is searched where the config names no space: the usual suspects, around the config as written.
+
+    Args:
+        config: The config as written.
+
+    Returns:
+        Key to where it is searched, without keys that have no effect in this config.
+    """
+    rate = config.train.learning_rate
+    stages = sorted({*_FROZEN_STAGES, config.model.frozen_stages})
+    candidates = {
+        "model.dropout": Dimension(uniform=(0.0, 0.6)),
+        "train.learning_rate": Dimension(loguniform=(_rounded(rate / 10), _rounded(rate * 10))),
+        "model.frozen_stages": Dimension(
+            choice=tuple(count for count in stages if not _refusal(config, "model.frozen_stages", count))
+        ),
+        "augment.crop_area_min": Dimension(uniform=(0.3, 1.0)),
+        "augment.colour_strength": Dimension(uniform=(0.0, 0.8)),
+        "train.weight_decay": Dimension(loguniform=(1e-4, 0.3)),
+    }
+    needs = conditions(config)
+    return {key: dimension for key, dimension in candidates.items() if needs.get(key, (True, ""))[0]}
+
+
+def as_written(config: Config, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Return the config's own value of every searched key, which may lie outside the space.
+
+    Args:
+        config: The config as written.
+        space: Key to where it is searched.
+
+    Returns:
+        Key to value; sequences are lists, as YAML has them.
+    """
+    tree = config.model_dump(mode="json")
+    point: dict[str, Any] = {}
+    for key in space:
+        value: Any = tree
+        for part in key.split("."):
+            value = value[part]
+        point[key] = value
+    return point
+
+
+def points(config: Config, space: Mapping[str, Dimension]) -> tuple[dict[str, Any], ...]:
+    """Choose the points to try, each of them once and all of them accepted by the config.
+
+    Args:
+        config: The config as written; `tune.search`, `tune.trials` and `seed` are read from it.
+        space: Key to where it is searched, as `search_space` returns it.
+
+    Returns:
+        At most `tune.trials` points, the config as written first; fewer where the space has fewer. With
+        `tune.search=optuna` that first one alone, since Optuna chooses the others as results come in.
+
+    Raises:
+        ConfigError: The config refuses a combination of values; the point is named.
+    """
+    candidates: Iterable[dict[str, Any]] = ()
+    if config.tune.search == "random":
+        candidates = _random_points(config, space)
+    elif config.tune.search == "grid":
+        candidates = _grid_points(config, space)
+    chosen = [as_written(config, space)]
+    seen = {_fingerprint(chosen[0])}
+    repeats = 0
+    for candidate in candidates:
+        if len(chosen) == config.tune.trials or repeats == _MOST_REPEATS:
+            break
+        repeats += 1
+        if _fingerprint(candidate) in seen:
+            continue
+        # The config may read two spellings as one value, such as 1 and 1.0.
+        point = as_written(_overridden(config, candidate), space)
+        if _fingerprint(point) not in seen:
+            chosen.append(point)
+            repeats = 0
+        seen |= {_fingerprint(candidate), _fingerprint(point)}
+    return tuple(chosen)
+
+
+def n_grid_points(space: Mapping[str, Dimension]) -> int:
+    """Count the points of a full grid, in which a range stands for at most three values."""
+    return math.prod(len(_grid_values(dimension)) for dimension in space.values())
+
+
+def require_optuna() -> None:
+    """Check that Optuna can be imported.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError("tune.search=optuna: Optuna is not installed; pip install 'ray-trash[optuna]'")
+
+
+def optuna_space(space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Return the space in Ray Tune's terms, which its Optuna search reads.
+
+    Args:
+        space: Key to where it is searched, as `search_space` returns it.
+
+    Returns:
+        Key to a domain of Ray Tune.
+    """
+    # Random and grid search work without it.
+    from ray import tune
+
+    domains: dict[str, Any] = {}
+    for key, dimension in space.items():
+        if dimension.choice is not None:
+            domains[key] = tune.choice(list(dimension.choice))
+        elif dimension.int is not None:
+            low, high = dimension.int
+            domains[key] = tune.randint(low, high + 1)
+        elif dimension.loguniform is not None:
+            domains[key] = tune.loguniform(*dimension.loguniform)
+        elif dimension.uniform is not None:
+            domains[key] = tune.uniform(*dimension.uniform)
+    return domains
+
+
+def _problems(config: Config, key: str, dimension: Dimension) -> list[str]:
+    reason = _why_fixed(key)
+    if reason:
+        return [f"tune.space.{key} cannot be searched: {reason}"]
+    interval = dimension.uniform or dimension.loguniform
+    if interval is not None and not all(map(math.isfinite, interval)):
+        return [f"tune.space.{key}: both bounds must be finite"]
+    values = dimension.choice or interval or dimension.int or ()
+    refused = [message for message in (_refusal(config, key, value) for value in values) if message]
+    if not refused and interval is not None:
+        low, high = interval
+        if _refusal(config, key, low + _INSIDE * (high - low)):
+            return [f"tune.space.{key} takes whole numbers only; search it with int or choice"]
+    return refused
+
+
+def _why_fixed(key: str) -> str:
+    if key not in known_keys():
+        return ""
+    section = f"{key.partition('.')[0]}."
+    return FIXED.get(key, FIXED.get(section, ""))
+
+
+def _refusal(config: Config, key: str, value: Any) -> str:
+    try:
+        override(config, {key: value})
+    except ConfigError as error:
+        message = str(error).removeprefix("override: ")
+        if key not in known_keys():
+            return f"tune.space: {message}"
+        return f"tune.space.{message}" if message.startswith(key) else f"tune.space.{key}={value!r}: {message}"
+    return ""
+
+
+def _as_read(config: Config, key: str, dimension: Dimension) -> Dimension:
+    if dimension.choice is None:
+        return dimension
+    space = {key: dimension}
+    values = [as_written(override(config, {key: value}), space)[key] for value in dimension.choice]
+    return Dimension(choice=tuple(_distinct(values)))
+
+
+def _overridden(config: Config, point: Mapping[str, Any]) -> Config:
+    try:
+        return override(config, point)
+    except ConfigError as error:
+        named = ", ".join(f"{key}={value!r}" for key, value in point.items())
+        message = str(error).removeprefix("override: ")
+        raise ConfigError(f"tune.space: the config refuses the point {named}: {message}") from error
+
+
+def _random_points(config: Config, space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
+    random = np.random.default_rng(config.seed)
+    while True:
+        yield {key: _draw(random, dimension) for key, dimension in space.items()}
+
+
+def _draw(random: np.random.Generator, dimension: Dimension) -> Any:
+    if dimension.choice is not None:
+        return dimension.choice[int(random.integers(len(dimension.choice)))]
+    if dimension.int is not None:
+        low, high = dimension.int
+        return int(random.integers(low, high, endpoint=True))
+    if dimension.loguniform is not None:
+        low_log, high_log = map(math.log, dimension.loguniform)
+        return _within(dimension.loguniform, math.exp(random.uniform(low_log, high_log)))
+    assert dimension.uniform is not None
+    return _within(dimension.uniform, float(random.uniform(*dimension.uniform)))
+
+
+def _grid_points(config: Config, space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
+    axes = {key: _grid_values(dimension) for key, dimension in space.items()}
+    count = n_grid_points(space)
+    if count < config.tune.trials:
+        for values in itertools.product(*axes.values()):
+            yield dict(zip(axes, values, strict=True))
+        return
+    # The full product of many keys does not fit in memory; the numbers of the points drawn from it do.
+    numbers = np.random.default_rng(config.seed).choice(count, size=config.tune.trials, replace=False)
+    shape = [len(values) for values in axes.values()]
+    for number in numbers:
+        places = _places(int(number), shape)
+        yield {key: axis[place] for (key, axis), place in zip(axes.items(), places, strict=True)}
+
+
+def _places(number: int, shape: list[int]) -> list[int]:
+    places: list[int] = []
+    for length in reversed(shape):
+        number, place = divmod(number, length)
+        places.append(place)
+    return places[::-1]
+
+
+def _grid_values(dimension: Dimension) -> list[Any]:
+    if dimension.choice is not None:
+        return _distinct(dimension.choice)
+    if dimension.int is not None:
+        low, high = dimension.int
+        return _distinct([low, (low + high) // 2, high])
+    if dimension.loguniform is not None:
+        start, end = dimension.loguniform
+        return _distinct([start, _within((start, end), math.sqrt(start) * math.sqrt(end)), end])
+    assert dimension.uniform is not None
+    start, end = dimension.uniform
+    return _distinct([start, _within((start, end), start / 2 + end / 2), end])
+
+
+def _within(bounds: tuple[float, float], value: float) -> float:
+    # Rounding may step over a bound that has more digits.
+    return min(max(_rounded(value), bounds[0]), bounds[1])
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list({_fingerprint(value): value for value in values}.values())
+
+
+def _fingerprint(value: Any) -> str:
+    # Values may be lists, which cannot be members of a set.
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,266 @@
+"""The page of a sweep stands alone, shows every trial, and does nothing that a name in it asks for."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from ray_trash.config.tune import Dimension
+from ray_trash.tune.page import sweep_page
+from ray_trash.tune.records import Status, TrialRecord
+
+SPACE = {
+    "model.dropout": Dimension(uniform=(0.0, 0.5)),
+    "optim.learning_rate": Dimension(loguniform=(1e-5, 1e-2)),
+    "data.augment": Dimension(choice=("none", "light")),
+    "model.frozen_stages": Dimension(int=(0, 4)),
+}
+HOSTILE = "</title><script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;"
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """What a page holds; fails where an element is left open or closed twice."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.source = page.decode("utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert "svg" in self.open, f"<{tag}/> closes itself in SVG only"
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def of_class(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for _, attributes in self.seen if name in (attributes.get("class") or "").split()]
+
+    def count(self, tag: str) -> int:
+        return sum(seen == tag for seen, _ in self.seen)
+
+
+def record(trial: int, value: float | None, status: Status = "done", **changes) -> TrialRecord:
+    params = {
+        "model.dropout": trial % 5 / 10,
+        "optim.learning_rate": 10.0 ** -(2 + trial % 4),
+        "data.augment": ("none", "light")[trial % 2],
+        "model.frozen_stages": trial % 5,
+    }
+    curve = () if value is None else (value - 0.2, value, value - 0.01)
+    best_epoch = None if value is None else 2
+    made = TrialRecord(
+        trial, params, f"trials/{trial}", len(curve), best_epoch, value, {}, 61.4, status, "all epochs trained", curve
+    )
+    return replace(made, **changes)
+
+
+def sweep() -> list[TrialRecord]:
+    done = [record(trial, 0.8 + trial % 7 / 100) for trial in range(8)]
+    return [*done, record(8, 0.6, "pruned", stop_reason="among the worse at epoch 3"), record(9, None, "failed")]
+
+
+def page_of(records, space=None, *, lines=(), higher_is_better=True, title="a sweep", metric="val_accuracy") -> Page:
+    space = SPACE if space is None else space
+    return Page(sweep_page(title, records, space, metric=metric, higher_is_better=higher_is_better, lines=list(lines)))
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing():
+    page = page_of(sweep())
+    assert "http://" not in page.source
+    assert "https://" not in page.source
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.seen}
+    assert not [name for _, attributes in page.seen for name in attributes if name in ("src", "href", "xlink:href")]
+    assert re.findall(r"url\(([^)]*)\)", page.source) == ["#palette"]
+    assert "default-src 'none'" in page.source
+
+
+def test_the_page_is_titled_in_utf8_and_fits_a_phone_and_a_dark_screen():
+    page = page_of(sweep(), title="Müll & Glas")
+    assert "<title>Müll &amp; Glas</title>" in page.source
+    assert {"charset": "utf-8"} in [attributes for tag, attributes in page.seen if tag == "meta"]
+    assert "width=device-width" in page.source
+    assert "prefers-color-scheme: dark" in page.source
+
+
+def test_the_lines_come_first():
+    page = page_of(sweep(), lines=["10 trials in an hour", "verdict: trial 6 is better"])
+    assert page.text.index("10 trials in an hour") < page.text.index("verdict: trial 6") < page.text.index("Trials")
+
+
+def test_every_trial_is_in_the_table_the_best_first_and_those_without_a_value_last():
+    header, *rows = page_of(sweep()).rows
+    assert header[0] == "trial"
+    assert set(SPACE) < set(header)
+    assert [int(row[0].split()[0]) for row in rows] == [6, 5, 4, 3, 2, 1, 0, 7, 8, 9]
+    assert rows[0][0] == "6 best"
+    assert rows[6][0] == "0 as written"
+    assert rows[0][1:] == ["0.1", "0.0001", "none", "1", "3", "2", "0.8600", "61", "done", "all epochs trained"]
+    assert rows[-2][-2:] == ["pruned", "among the worse at epoch 3"]
+    assert rows[-1][6:8] == ["-", "-"]
+
+
+def test_where_lower_is_better_the_lowest_is_the_best():
+    page = page_of(sweep(), higher_is_better=False, metric="val_loss")
+    assert page.rows[1][0] == "8 best"
+    assert "lower is better" in page.text
+
+
+def test_each_trial_with_a_value_is_a_line_in_both_charts_and_pruned_ones_are_marked():
+    page = page_of(sweep())
+    assert len(page.of_class("trial")) == page.count("polyline") == 2 * 9
+    assert len(page.of_class("pruned")) == 2
+    assert len(page.of_class("cross")) == 1
+    assert "Left out: 1 trial that failed or has no value." in page.text
+    assert "trial 8, pruned: val_accuracy 0.6000; model.dropout 0.3;" in page.text
+
+
+def heights(page: Page, axis: int) -> list[float]:
+    """Where the lines of the first chart cross an axis, the best trial last."""
+    lines = [attributes["points"] for tag, attributes in page.seen if tag == "polyline"]
+    points = [[float(y) for _, y in (point.split(",") for point in (line or "").split())] for line in lines]
+    width = max(len(line) for line in points)
+    return [line[axis] for line in points if len(line) == width]
+
+
+def test_a_logarithmic_axis_has_its_middle_at_the_geometric_mean():
+    space = {
+        "rate": Dimension(loguniform=(1e-4, 1e-2)),
+        "share": Dimension(uniform=(0, 1)),
+        "b": SPACE["model.dropout"],
+    }
+    values = [(1e-4, 0.0), (1e-3, 0.5), (1e-2, 1.0)]
+    records = [
+        record(trial, 0.5 + trial / 10, curve=(), params={"rate": rate, "share": share, "b": 0.1})
+        for trial, (rate, share) in enumerate(values)
+    ]
+    page = page_of(records, space)
+    for axis in (0, 1, 3):
+        low, middle, high = heights(page, axis)
+        assert low > middle > high
+        assert middle == pytest.approx((low + high) / 2, abs=0.1)
+    assert "0.001" in page.text
+
+
+@pytest.mark.parametrize(
+    ("dimension", "as_written", "label"),
+    [
+        (Dimension(loguniform=(1e-5, 1e-2)), 0.0, "0"),
+        (Dimension(uniform=(0.1, 0.5)), None, "null"),
+        (Dimension(choice=("none", "light")), "medium", "medium"),
+        (Dimension(choice=(True, [1, 2])), {"a": 1}, "{&quot;a&quot;: 1}"),
+    ],
+)
+def test_a_config_as_written_outside_the_space_has_a_place_of_its_own(dimension, as_written, label):
+    inside = (dimension.choice or dimension.uniform or dimension.loguniform)[0]
+    params = [as_written, inside]
+    records = [record(trial, 0.5 + trial / 10, curve=(), params={"key": params[trial]}) for trial in range(2)]
+    page = page_of(records, {"key": dimension})
+    written, other = heights(page, 0)
+    assert abs(written - other) > 20
+    assert f">{label}</text>" in page.source
+
+
+def test_ten_trials_say_what_mattered_and_five_are_too_few():
+    assert "A rough estimate" in page_of(sweep()).text
+    assert len(page_of(sweep()).of_class("bar")) == len(SPACE)
+    assert "too few to say which key matters" in page_of(sweep()[:5]).text
+    alike = [record(trial, 0.9) for trial in range(8)]
+    assert "No key is seen to matter" in page_of(alike).text
+
+
+def test_hostile_names_stay_text():
+    space = {HOSTILE: Dimension(choice=(HOSTILE, "b")), "numbers": Dimension(uniform=(0.0, 1.0))}
+    records = [
+        record(trial, 0.8 + trial / 100, stop_reason=HOSTILE, params={HOSTILE: HOSTILE, "numbers": HOSTILE})
+        for trial in range(7)
+    ]
+    page = page_of(records, space, title=HOSTILE, metric=HOSTILE, lines=[HOSTILE])
+    assert not {"script", "img"} & {tag for tag, _ in page.seen}
+    assert not [name for _, attributes in page.seen for name in attributes if name.startswith("on")]
+    assert page.text.count(HOSTILE) > 10
+
+
+def test_characters_that_no_file_can_hold_do_not_stop_the_page():
+    params = {"key": "a\ud800\x00b\nc"}
+    page = page_of([record(0, 0.5, params=params)], {"key": Dimension(choice=("x",))})
+    assert "a??b c" in page.text
+
+
+def test_a_sweep_of_one_trial_is_a_page():
+    page = page_of([record(0, 0.9, curve=(0.9,), epochs_run=1, best_epoch=1)])
+    assert page.rows[1][0] == "0 best as written"
+    assert "0 best, as written" in page.text
+    assert page.count("circle") == 1
+
+
+@pytest.mark.parametrize("n_trials", [0, 3])
+def test_a_sweep_without_any_value_is_a_page(n_trials):
+    page = page_of([record(trial, None, "failed") for trial in range(n_trials)])
+    assert len(page.rows) == 1 + n_trials
+    assert page.count("svg") == 0
+    assert "nothing to draw" in page.text
+
+
+def test_trials_that_kept_no_curve_are_still_in_the_other_chart():
+    page = page_of([record(trial, 0.9, curve=()) for trial in range(2)])
+    assert "No trial has a curve." in page.text
+    assert page.count("polyline") == 2
+
+
+def test_a_key_with_one_single_value_and_scores_that_are_all_alike_are_drawn():
+    params = {"key": "only"}
+    page = page_of([record(trial, 0.9, params=params) for trial in range(3)], {"key": Dimension(choice=("only",))})
+    assert len(set(heights(page, 0))) == 1
+
+
+def test_values_that_are_no_numbers_are_left_out_of_every_drawing():
+    records = [
+        record(0, 0.9, curve=(math.nan, 0.8, 0.9, math.inf), best_epoch=3),
+        record(1, math.nan, curve=(math.nan,), seconds=math.nan),
+        record(2, math.inf, curve=(math.inf,)),
+        record(3, 0.7, curve=(math.nan,)),
+    ]
+    page = page_of(records)
+    assert not re.search(r"\b(nan|inf)\b", page.source, re.IGNORECASE)
+    assert [int(row[0].split()[0]) for row in page.rows[1:]] == [0, 3, 1, 2]
+    assert "Left out: 2 trials that failed or have no value." in page.text
+
+
+def test_no_two_labels_of_an_axis_overlap():
+    space = {"key": Dimension(loguniform=(1.1e-9, 0.99)), "count": Dimension(int=(0, 1000))}
+    records = [record(trial, 0.8 + trial * 1e-4, params={"key": 0.9, "count": trial}) for trial in range(4)]
+    labels: dict[str, list[float]] = {}
+    for tag, attributes in page_of(records, space).seen:
+        if tag == "text" and attributes.get("text-anchor") == "start":
+            labels.setdefault(attributes["x"] or "", []).append(float(attributes["y"] or 0))
+    for places in labels.values():
+        places.sort()
+        assert all(second - first > 12 for first, second in pairwise(places))
