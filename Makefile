@@ -34,7 +34,7 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
 	@touch $@
 
-demo: setup ## render a sample set, train, evaluate; minutes on two CPU cores
+demo: setup ## render a sample set, sweep, evaluate; minutes on two CPU cores
 	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS)
 	$(BIN)/ray-trash run configs/quickstart.yaml --overwrite
 

@@ -13,7 +13,7 @@ seed: 3
 image: {size_px: 32, stored_short_side_px: 48}
 augment: {preset: dihedral}
 model: {weights: none, frozen_stages: 5}
-train: {epochs: 3, batch_size_per_worker: 8, learning_rate: 1.0e-3, schedule: cosine}
+train: {workers: 0, epochs: 3, batch_size_per_worker: 8, learning_rate: 1.0e-3, schedule: cosine}
 data: {root: "REPLACED"}
 """
 """A config for photos of `tests.photos`; an epoch takes a second or two."""

@@ -79,7 +79,7 @@ def test_streamed_photos_train_to_the_same_bits_as_photos_in_memory(
 
 def test_a_photo_that_vanishes_while_it_is_streamed_is_named(tmp_path: Path) -> None:
     own = make_photos(tmp_path / "own", 8)
-    config = configured(tmp_path, own, data__cache="stream", train__max_worker_failures=0, train__epochs=50)
+    config = configured(tmp_path, own, data__cache="stream", train__epochs=50)
     console = Console(quiet=True)
     prepared = prepare_run(config, resume=False, overwrite=False, console=console)
     victim = sorted((own / "glass").iterdir())[0]
@@ -96,7 +96,7 @@ def test_a_photo_that_vanishes_while_it_is_streamed_is_named(tmp_path: Path) -> 
 def test_every_documented_file_is_in_the_run_directory(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "audit.json", "audit.png", "catalog.parquet", "metrics.jsonl", "tensorboard"),
-        *("augmentation.png", "checkpoint", "checkpoints", "run.json", "ray"),
+        *("augmentation.png", "checkpoint", "checkpoints", "run.json"),
     }
     document = open_checkpoint(trained / "checkpoint").document
     assert document.classes == ("glass", "metal", "paper")
