@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import ray
 import torch
 
+from ray_trash.cluster.capacity import count_machines
 from ray_trash.config import Config, override, why_not_cached
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, PhotoTable, StreamedPhotos
 from ray_trash.errors import RayTrashError
@@ -71,12 +72,7 @@ def share_activations(sweep: Sweep, points: Sequence[Point], say: Callable[[str]
     }
     if not wanted:
         return SharedActivations(frozenset(), {}, 0, 0.0, {})
-    reserved = sweep.plan.workers.resources_per_worker
-    remote = ray.remote(_compute).options(num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1)
-    outcome = ray.get(remote.remote(replace(sweep, config=wanted[max(wanted)]), sorted(wanted)))
-    if isinstance(outcome, RayTrashError):
-        raise outcome
-    shared: SharedActivations = outcome
+    shared = _computed_where_trials_run(replace(sweep, config=wanted[max(wanted)]), sorted(wanted))
     if shared.cuts:
         named = ", ".join(f"{cut}: {shared.bytes_per_photo[cut] / 1024:.0f} KiB" for cut in sorted(shared.cuts))
         say(
@@ -85,6 +81,19 @@ def share_activations(sweep: Sweep, points: Sequence[Point], say: Callable[[str]
         )
     for cut in sorted(set(wanted) - (shared.cuts or frozenset())):
         say(f"trials with {cut} frozen stages compute them anew: they do not fit train.cache_frozen_gib")
+    return shared
+
+
+def _computed_where_trials_run(sweep: Sweep, cuts: Sequence[int]) -> SharedActivations:
+    if sweep.plan.workers.device == "cpu" and count_machines() == 1:
+        return _computed(sweep, cuts)
+    # The driver may be on a machine without GPUs, or without trials.
+    reserved = sweep.plan.workers.resources_per_worker
+    remote = ray.remote(_compute).options(num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1)
+    outcome = ray.get(remote.remote(sweep, cuts))
+    if isinstance(outcome, RayTrashError):
+        raise outcome
+    shared: SharedActivations = outcome
     return shared
 
 

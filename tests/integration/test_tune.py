@@ -199,11 +199,11 @@ def test_a_trial_whose_process_dies_goes_on_where_it_was(command: Command, tiny_
 
     thread = threading.Thread(target=kill_after_the_first_epoch)
     thread.start()
-    result = command("tune", config, *settings(train__epochs=12, tune__trials=1))
+    result = command("tune", config, *settings(train__epochs=8, tune__trials=1))
     thread.join()
     assert killed
     assert result.code == 0, result.err
-    assert epochs(first) == list(range(1, 13))
+    assert epochs(first) == list(range(1, 9))
     assert trials(tmp_path)[0]["status"] == "done"
 
 
