@@ -295,7 +295,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def _trials_have_workers(config: Config) -> bool:
     # Ray Train then frees what an ended trial held by asking the dashboard.
-    return config.train.workers not in (0, 1)
+    return config.train.workers not in ("auto", 0, 1)
 
 
 def _source_of(options: argparse.Namespace) -> str:

@@ -20,6 +20,8 @@ DRIVER_CPUS = 0.01
 """What the process of a trial reserves that only waits for its workers; Ray Tune does not take 0."""
 TRIAL_MEMORY_BYTES = 3 * 2**30
 """What one CPU trial of ResNet50 takes, about: weights, optimizer, and a batch of 32 photos of 224 pixels."""
+MANY = 1 << 16
+"""More trials than a cluster runs."""
 POLL_S = 1.0
 
 
@@ -153,7 +155,7 @@ def plan_trials(
         ClusterError: A trial, or as many at once as were asked for, does not fit; the message says asked and
             available.
     """
-    alone = plan_workers(_as_one_worker(train), resources, machines=machines)
+    alone = plan_workers(_of_one_trial(train), resources, machines=machines)
     cpus = resources.get("CPU", 0.0) - READING_CPUS
     in_process = alone.workers == 1
     most = min(trials, tune.max_concurrent_trials if tune.max_concurrent_trials != "auto" else trials)
@@ -179,9 +181,10 @@ def plan_trials(
     return TrialPlan(workers, concurrent, sharing=-(-concurrent // max(1, machines)))
 
 
-def _as_one_worker(train: TrainConfig) -> TrainConfig:
-    return train.model_copy(update={"workers": 1}) if train.workers == 0 else train
+def _of_one_trial(train: TrainConfig) -> TrainConfig:
+    # One GPU or processor each: many small trials waste less than a few that wait for one another.
+    return train.model_copy(update={"workers": 1}) if train.workers in (0, "auto") else train
 
 
 def _that_fit_memory(resources: Mapping[str, float]) -> int:
-    return max(1, int(resources.get("memory", float(TRIAL_MEMORY_BYTES)) // TRIAL_MEMORY_BYTES))
+    return max(1, int(resources["memory"] // TRIAL_MEMORY_BYTES)) if "memory" in resources else MANY

@@ -97,8 +97,8 @@ class TrainConfig(Section):
     """One training run."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none. 0 trains in the command's
-    own process: it starts at once, and is not replaced when it dies."""
+    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial. 0
+    trains in the command's own process: it starts at once, and is not replaced when it dies."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
     wait_for_workers_s: float = Field(0.0, ge=0)

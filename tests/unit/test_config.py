@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from ray_trash.config import (
     Config,
     Section,
     config_from_tree,
+    config_with,
     effective_tree,
     known_keys,
     load_config,
@@ -77,7 +79,7 @@ def test_every_field_says_what_it_means() -> None:
         ("trian.epochs=3", "unknown key trian.epochs, did you mean train.epochs?"),
         ("epochs=3", "did you mean train.epochs?"),
         ("train=3", "unknown key train"),
-        ("train.workers=0", "train.workers=0"),
+        ("train.workers=-1", "train.workers=-1"),
         ("train.workers=many", "train.workers='many': input should be 'auto' or"),
         ("train.learning_rate=-1", "train.learning_rate=-1: input should be greater than 0"),
         ("model.frozen_stages=6", "model.frozen_stages=6: input should be less than or equal to 5"),
@@ -164,3 +166,56 @@ def test_reading_a_config_needs_neither_ray_nor_torch() -> None:
     code = "import sys, ray_trash.config, ray_trash.cli; print({'ray', 'torch', 'PIL'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+SEARCHED = {"model.dropout": {"uniform": [0, 0.5]}, "train.epochs": {"int": [2, 5]}}
+
+
+def test_a_search_space_keeps_its_dotted_keys_through_reading_overriding_and_writing(tmp_path):
+    config = load_config("configs/quickstart.yaml", {"tune.space": SEARCHED})
+    changed = override(config, {"train.learning_rate": 0.01})
+    assert changed.tune.space == config.tune.space
+    again = tmp_path / "again.json"
+    again.write_text(to_json(changed))
+    assert load_config(again) == changed
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({}, "at least 1"),
+        ({"model.dropout": {}}, "exactly one of"),
+        ({"model.dropout": {"uniform": [0, 1], "choice": [0]}}, "exactly one of"),
+        ({"model.dropout": {"uniform": [1, 0]}}, "the first bound must be below the second"),
+        ({"train.learning_rate": {"loguniform": [0, 1]}}, "above 0"),
+        ({"model.dropout": {"between": [0, 1]}}, "tune.space.model.dropout.between"),
+    ],
+)
+def test_a_search_space_that_says_nothing_or_too_much_is_refused(space, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config("configs/quickstart.yaml", {"tune.space": space})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model.frozen_stages": 0}, "no stage is frozen"),
+        ({"augment.views": None}, "set augment.views"),
+        ({"augment.mixup_alpha": 0.2}, "mixed anew"),
+        ({"train.unfreeze_every_epochs": 2}, "freed on the way"),
+    ],
+)
+def test_keeping_frozen_activations_is_refused_where_they_change_with_every_epoch(changes, says):
+    fitting = {"model.frozen_stages": 3, "augment.views": 2, "train.cache_frozen": "on"}
+    load_config("configs/quickstart.yaml", fitting)
+    with pytest.raises(ConfigError, match=says):
+        load_config("configs/quickstart.yaml", {**fitting, **changes})
+
+
+def test_changing_a_config_file_changes_nothing_else():
+    text = Path("configs/trashnet-tune.yaml").read_text()
+    changed = config_with(text, {"train.learning_rate": 0.00123, "evaluate.views": 8})
+    before, after = text.splitlines(), changed.splitlines()
+    assert [line for line in before if line not in after] == ["  learning_rate: 6.0e-4"]
+    assert [line for line in after if line not in before] == ["  learning_rate: 0.00123", "evaluate:", "  views: 8"]
+    assert config_with(text, {}) == text

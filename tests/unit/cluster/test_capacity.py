@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ray_trash.cluster.capacity import plan_workers
-from ray_trash.config import TrainConfig
+from ray_trash.cluster.capacity import TRIAL_MEMORY_BYTES, plan_trials, plan_workers
+from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
 
 
@@ -37,3 +37,51 @@ def test_gpus_that_are_not_there_are_refused() -> None:
         plan_workers(TrainConfig(device="cuda"), {"CPU": 2}, machines=1)
     with pytest.raises(ClusterError, match="asks for 3 GPUs; the cluster has 2"):
         plan_workers(TrainConfig(workers=3), {"CPU": 8, "GPU": 2}, machines=1)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "trials", "concurrent", "share"),
+    [
+        (2, "auto", 16, 2, 0.75),
+        (2, 0, 1, 1, 1.0),
+        (1, 1, 4, 1, 0.5),
+        (8, 1, 16, 8, 0.93),
+        (8, 2, 16, 4, 0.93),
+        (4, 2, 9, 2, 0.87),
+    ],
+)
+def test_trials_share_the_processors_and_leave_some_to_reading(
+    cpus: int, workers: int, trials: int, concurrent: int, share: float
+) -> None:
+    plan = plan_trials(TrainConfig(workers=workers), TuneConfig(), {"CPU": cpus}, machines=1, trials=trials)
+    assert plan.concurrent == concurrent
+    assert plan.workers.cpus_per_worker == share
+    assert plan.concurrent * plan.workers.workers * plan.workers.cpus_per_worker <= cpus - 0.5
+    assert plan.sharing == concurrent
+
+
+def test_a_trial_of_one_worker_is_that_worker_and_others_only_wait() -> None:
+    alone = plan_trials(TrainConfig(workers=1), TuneConfig(), {"CPU": 4}, machines=1, trials=4)
+    assert alone.workers.in_process
+    assert alone.resources_per_trial == alone.workers.resources_per_worker
+    pair = plan_trials(TrainConfig(workers=2), TuneConfig(), {"CPU": 8}, machines=1, trials=4)
+    assert not pair.workers.in_process
+    assert pair.resources_per_trial["CPU"] < 0.1
+
+
+def test_every_trial_has_a_gpu_of_its_own_where_there_are_some() -> None:
+    plan = plan_trials(TrainConfig(), TuneConfig(), {"CPU": 32, "GPU": 4}, machines=2, trials=16)
+    assert (plan.workers.workers, plan.workers.device, plan.concurrent, plan.sharing) == (1, "cuda", 4, 2)
+    assert plan.resources_per_trial == {"CPU": 1.0, "GPU": 1.0}
+
+
+def test_trials_at_once_are_no_more_than_memory_holds() -> None:
+    resources = {"CPU": 64, "memory": 3.5 * TRIAL_MEMORY_BYTES}
+    assert plan_trials(TrainConfig(), TuneConfig(), resources, machines=1, trials=64).concurrent == 3
+
+
+def test_more_trials_at_once_than_fit_are_refused_with_asked_and_available() -> None:
+    with pytest.raises(ClusterError, match=r"max_concurrent_trials=8 .* has 2 CPUs and 0 GPUs, which is room for 3"):
+        plan_trials(TrainConfig(), TuneConfig(max_concurrent_trials=8), {"CPU": 2}, machines=1, trials=2)
+    with pytest.raises(ClusterError, match="the cluster has 2 CPUs"):
+        plan_trials(TrainConfig(workers=9), TuneConfig(), {"CPU": 2}, machines=1, trials=2)
