@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_result_whatever_the_order_of_the_photos():
     first = compare(ours, theirs, n_comparisons=3, seed=5)
     assert compare(ours, theirs, n_comparisons=3, seed=5) == first
     assert compare(ours[:, order], theirs[:, order], n_comparisons=3, seed=5) == first
-    assert compare(ours, theirs, n_comparisons=3, seed=6) != first
+    assert any(compare(ours, theirs, n_comparisons=3, seed=seed) != first for seed in range(6, 12))
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])
