@@ -25,8 +25,8 @@ def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> No
     assert by_hand.count("ray-trash") == 4
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    # The whole recipe takes minutes; one epoch runs the same commands.
-    quick = by_hand.replace("--set name=mine", "--set name=mine --set train.epochs=1")
+    # The whole recipe takes minutes; one epoch of two trials runs the same commands.
+    quick = by_hand.replace("--set name=mine", "--set name=mine --set train.epochs=1 --set tune.trials=2")
     finished = subprocess.run(
         ["bash", "-ec", quick], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
     )
