@@ -43,7 +43,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     )
     try:
         initial = from_safetensors(ray.get(loop_config["initial"]), "initial weights")
-        source = _build_source(job, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None)
+        source = build_source(job.root, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None, worker.device)
         train(job, initial, worker, source, ray.train.report)
     except RayTrashError as error:
         ray.get(job.board.fail.remote(error))
@@ -67,7 +67,8 @@ def train_here(
         RayTrashError: Anything a user can put right, by its kind.
     """
     worker = _build_worker(job, resolve_device(job.device), rank=0, world=1, local_rank=0, local_world=1)
-    train(job, from_safetensors(initial, "initial weights"), worker, _build_source(job, decoded), report)
+    source = build_source(job.root, decoded, worker.device)
+    train(job, from_safetensors(initial, "initial weights"), worker, source, report)
 
 
 def _build_worker(
@@ -79,8 +80,9 @@ def _build_worker(
     return Worker(rank, world, device, dtype, local_rank, local_world)
 
 
-def _build_source(job: TrainJob, decoded: Any) -> PhotoSource:
+def build_source(root: str, decoded: Any, device: torch.device) -> PhotoSource:
+    """Take photos from the decoded ones, a Ray Data set or a share of it, or as a stream where there are none."""
     if decoded is None:
-        return StreamedPhotos(job.root)
+        return StreamedPhotos(root)
     blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
-    return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if job.device == "cuda" else 1)
+    return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if device.type == "cuda" else 1)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import ray
@@ -21,6 +17,7 @@ from ray.train.v2.api.config import FailureConfig
 from rich.console import Console
 
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
+from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.audit.run import make_rule
 from ray_trash.dataset.listing import Listing, list_photos
@@ -35,9 +32,9 @@ from ray_trash.train.entry import PHOTOS, train_here, train_worker
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
 from ray_trash.train.progress import Display, start_board
+from ray_trash.train.recording import recorded, sayer
 from ray_trash.train.records import require_mlflow
-from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing, start_run, update_run
-from ray_trash.train.state import package_versions
+from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing
 
 WORKER_START_ATTEMPTS = 2
 """Ray waits 60 s for workers each time; then the cluster is taken to be full of other work."""
@@ -120,7 +117,7 @@ def prepare_run(
     require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
     make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
-    initial = _initial_weights(config, len(listing.classes), _sayer(console))
+    initial = _initial_weights(config, len(listing.classes), sayer(console))
     return PreparedRun(config, run, listing, initial, overwrite, allow_changed_data)
 
 
@@ -135,20 +132,9 @@ def run_training(prepared: PreparedRun, *, console: Console, share: SweepShare |
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
-    config, run, say = prepared.config, prepared.run, _sayer(console)
+    config, run, say = prepared.config, prepared.run, sayer(console)
     plan = share.plan if share else _plan(config, say)
-    attempt = secrets.token_hex(8)
-    document = {
-        "status": "running",
-        "attempt": attempt,
-        "started_at": _now(),
-        "ended_at": None,
-        "versions": package_versions(),
-    }
-    there = start_run(run, overwrite=prepared.overwrite, document=document)
-    say(f"run {run.uri}" + (", going on" if there else ""))
-    started = time.monotonic()
-    try:
+    with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         photos = share.photos if share else _look_at_photos(prepared, say)
         if len(photos.train) < plan.workers:
             raise DataError(
@@ -177,11 +163,6 @@ def run_training(prepared: PreparedRun, *, console: Console, share: SweepShare |
             else:
                 _fit(job, run, plan, photos, prepared.initial, share.callbacks if share else ())
         record = _best_record(run)
-    except BaseException as error:
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        _end(run, status, started, str(error) if isinstance(error, RayTrashError) else type(error).__name__)
-        raise
-    _end(run, "done", started, None)
     return TrainResult(run, run.child(BEST), record, photos.data["n"].get("test", 0))
 
 
@@ -197,13 +178,6 @@ def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> Traini
     photos = prepare_photos(config, listing, run, say, allow_changed_data=prepared.allow_changed_data)
     run.write_bytes("augmentation.png", augmentation_sheet(config, photos, listing.root))
     return photos
-
-
-def _sayer(console: Console) -> Callable[[str], None]:
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    return say
 
 
 def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> bytes:
@@ -249,7 +223,7 @@ def _fit(
         dataset_config=DataConfig(datasets_to_split=[]),
     )
     try:
-        _fit_in_thread(trainer)
+        wait_in_thread(trainer.fit, name="ray-train")
     except ControllerError as error:
         raise ClusterError(
             f"the workers did not start: {_first_line(error.controller_failure)}; is the cluster busy with other work?"
@@ -266,24 +240,6 @@ def _fit(
     _raise_known(ray.get(job.board.error.remote()), None)
 
 
-def _fit_in_thread(trainer: TorchTrainer) -> None:
-    # In the main thread, Ray Train takes SIGINT for itself and leaves SIGTERM to the command: two ways to stop.
-    raised: list[BaseException] = []
-
-    def fit() -> None:
-        try:
-            trainer.fit()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.5)
-    if raised:
-        raise raised[0]
-
-
 def _raise_known(error: Any, cause: Exception | None) -> None:
     if error is not None:
         raise error from cause
@@ -298,12 +254,3 @@ def _first_line(error: BaseException) -> str:
 def _best_record(run: Storage) -> dict[str, Any]:
     records = [json.loads(line) for line in run.read_bytes(METRICS).splitlines()]
     return next(record for record in reversed(records) if record["is_best"])
-
-
-def _end(run: Storage, status: str, started: float, reason: str | None) -> None:
-    seconds = round(time.monotonic() - started, 1)
-    update_run(run, {"status": status, "ended_at": _now(), "seconds": seconds, "reason": reason})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

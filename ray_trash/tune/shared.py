@@ -11,10 +11,11 @@ import torch
 
 from ray_trash.cluster.capacity import count_machines
 from ray_trash.config import Config, override, why_not_cached
-from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, PhotoTable, StreamedPhotos
+from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import RayTrashError
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
+from ray_trash.train.entry import build_source
 from ray_trash.train.frozen import GIB, activation_files, compute_missing, n_views
 from ray_trash.train.worker import Worker, usable_cpus
 from ray_trash.tune.search import Point
@@ -124,10 +125,7 @@ def _computed(sweep: Sweep, cuts: Sequence[int]) -> SharedActivations:
     chosen = {cut: files[cut] for cut in fitting}
     if not chosen:
         return SharedActivations(frozenset(), {}, 0, 0.0, {})
-    source: PhotoSource = StreamedPhotos(sweep.listing.root)
-    if photos.decoded is not None:
-        blocks = list(photos.decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
-        source = MemoryPhotos(blocks, n_threads=1)
+    source = build_source(sweep.listing.root, photos.decoded, device)
     there = not any(part.missing("train") or part.missing("val") for part in chosen.values())
     started = time.perf_counter()
     compute_missing(chosen, source, task, worker, network)

@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import ray
@@ -28,15 +25,16 @@ import ray.tune
 from rich.console import Console
 
 from ray_trash.cluster.capacity import count_machines, plan_trials
+from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, Dimension, config_with, to_json
 from ray_trash.errors import ConfigError, DivergedError, RayTrashError
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.storage import Storage
 from ray_trash.train.photos import prepare_photos
+from ray_trash.train.recording import recorded, sayer
 from ray_trash.train.run import PreparedRun
-from ray_trash.train.run_directory import BEST, RAY, start_run, update_run
+from ray_trash.train.run_directory import BEST, RAY
 from ray_trash.train.schedule import direction_of
-from ray_trash.train.state import package_versions
 from ray_trash.tune.finals import Finals, finalists, hold_finals
 from ray_trash.tune.page import PAGE_FILE, sweep_page
 from ray_trash.tune.records import TRIALS_FILE, Params, TrialRecord, ranked, records_from_json, trials_json
@@ -102,10 +100,7 @@ def run_sweep(prepared: PreparedRun, source: str, *, console: Console) -> SweepR
         RayTrashError: Anything a user can put right, by its kind; that all trials failed, with their reasons.
     """
     config, run = prepared.config, prepared.run
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
+    say = sayer(console)
     space, known = check_space(config)
     numbered = [Point(number, trial_run(number), params) for number, params in enumerate(known)]
     plan = plan_trials(
@@ -115,20 +110,10 @@ def run_sweep(prepared: PreparedRun, source: str, *, console: Console) -> SweepR
         machines=count_machines(),
         trials=max(len(numbered), config.tune.trials if config.tune.search == "optuna" else 1),
     )
-    document = {
-        "status": "running",
-        "attempt": secrets.token_hex(8),
-        "started_at": _now(),
-        "ended_at": None,
-        "versions": package_versions(),
-    }
-    there = start_run(run, overwrite=prepared.overwrite, document=document)
-    say(f"sweep {run.uri}" + (", going on" if there else ""))
-    started = time.monotonic()
-    try:
+    with recorded(run, "sweep", overwrite=prepared.overwrite, say=say):
         photos = prepare_photos(config, prepared.listing, run, say, allow_changed_data=prepared.allow_changed_data)
         run.write_bytes("config.json", to_json(config).encode())
-        result = _search_and_judge(
+        return _search_and_judge(
             Sweep(
                 config=config,
                 metric=metric_of(config),
@@ -146,14 +131,6 @@ def run_sweep(prepared: PreparedRun, source: str, *, console: Console) -> SweepR
             say,
             console,
         )
-    except BaseException as error:
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        reason = str(error) if isinstance(error, RayTrashError) else type(error).__name__
-        update_run(run, {"status": status, "ended_at": _now(), "reason": reason})
-        raise
-    seconds = round(time.monotonic() - started, 1)
-    update_run(run, {"status": "done", "ended_at": _now(), "seconds": seconds, "reason": None})
-    return result
 
 
 def metric_of(config: Config) -> str:
@@ -264,26 +241,8 @@ def run_points(
         ),
     )
     with watch:
-        _fit(tuner)
+        wait_in_thread(tuner.fit, name="ray-tune")
     return sorted(watch.records.values(), key=lambda record: record.trial)
-
-
-def _fit(tuner: ray.tune.Tuner) -> None:
-    # In the main thread Ray Tune waits in calls that a signal does not end.
-    raised: list[BaseException] = []
-
-    def fit() -> None:
-        try:
-            tuner.fit()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.5)
-    if raised:
-        raise raised[0]
 
 
 def _wanted(config: Config, numbered: Sequence[Point]) -> int:
@@ -323,7 +282,3 @@ def _all_failed(records: Sequence[TrialRecord]) -> RayTrashError:
     reasons = "; ".join(f"trial {record.trial}: {record.stop_reason}" for record in records)
     diverged = all("diverged" in record.stop_reason for record in records)
     return (DivergedError if diverged else RayTrashError)(f"all {len(records)} trials failed: {reasons}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,70 @@
+"""What `run.json` says of a start, of a training or of a sweep, from its beginning to whatever its end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from ray_trash.errors import RayTrashError
+from ray_trash.storage import Storage
+from ray_trash.train.run_directory import start_run, update_run
+from ray_trash.train.state import package_versions
+
+
+@contextmanager
+def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], None]) -> Iterator[str]:
+    """Record in `run.json` that the block runs, and how it ended.
+
+    Args:
+        run: The directory.
+        kind: What it is, for the line that is said.
+        overwrite: Remove what is there first.
+        say: Takes lines for people.
+
+    Yields:
+        The attempt: a name for this start, which fences off workers of earlier ones.
+
+    Raises:
+        StorageError: The storage cannot be written.
+    """
+    attempt = secrets.token_hex(8)
+    document = {
+        "status": "running",
+        "attempt": attempt,
+        "started_at": _now(),
+        "ended_at": None,
+        "versions": package_versions(),
+    }
+    there = start_run(run, overwrite=overwrite, document=document)
+    say(f"{kind} {run.uri}" + (", going on" if there else ""))
+    started = time.monotonic()
+
+    def end(status: str, reason: str | None) -> None:
+        seconds = round(time.monotonic() - started, 1)
+        update_run(run, {"status": status, "ended_at": _now(), "seconds": seconds, "reason": reason})
+
+    try:
+        yield attempt
+    except BaseException as error:
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        end(status, str(error) if isinstance(error, RayTrashError) else type(error).__name__)
+        raise
+    end("done", None)
+
+
+def sayer(console: Console) -> Callable[[str], None]:
+    """Return a function that prints lines for people as they are."""
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
