@@ -57,8 +57,8 @@ class TuneConfig(Section):
     """Who stops losing trials: asynchronous successive halving, the median rule, or nobody."""
     grace_epochs: int = Field(1, ge=1)
     """No trial is stopped before so many epochs."""
-    reduction_factor: int = Field(3, ge=2)
-    """ASHA goes on with one in so many, at so many times the epochs."""
+    reduction_factor: int = Field(4, ge=2)
+    """ASHA goes on with one in so many, at so many times the epochs. Source of the default: Li et al., 2020."""
     max_concurrent_trials: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Trials trained at the same time; `auto` is what the cluster has room for."""
     finalists: int = Field(2, ge=1)

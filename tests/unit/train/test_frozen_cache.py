@@ -23,6 +23,9 @@ from ray_trash.train.state import TrainState, build_state
 from ray_trash.train.worker import Worker
 
 N_TRAIN, N_VAL, EPOCHS = 34, 5, 3
+ROUNDING = 1e-5
+"""What the order of a sum may change in a probability: the cache computes in batches of its own, and on some processors
+kernels differ by batch size."""
 WORKER = Worker(0, 1, torch.device("cpu"), torch.float32)
 
 
@@ -92,22 +95,23 @@ def trained(job: TrainJob) -> tuple[dict[str, torch.Tensor], np.ndarray]:
 
 
 @pytest.mark.parametrize("frozen", [1, 4, 5])
-def test_kept_as_float32_a_run_is_the_same_to_the_bit_with_and_without_the_cache(
+def test_kept_as_float32_the_trained_head_differs_by_less_than_a_thousandth_of_its_way(
     tmp_path: Path, frozen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray_trash.train.frozen.TRAINING_FORMAT", torch.float32)
     (cached, said), (plain, said_plainly) = with_and_without(tmp_path, model__frozen_stages=frozen)
-    np.testing.assert_array_equal(said, said_plainly)
-    assert all(torch.equal(cached[name], plain[name]) for name in plain)
+    np.testing.assert_allclose(said, said_plainly, atol=ROUNDING)
     start = a_state(a_job(tmp_path, model__frozen_stages=frozen)).network.state_dict()
     assert torch.equal(cached["conv1.weight"], start["conv1.weight"])
-    assert not torch.equal(cached["fc.1.weight"], start["fc.1.weight"])
+    for name in ("fc.1.weight", "fc.1.bias"):
+        way = (plain[name] - start[name]).norm()
+        assert (cached[name] - plain[name]).norm() < 1e-3 * way, name
 
 
 def test_kept_as_bf16_the_trained_head_differs_by_less_than_a_fiftieth_of_its_way(tmp_path: Path) -> None:
     (cached, said), (plain, said_plainly) = with_and_without(tmp_path, model__frozen_stages=5)
     # Validation is always kept in the format of the arithmetic.
-    np.testing.assert_array_equal(said, said_plainly)
+    np.testing.assert_allclose(said, said_plainly, atol=ROUNDING)
     start = a_state(a_job(tmp_path, model__frozen_stages=5)).network.state_dict()
     for name in ("fc.1.weight", "fc.1.bias"):
         way = (plain[name] - start[name]).norm()
