@@ -9,10 +9,12 @@ from ray_trash.config.reading import (
     load_config,
     override,
     parse_override,
+    serve_config,
     to_json,
     to_yaml,
 )
 from ray_trash.config.section import Section
+from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tree import (
     AugmentConfig,
     Config,
@@ -36,6 +38,7 @@ __all__ = [
     "ImageConfig",
     "ModelConfig",
     "Section",
+    "ServeConfig",
     "TrainConfig",
     "TuneConfig",
     "config_from_tree",
@@ -45,6 +48,7 @@ __all__ = [
     "load_config",
     "override",
     "parse_override",
+    "serve_config",
     "to_json",
     "to_yaml",
     "why_not_cached",

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tree import Config, conditions, known_keys
 from ray_trash.errors import ConfigError
 
@@ -100,6 +101,29 @@ def config_from_tree(tree: Mapping[str, Any]) -> Config:
         ConfigError: The tree is not a valid config.
     """
     return _validate(dict(tree), "stored config")
+
+
+def serve_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> ServeConfig:
+    """Return the settings of an endpoint: those stored in its checkpoint, with some keys changed.
+
+    Args:
+        stored: The config in a checkpoint.
+        overrides: Dotted key to value, as `parse_override` gives them.
+
+    Raises:
+        ConfigError: A key is unknown, does not belong to serving, or is fixed in the checkpoint; or a value is refused.
+    """
+    _refuse_unknown_keys(list(overrides), "override")
+    foreign = [key for key in overrides if not key.startswith("serve.")]
+    if foreign:
+        raise ConfigError(f"{', '.join(foreign)}: has no effect on a checkpoint; only keys of serve can be changed")
+    if "serve.target_error" in overrides:
+        raise ConfigError(
+            "serve.target_error: the thresholds that keep it are in the checkpoint; set it in the config that trains"
+        )
+    # The other sections have no effect here, and need values only to make a tree.
+    tree = {"name": "served", "data": {"root": "none"}, "serve": dict(stored.get("serve", {}))}
+    return override(_validate(tree, "the checkpoint's config"), overrides).serve
 
 
 def to_json(config: Config) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from ray_trash.config.section import Section
+from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tune import TuneConfig
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -200,6 +201,8 @@ class Config(Section):
     """How a checkpoint is scored."""
     tune: TuneConfig = TuneConfig()
     """A sweep."""
+    serve: ServeConfig = ServeConfig()
+    """The endpoint."""
 
     @property
     def train_size_px(self) -> int:
@@ -259,6 +262,7 @@ def conditions(config: Config) -> dict[str, tuple[bool, str]]:
         "train.stage_learning_rate_decay": (config.model.frozen_stages < 4, "model.frozen_stages below 4"),
         "tune.grace_epochs": (tune.scheduler != "none", "tune.scheduler=asha or median"),
         "tune.reduction_factor": (asha, "tune.scheduler=asha"),
+        "serve.target_requests_per_replica": (config.serve.max_replicas is not None, "serve.max_replicas"),
         "tune.finalists": (tune.verdict_seeds > 0, "tune.verdict_seeds above 0"),
     }
 

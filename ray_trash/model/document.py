@@ -5,6 +5,7 @@ JSON text in, a checked document out, and back. Knows nothing of weights.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -24,8 +25,9 @@ from pydantic import (
 
 from ray_trash.errors import CheckpointError
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.calibration import Calibration
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """What this code writes, and the only version it reads."""
 NETWORK = "resnet50"
 
@@ -39,7 +41,7 @@ class Golden:
 
     Attributes:
         png_base64: The photo, a PNG file.
-        probabilities: Of the classes in order, computed in fp32.
+        probabilities: Of the classes in order, computed in fp32 and calibrated: what is answered.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -63,6 +65,7 @@ class CheckpointDocument:
         frozen_stages: How many stages kept their weights when this checkpoint was written.
         preprocessing: From a photo to the network's input.
         views: 1, or 8 for the mean over a photo's eight symmetries.
+        calibration: From what the network says to what is answered.
         metrics: Name to number (or null), as measured when the checkpoint was written.
         data: Fingerprint, split rule and photos per split of what it was trained on.
         config: The resolved config.
@@ -81,6 +84,7 @@ class CheckpointDocument:
     frozen_stages: Annotated[int, Field(ge=0, le=5)]
     preprocessing: Annotated[InstanceOf[Preprocessing], BeforeValidator(_to_preprocessing)]
     views: Literal[1, 8]
+    calibration: Calibration
     metrics: dict[str, Any]
     data: dict[str, Any]
     config: dict[str, Any]
@@ -96,6 +100,10 @@ class CheckpointDocument:
             raise ValueError("classes: a name is listed twice")
         if len(self.golden.probabilities) != len(self.classes):
             raise ValueError(f"golden: {len(self.golden.probabilities)} probabilities for {len(self.classes)} classes")
+        if len(self.calibration.thresholds) != len(self.classes):
+            raise ValueError(
+                f"calibration: {len(self.calibration.thresholds)} thresholds for {len(self.classes)} classes"
+            )
         if abs(math.fsum(self.golden.probabilities) - 1) > _PROBABILITY_SUM_TOLERANCE:
             raise ValueError("golden: the probabilities do not add up to 1")
         if datetime.fromisoformat(self.created_at).tzinfo is None:
@@ -120,6 +128,7 @@ def document_to_json(document: CheckpointDocument) -> str:
         },
         "preprocessing": document.preprocessing.to_json(),
         "views": document.views,
+        "calibration": dataclasses.asdict(document.calibration),
         "metrics": document.metrics,
         "data": document.data,
         "config": document.config,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ray_trash.errors import CheckpointError, DivergedError
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.image.tensor import normalise
+from ray_trash.model.calibration import Calibration
 from ray_trash.model.document import Golden
 from ray_trash.model.network import evaluation_mode
 
@@ -57,7 +59,8 @@ def probabilities_of(
     device = photos.device.type
     with (
         torch.inference_mode(),
-        torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16),
+        # Casts that were kept would outlive the recording of a CUDA graph.
+        torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False),
     ):
         images = normalise(photos, preprocessing, dtype=torch.float32)
         # In float64, so that the mean of rows that add up to 1 adds up to 1.
@@ -87,20 +90,26 @@ def symmetries(images: Tensor, views: int) -> list[Tensor]:
     return [view.contiguous(memory_format=torch.channels_last) for view in turned]
 
 
-def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int) -> Golden:
+def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int, calibration: Calibration) -> Golden:
     """Ask a network about the golden photo, in fp32 and evaluation mode.
 
     Args:
         network: On any device, not wrapped; its modes are as before afterwards.
         preprocessing: From a photo to its input.
         views: 1 or 8.
+        calibration: From what the network says to what is answered.
 
     Raises:
         DivergedError: The answer is not finite.
     """
     png = _golden_png()
+    device = next(network.parameters()).device
     with evaluation_mode(network):
-        answer = _answer(network, png, preprocessing, views=views, dtype=torch.float32)
+        # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            batch = torch.from_numpy(_square(png, preprocessing)).to(device)
+            said = probabilities_of(network, batch, preprocessing, views=views, dtype=torch.float32)
+    answer = calibration.apply(said.cpu().numpy())[0].astype(np.float64)
     if not np.isfinite(answer).all():
         raise DivergedError(
             "the network's answer is not finite: its weights or batch-norm statistics overflowed; "
@@ -110,55 +119,45 @@ def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int)
 
 
 def require_golden(
-    network: nn.Module,
+    answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     golden: Golden,
     preprocessing: Preprocessing,
     *,
-    views: int,
-    dtype: torch.dtype,
+    tolerance: float,
+    by: str,
     where: str,
 ) -> None:
-    """Refuse a network that no longer answers as it did when its checkpoint was written.
+    """Refuse what no longer answers as it did when the checkpoint was written.
 
     Args:
-        network: In evaluation mode, on the device it will be used on.
-        golden: The photo and the answer.
-        preprocessing: From a photo to its input.
-        views: 1 or 8.
-        dtype: The format to compute in.
+        answer: From photos (B, S, S, 3) to calibrated probabilities (B, C).
+        golden: The photo and its answer.
+        preprocessing: From a photo to the square.
+        tolerance: How far a probability may be from the stored one.
+        by: Who answers, for messages.
         where: The checkpoint, for messages.
 
     Raises:
-        CheckpointError: The answer differs by more than `TOLERANCE`, or is not finite.
+        CheckpointError: The answer differs by more than the tolerance, or is not finite.
     """
     try:
         png = base64.b64decode(golden.png_base64, validate=True)
     except ValueError as error:
         raise CheckpointError(f"{where}: the golden photo is not base64") from error
-    answer = _answer(network, png, preprocessing, views=views, dtype=dtype)
-    difference = float(np.abs(answer - np.asarray(golden.probabilities)).max())
-    name = str(dtype).removeprefix("torch.")
+    answered = answer(_square(png, preprocessing))[0]
+    difference = float(np.abs(answered - np.asarray(golden.probabilities)).max())
     # A comparison with NaN is false, so this refuses what is not finite too.
-    if not difference <= TOLERANCE[dtype]:
+    if not difference <= tolerance:
         raise CheckpointError(
-            f"{where}: the golden photo is answered differently than when the checkpoint was "
-            "written, a "
-            f"probability by {difference:.3g} in {name} (allowed {TOLERANCE[dtype]:.3g}); the "
-            "weights, the "
-            "preprocessing or the libraries are not those of the checkpoint, do not use it here"
+            f"{where}: the golden photo is answered differently than when the checkpoint was written, a probability "
+            f"by {difference:.3g} in {by} (allowed {tolerance:.3g}); the weights, the preprocessing or the libraries "
+            "are not those of the checkpoint, do not use it here"
         )
 
 
-def _answer(
-    network: nn.Module, png: bytes, preprocessing: Preprocessing, *, views: int, dtype: torch.dtype
-) -> NDArray[np.float64]:
-    photo = fit_photo(load_photo(png, preprocessing), preprocessing)
-    device = next(network.parameters()).device
-    batch = torch.from_numpy(photo[np.newaxis]).to(device)
-    # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        answer = probabilities_of(network, batch, preprocessing, views=views, dtype=dtype)
-    return answer[0].double().cpu().numpy()
+def _square(png: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    photo: NDArray[np.uint8] = fit_photo(load_photo(png, preprocessing), preprocessing)[np.newaxis]
+    return photo
 
 
 def _golden_png() -> bytes:

@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ray_trash.image.preprocess import fit_photo, load_photo
-from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.model.document import CheckpointDocument
-from ray_trash.model.golden import probabilities_of, require_golden
+from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine
+from ray_trash.model.golden import TOLERANCE, require_golden
 from ray_trash.model.network import build_network
-from ray_trash.model.precision import (
-    DeviceChoice,
-    PrecisionChoice,
-    resolve_device,
-    resolve_precision,
-)
+from ray_trash.model.openvino_engine import OpenVinoEngine
+from ray_trash.model.precision import DeviceChoice, PrecisionChoice
 from ray_trash.model.tensors import fit_state
+from ray_trash.model.torch_engine import TorchEngine
 
 
 class Predictor:
@@ -31,54 +29,48 @@ class Predictor:
 
     Attributes:
         document: What the checkpoint says about itself.
-        device: Where the network is.
-        dtype: What it computes in, `torch.float32` or `torch.bfloat16`.
+        plan: What computes, where and in what.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        document: CheckpointDocument,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        """Take a network in evaluation mode on its device; `load` checks, this does not."""
+    def __init__(self, engine: Engine, document: CheckpointDocument, plan: EnginePlan) -> None:
+        """Take an engine as it is; `load` checks, this does not."""
         self.document = document
-        self.device = device
-        self.dtype = dtype
-        self._network = network
+        self.plan = plan
+        self._engine = engine
 
     @classmethod
     def load(
         cls,
-        uri: str | Path,
+        checkpoint: str | Path | Checkpoint,
         *,
+        engine: EngineChoice = "torch",
         device: DeviceChoice = "auto",
         precision: PrecisionChoice = "auto",
         n_threads: int | None = None,
     ) -> Predictor:
-        """Open a checkpoint, build its network and check that it still answers as it did.
+        """Open a checkpoint, build what answers and check that it still answers as it did.
 
-        The check runs in fp32, and once more in bf16 where that is what answers.
+        torch is checked in fp32 in any case, and what answers once more, so the first photo meets a warm engine.
 
         Args:
-            uri: The checkpoint's folder.
+            checkpoint: Its folder, or the checkpoint itself where it is open.
+            engine: What computes.
             device: Where to compute.
             precision: What to compute in.
-            n_threads: CPU threads torch may use in this whole process; left out, as they are.
+            n_threads: CPU threads that compute; torch's are those of this whole process. Left out, as torch has them.
 
         Raises:
             CheckpointError: The checkpoint is missing, incomplete or damaged, or answers
                 differently.
             ClusterError: This process has no such device, or the device no such precision.
+            ConfigError: The engine is not installed here, or computes on no GPU.
             StorageError: The storage cannot be asked.
         """
-        target = resolve_device(device)
-        dtype, _ = resolve_precision(precision, target)
+        plan = plan_engine(engine, device, precision)
         if n_threads is not None:
             torch.set_num_threads(n_threads)
-        checkpoint = open_checkpoint(uri)
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = open_checkpoint(checkpoint)
         document = checkpoint.document
         # Without memory of its own the network costs no random numbers, the caller's or its own
         # time.
@@ -89,17 +81,36 @@ class Predictor:
                 dropout=document.dropout,
             )
         fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)
-        network.to(device=target, memory_format=torch.channels_last).eval()
-        for checked in dict.fromkeys((torch.float32, dtype)):
-            require_golden(
+        network.to(device=plan.device, memory_format=torch.channels_last).eval()
+        exact = EnginePlan("torch", plan.device, torch.float32, "to compare")
+        # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            cls(_torch_engine(network, document, exact), document, exact)._require_golden(checkpoint.uri)
+        made: Engine
+        if plan.kind == "openvino":
+            made = OpenVinoEngine(
                 network,
-                document.golden,
                 document.preprocessing,
                 views=document.views,
-                dtype=checked,
-                where=checkpoint.uri,
+                dtype=plan.dtype,
+                n_threads=torch.get_num_threads(),
             )
-        return cls(network, document, device=target, dtype=dtype)
+        else:
+            made = _torch_engine(network, document, plan)
+        predictor = cls(made, document, plan)
+        predictor._require_golden(checkpoint.uri)
+        return predictor
+
+    def _require_golden(self, where: str) -> None:
+        document = self.document
+        require_golden(
+            self.predict,
+            document.golden,
+            document.preprocessing,
+            tolerance=TOLERANCE[self.plan.dtype],
+            by=self.plan.name,
+            where=where,
+        )
 
     def prepare(self, encoded: bytes) -> NDArray[np.uint8]:
         """Turn one encoded photo into the square the network sees.
@@ -117,7 +128,7 @@ class Predictor:
         return fit_photo(load_photo(encoded, preprocessing), preprocessing)
 
     def predict(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Say how likely each class is for each photo.
+        """Say how likely each class is for each photo, calibrated.
 
         Args:
             photos: (B, S, S, 3) uint8, as `prepare` gives them; B may be 0.
@@ -130,12 +141,8 @@ class Predictor:
             raise ValueError(f"photos: expected (B, {size_px}, {size_px}, 3) uint8, got {photos.shape} {photos.dtype}")
         if len(photos) == 0:
             return np.zeros((0, len(self.document.classes)), np.float32)
-        batch = torch.from_numpy(np.ascontiguousarray(photos)).to(self.device)
-        answer = probabilities_of(
-            self._network,
-            batch,
-            self.document.preprocessing,
-            views=self.document.views,
-            dtype=self.dtype,
-        )
-        return answer.cpu().numpy()
+        return self.document.calibration.apply(self._engine.probabilities(photos))
+
+
+def _torch_engine(network: nn.Module, document: CheckpointDocument, plan: EnginePlan) -> TorchEngine:
+    return TorchEngine(network, document.preprocessing, views=document.views, device=plan.device, dtype=plan.dtype)

@@ -21,6 +21,7 @@ from torchvision.models import ResNet
 
 from ray_trash.config import Config, effective_tree
 from ray_trash.errors import CheckpointError
+from ray_trash.model.calibration import Calibration, fit_calibration
 from ray_trash.model.checkpoint import Checkpoint, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
@@ -140,6 +141,12 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")}
 
 
+def _calibration_of(state: TrainState, job: TrainJob) -> Calibration:
+    if state.val_probabilities is None:
+        return Calibration.none(len(job.classes))
+    return fit_calibration(state.val_probabilities, job.val.labels, target_error=job.config.serve.target_error)
+
+
 def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
     """Write a checkpoint that can be served and resumed from."""
     config = job.config
@@ -150,6 +157,7 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
     if state.val_probabilities is not None:
         tensors[VAL_PROBABILITIES] = torch.from_numpy(state.val_probabilities)
     record = state.history[-1]
+    calibration = _calibration_of(state, job)
     document = CheckpointDocument(
         classes=job.classes,
         hidden_layers=config.model.hidden_layers,
@@ -157,13 +165,14 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
         frozen_stages=record["frozen_stages"],
         preprocessing=preprocessing_of(config),
         views=config.evaluate.views,
+        calibration=calibration,
         metrics={key: record[key] for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "val_n")},
         data=dict(job.data),
         config=effective_tree(config),
         epoch=state.progress.epochs_done,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),
-        golden=compute_golden(state.served, preprocessing_of(config), config.evaluate.views),
+        golden=compute_golden(state.served, preprocessing_of(config), config.evaluate.views, calibration),
     )
     write_checkpoint(
         directory,

@@ -21,6 +21,7 @@ from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.evaluate.scoring import score_photos, wait_for_plan
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
+from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
@@ -88,13 +89,14 @@ def write_random_checkpoint(directory: Path, rule: SplitRule) -> Path:
         frozen_stages=0,
         preprocessing=PREPROCESSING,
         views=1,
+        calibration=Calibration.none(len(CLASSES)),
         metrics={},
         data={"split": rule.to_json()},
         config={},
         epoch=0,
         created_at="2026-01-01T00:00:00+00:00",
         versions={},
-        golden=compute_golden(network, PREPROCESSING, 1),
+        golden=compute_golden(network, PREPROCESSING, 1, Calibration.none(len(CLASSES))),
     )
     write_checkpoint(directory, network.state_dict(), document)
     return directory

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.document import CheckpointDocument, Golden
 from ray_trash.model.golden import compute_golden
@@ -64,6 +65,7 @@ def _make_document(**changes) -> CheckpointDocument:
         "frozen_stages": 2,
         "preprocessing": Preprocessing(32, 64, "crop"),
         "views": 1,
+        "calibration": Calibration.none(len(CLASSES)),
         "metrics": {"val_macro_f1": 0.1 + 0.2, "val_loss": None},
         "data": {"fingerprint": "abc", "n": {"train": 9}},
         "config": {"seed": 3},
@@ -114,5 +116,7 @@ def trained(tmp_path_factory) -> Trained:
         network(torch.rand(16, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3) * 4 - 2)
     directory = tmp_path_factory.mktemp("trained")
     preprocessing = Preprocessing(32, 64, "stretch")
-    document = _make_document(preprocessing=preprocessing, golden=compute_golden(network, preprocessing, 1))
+    calibration = Calibration(0.8, (0.2, 0.5, 0.4), 0.05, 40)
+    golden = compute_golden(network, preprocessing, 1, calibration)
+    document = _make_document(preprocessing=preprocessing, golden=golden, calibration=calibration)
     return Trained(network, directory, write_checkpoint(directory, network.state_dict(), document))

@@ -162,7 +162,7 @@ def test_a_truncated_trainer_part_is_refused_for_use_too(directory):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{", b"\xff", b'{"format_version": 1}', b'{"format_version": 1, "files": {"a": 1}}']
+    "content", [b"", b"[]", b"{", b"\xff", b'{"format_version": 2}', b'{"format_version": 2, "files": {"a": 1}}']
 )
 def test_a_broken_marker_is_refused(directory, content):
     (directory / MARKER).write_bytes(content)
@@ -182,10 +182,10 @@ def test_document_of_other_weights_is_refused(tmp_path, directory, tiny_state, d
 def test_another_format_version_is_refused_with_the_one_that_is_read(directory):
     for name in ("checkpoint.json", MARKER):
         path = directory / name
-        path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+        path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
         if name != MARKER:
             reseal(directory)
-        with pytest.raises(CheckpointError, match="format version 2; this ray-trash reads version 1"):
+        with pytest.raises(CheckpointError, match="format version 1; this ray-trash reads version 2"):
             open_checkpoint(directory)
 
 

@@ -4,19 +4,22 @@ import dataclasses
 import hashlib
 import json
 import os
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from ray_trash.errors import CheckpointError, DivergedError, ImageError
-from ray_trash.image.preprocess import fit_photo, load_photo
+from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.image.tensor import normalise
+from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import MARKER
+from ray_trash.model.engine import EnginePlan
 from ray_trash.model.golden import compute_golden, require_golden, symmetries
 from ray_trash.model.network import build_network, evaluation_mode
 from ray_trash.model.predictor import Predictor
+from ray_trash.model.torch_engine import TorchEngine
 
 CPU = torch.device("cpu")
 
@@ -36,9 +39,10 @@ def photos() -> np.ndarray:
     return np.concatenate([plain, blocks.repeat(8, axis=1).repeat(8, axis=2)])
 
 
-def other(predictor: Predictor, *, views: Literal[1, 8] = 1, dtype: torch.dtype = torch.float32) -> Predictor:
+def other(trained, predictor: Predictor, *, views: Literal[1, 8] = 1, dtype: torch.dtype = torch.float32) -> Predictor:
     document = dataclasses.replace(predictor.document, views=views)
-    return Predictor(predictor._network, document, device=CPU, dtype=dtype)
+    engine = TorchEngine(trained.network.eval(), document.preprocessing, views=views, device=CPU, dtype=dtype)
+    return Predictor(engine, document, EnginePlan("torch", CPU, dtype, ""))
 
 
 def test_probabilities_are_rows_that_add_up_to_one(predictor, photos):
@@ -52,7 +56,8 @@ def test_probabilities_are_rows_that_add_up_to_one(predictor, photos):
 def test_predictor_says_what_the_trained_network_says(predictor, trained, photos):
     images = normalise(torch.from_numpy(photos), trained.document.preprocessing)
     with evaluation_mode(trained.network), torch.no_grad():
-        expected = torch.softmax(trained.network(images), dim=1).numpy()
+        said = torch.softmax(trained.network(images), dim=1).numpy()
+    expected = trained.document.calibration.apply(said)
     np.testing.assert_allclose(predictor.predict(photos), expected, atol=1e-5)
 
 
@@ -80,15 +85,15 @@ def test_symmetries_are_the_eight_of_the_square():
     assert np.array_equal(found[0], square)
 
 
-def test_the_mean_over_views_does_not_depend_on_how_the_photo_lies(predictor, photos):
+def test_the_mean_over_views_does_not_depend_on_how_the_photo_lies(trained, predictor, photos):
     turned = np.ascontiguousarray(np.rot90(photos, axes=(1, 2))[:, ::-1])
-    eight = other(predictor, views=8)
+    eight = other(trained, predictor, views=8)
     np.testing.assert_allclose(eight.predict(turned), eight.predict(photos), atol=1e-4)
     assert np.abs(predictor.predict(turned) - predictor.predict(photos)).max() > 1e-3
 
 
-def test_bf16_is_near_fp32(predictor, photos):
-    fp32, bf16 = predictor.predict(photos), other(predictor, dtype=torch.bfloat16).predict(photos)
+def test_bf16_is_near_fp32(trained, predictor, photos):
+    fp32, bf16 = predictor.predict(photos), other(trained, predictor, dtype=torch.bfloat16).predict(photos)
     assert 0 < np.abs(bf16 - fp32).max() < 0.1
     assert np.abs(bf16.sum(axis=1, dtype=np.float64) - 1).max() < 1e-6
 
@@ -140,25 +145,38 @@ def test_a_checkpoint_that_answers_differently_is_refused(trained, tmp_path):
 def test_golden_photo_tells_apart_what_must_not_change(trained):
     document = trained.document
     network = trained.network
-    same: dict[str, Any] = {"views": 1, "dtype": torch.float32, "where": "here"}
+    swapped = dataclasses.replace(document.preprocessing, mean=document.preprocessing.mean[::-1])
+    cropped = dataclasses.replace(document.preprocessing, fit="crop")
+    hotter = dataclasses.replace(document.calibration, temperature=1.0)
+
+    def require(preprocessing: Preprocessing, calibration: Calibration) -> None:
+        engine = TorchEngine(network, preprocessing, views=1, device=CPU, dtype=torch.float32)
+
+        def answer(squares: np.ndarray) -> np.ndarray:
+            return calibration.apply(engine.probabilities(squares))
+
+        require_golden(answer, document.golden, preprocessing, tolerance=1e-3, by="torch", where="here")
+
     with evaluation_mode(network):
-        require_golden(network, document.golden, document.preprocessing, **same)
-        swapped = dataclasses.replace(document.preprocessing, mean=document.preprocessing.mean[::-1])
-        cropped = dataclasses.replace(document.preprocessing, fit="crop")
-        for changed in (swapped, cropped):
+        require(document.preprocessing, document.calibration)
+        for changed in (
+            (swapped, document.calibration),
+            (cropped, document.calibration),
+            (document.preprocessing, hotter),
+        ):
             with pytest.raises(CheckpointError, match=r"^here: the golden photo"):
-                require_golden(network, document.golden, changed, **same)
+                require(*changed)
 
 
 def test_golden_photo_that_is_no_base64_is_refused(trained):
     golden = dataclasses.replace(trained.document.golden, png_base64="?")
     with pytest.raises(CheckpointError, match="not base64"):
         require_golden(
-            trained.network,
+            lambda squares: np.zeros((1, 3), np.float32),
             golden,
             trained.document.preprocessing,
-            views=1,
-            dtype=torch.float32,
+            tolerance=1.0,
+            by="nobody",
             where="here",
         )
 
@@ -167,7 +185,7 @@ def test_computing_the_golden_answer_leaves_the_network_as_it_was(trained):
     network = trained.network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        golden = compute_golden(network, trained.document.preprocessing, 1)
+        golden = compute_golden(network, trained.document.preprocessing, 1, trained.document.calibration)
     assert golden == trained.document.golden
     assert all(module.training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -178,7 +196,7 @@ def test_a_network_that_answers_nan_gets_no_golden_answer(trained):
     with torch.no_grad():
         network.fc.bias[0] = torch.nan
     with pytest.raises(DivergedError, match="not finite"):
-        compute_golden(network, trained.document.preprocessing, 1)
+        compute_golden(network, trained.document.preprocessing, 1, trained.document.calibration)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,71 @@
+"""The settings of the endpoint: how the checkpoint answers, how much it takes on, and when it says it is not sure.
+
+They are written into the checkpoint with the rest of the config; `serve --set` changes them for one endpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ray_trash.config.section import Section
+
+
+class ServeConfig(Section):
+    """The HTTP endpoint, and what batch scoring shares with it."""
+
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What computes; `auto` is torch on a GPU, OpenVINO on a CPU it knows, torch elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes GPUs where the cluster has some."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 matrix instructions, else fp32."""
+    target_error: float | None = Field(0.05, gt=0, lt=1)
+    """Share of wrong labels among the answers that are given; below the confidence that keeps it, a photo is answered
+    with "not sure". Fixed when a checkpoint is written; left out, every photo is answered."""
+    replicas: int = Field(1, ge=1)
+    """Processes that answer; with `serve.max_replicas`, the fewest."""
+    max_replicas: int | None = Field(None, ge=1)
+    """Ray adds replicas under load, up to this; left out, their number stays."""
+    target_requests_per_replica: float = Field(4.0, gt=0)
+    """Requests in a replica at which Ray adds another."""
+    threads_per_replica: int | None = Field(None, ge=1)
+    """CPU threads that compute in a replica; left out, the machine's cores shared among the replicas."""
+    max_batch_size: int = Field(32, ge=1)
+    """Photos in one forward pass, of all requests together."""
+    batch_wait_s: float = Field(0.005, ge=0, le=1)
+    """How long the first photo of a batch waits for others."""
+    max_batch_images: int = Field(64, ge=1)
+    """Photos in one request."""
+    max_body_mib: float = Field(128.0, gt=0)
+    """Largest body of a request."""
+    max_waiting_mib: float = Field(512.0, gt=0)
+    """Bodies of all requests that are being answered; beyond it a request is turned away before it is read."""
+    max_waiting_requests: int = Field(64, ge=1)
+    """Requests that are being answered; beyond it they are turned away."""
+    max_waiting_photos: int = Field(512, ge=1)
+    """Photos of all requests that are being answered; beyond it a request is turned away."""
+    retry_after_s: int = Field(1, ge=1)
+    """When who is turned away should come again."""
+    timeout_s: float = Field(30.0, gt=0)
+    """A request that is not answered by then is told so."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """How long a client may take to send a request's headers."""
+    body_timeout_s: float = Field(30.0, gt=0)
+    """How long a client may take to send a request's body."""
+    api_key_file: str | None = None
+    """File with the key that clients must send; left out, the environment variable RAY_TRASH_API_KEY, where it is
+    set."""
+    watch_interval_s: float = Field(2.0, gt=0)
+    """How often `serve --watch` looks for a new checkpoint."""
+
+    @model_validator(mode="after")
+    def _limits_fit_together(self) -> ServeConfig:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError("max_replicas is below replicas")
+        if self.max_waiting_photos < self.max_batch_images:
+            raise ValueError("max_waiting_photos is below max_batch_images: a full request would always be turned away")
+        if self.max_waiting_mib < self.max_body_mib:
+            raise ValueError("max_waiting_mib is below max_body_mib: a full request would always be turned away")
+        return self

@@ -1,0 +1,93 @@
+"""Answers computed by OpenVINO, which is faster than torch on CPUs.
+
+Each photo is an inference of its own, and as many run at once as there are threads: no thread waits for another, and
+what a photo is answered does not depend on which photos came with it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.image.tensor import normalise
+
+_PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+class OpenVinoEngine:
+    """A network converted for this machine's CPU."""
+
+    def __init__(
+        self, network: nn.Module, preprocessing: Preprocessing, *, views: int, dtype: torch.dtype, n_threads: int
+    ) -> None:
+        """Convert a network that is in evaluation mode on the CPU; takes seconds."""
+        openvino = _import_openvino()
+        side_px = preprocessing.size_px
+        example = torch.zeros((1, side_px, side_px, 3), dtype=torch.uint8)
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # about the tracing of shapes, which are fixed here
+            model = openvino.convert_model(
+                _Answering(network, preprocessing).eval(), example_input=example, input=[1, side_px, side_px, 3]
+            )
+        settings = {
+            "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
+            "INFERENCE_NUM_THREADS": n_threads,
+            "NUM_STREAMS": n_threads,
+        }
+        self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), n_threads)
+        self._queue.set_callback(_keep_answer)
+        self._lock = threading.Lock()
+        self._views = views
+
+    def probabilities(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (B, C) float32 for (B, S, S, 3) uint8; every row adds up to 1."""
+        answers: list[NDArray[np.float32] | None] = [None] * (len(photos) * self._views)
+        with self._lock:
+            for number, photo in enumerate(photos):
+                for view, square in enumerate(_symmetries(photo, self._views)):
+                    self._queue.start_async({0: square[np.newaxis]}, (answers, number * self._views + view))
+            self._queue.wait_all()
+        # In float64, so that the mean of rows that add up to 1 adds up to 1.
+        said = np.stack([answer for answer in answers if answer is not None]).astype(np.float64)
+        said = said.reshape(len(photos), self._views, -1).mean(axis=1)
+        return np.asarray(said / said.sum(axis=1, keepdims=True), np.float32)
+
+
+def _import_openvino() -> Any:
+    # OpenVINO reports its use over the network unless its telemetry cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _keep_answer(request: Any, place: tuple[list[Any], int]) -> None:
+    answers, number = place
+    answers[number] = request.get_output_tensor(0).data[0].copy()
+
+
+def _symmetries(photo: NDArray[np.uint8], views: int) -> list[NDArray[np.uint8]]:
+    """List the views of one square, as `golden.symmetries` does for tensors."""
+    if views == 1:
+        return [photo]
+    sides = (photo, photo[:, ::-1])
+    return [np.ascontiguousarray(np.rot90(side, quarter)) for side in sides for quarter in range(4)]
+
+
+class _Answering(nn.Module):
+    """From photos (B, S, S, 3) uint8 to probabilities (B, C)."""
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self._network, self._preprocessing = network, preprocessing
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return torch.softmax(self._network(normalise(photos, self._preprocessing)), dim=1)
