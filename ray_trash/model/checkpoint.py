@@ -107,11 +107,13 @@ class Checkpoint:
         uri: Where it is.
         name: Of its folder.
         document: What it says about itself.
+        marker: Its marker, which is another one for every checkpoint.
     """
 
     uri: str
     name: str
     document: CheckpointDocument
+    marker: bytes = dataclasses.field(repr=False)
     _files: Mapping[str, bytes] = dataclasses.field(repr=False)
 
     def weights(self) -> dict[str, Tensor]:
@@ -151,7 +153,7 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
         StorageError: The storage cannot be asked.
     """
     storage = place if isinstance(place, Storage) else Storage.open(place)
-    entries = _read_marker(storage)
+    marker, entries = _read_marker(storage)
     wanted = _SERVED_FILES + (_TRAINER_FILES if with_trainer else ())
     absent = [name for name in wanted if name not in entries]
     if absent:
@@ -173,7 +175,7 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             f"{where}: it belongs to the weights {document.id}, beside it are {expected_id}; "
             "copy the checkpoint again as a whole"
         )
-    return Checkpoint(storage.uri, posixpath.basename(storage.path.rstrip("/")), document, files)
+    return Checkpoint(storage.uri, posixpath.basename(storage.path.rstrip("/")), document, marker, files)
 
 
 def _write_entry(storage: Storage, name: str, data: bytes) -> dict[str, Any]:
@@ -181,14 +183,16 @@ def _write_entry(storage: Storage, name: str, data: bytes) -> dict[str, Any]:
     return {"size_bytes": len(data), "sha256": _sha256(data)}
 
 
-def _read_marker(storage: Storage) -> dict[str, tuple[int, str]]:
+def _read_marker(storage: Storage) -> tuple[bytes, dict[str, tuple[int, str]]]:
     if not storage.exists(MARKER):
         raise CheckpointError(_why_no_marker(storage))
     where = f"{storage.uri}/{MARKER}"
-    tree = _json_object(storage.read_bytes(MARKER), where)
+    marker = storage.read_bytes(MARKER)
+    tree = _json_object(marker, where)
     require_format_version(tree, where)
     try:
-        return {str(name): (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
+        entries = {str(name): (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
+        return marker, entries
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where}: not a marker this ray-trash writes") from error
 

@@ -1,0 +1,1 @@
+"""The endpoint: a checkpoint that answers over HTTP."""

@@ -1,0 +1,148 @@
+"""Who is let in: the key, and what a request may take, decided before its body is read.
+
+An ASGI application around another. Every limit answers in JSON; a body that goes on after its answer is thrown away
+by the server, not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ray_trash.config import ServeConfig
+from ray_trash.serve.contract import ServeError
+
+PROTECTED = ("/v1/", "/metrics")
+"""Where the key is asked for; the rest tells nothing about photos or models."""
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+_MIB = 1 << 20
+
+
+class Admission:
+    """Lets requests in, and counts what they hold."""
+
+    def __init__(
+        self, app: ASGIApp, settings: ServeConfig, *, api_key: str | None, turned_away: Callable[[str], None]
+    ) -> None:
+        """Stand in front of an application; `turned_away` hears the code of every refusal."""
+        self._app, self._settings, self._turned_away = app, settings, turned_away
+        self._api_key = None if api_key is None else api_key.encode()
+        self._max_body_bytes = int(settings.max_body_mib * _MIB)
+        self._max_waiting_bytes = int(settings.max_waiting_mib * _MIB)
+        self._requests = self._bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = list(message["headers"]) + [
+                    (name.lower().encode(), value.encode())
+                    for name, value in SECURITY_HEADERS.items()
+                    if name.lower().encode() not in present
+                ]
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, send_safely)
+        except ServeError as error:
+            self._turned_away(error.code)
+            await problem(error)(scope, receive, send_safely)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if self._api_key is not None and scope["path"].startswith(PROTECTED):
+            self._require_key(headers)
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        size = self._announced_bytes(headers)
+        settings = self._settings
+        if self._requests >= settings.max_waiting_requests:
+            raise self._busy("requests")
+        if self._bytes + size > self._max_waiting_bytes:
+            raise self._busy("bytes")
+        self._requests += 1
+        self._bytes += size
+        body = _LimitedBody(receive, self._max_body_bytes, settings.body_timeout_s)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            self._requests -= 1
+            self._bytes -= size
+
+    def _require_key(self, headers: dict[bytes, bytes]) -> None:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        assert self._api_key is not None
+        if not hmac.compare_digest(given, self._api_key):
+            raise ServeError(401, "unauthorized", "send the key as `Authorization: Bearer KEY`")
+
+    def _announced_bytes(self, headers: dict[bytes, bytes]) -> int:
+        text = headers.get(b"content-length")
+        if text is None:
+            return self._max_body_bytes  # chunked: it may become that long
+        size = int(text)  # h11 has refused what is no number
+        if size > self._max_body_bytes:
+            raise _too_large(self._max_body_bytes)
+        return size
+
+    def _busy(self, what: str) -> ServeError:
+        return ServeError(
+            503, "busy", f"too many {what} are waiting; come again", retry_after_s=self._settings.retry_after_s
+        )
+
+
+class _LimitedBody:
+    """A body that is neither longer nor slower than is allowed."""
+
+    def __init__(self, receive: Callable[[], Awaitable[Message]], max_bytes: int, timeout_s: float) -> None:
+        self._receive, self._max_bytes = receive, max_bytes
+        self._timeout_s = timeout_s
+        self._deadline_s = time.monotonic() + timeout_s
+        self._seen_bytes = 0
+        self._whole = False
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline_s - time.monotonic())):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise ServeError(408, "slow_body", f"the body did not come within {self._timeout_s:g} s") from error
+        if message["type"] == "http.request":
+            self._seen_bytes += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._seen_bytes > self._max_bytes:
+                raise _too_large(self._max_bytes)
+        return message
+
+
+def problem(error: ServeError, **more: Any) -> JSONResponse:
+    """Render a request that is not answered."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 408:
+        headers["Connection"] = "close"  # the rest of the body is not worth waiting for
+    body = {**more, "error": {"code": error.code, "message": str(error)}}
+    return JSONResponse(body, status_code=error.status, headers=headers)
+
+
+def _too_large(max_bytes: int) -> ServeError:
+    return ServeError(413, "body_too_large", f"the body is longer than {max_bytes / _MIB:g} MiB")

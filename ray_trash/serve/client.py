@@ -1,0 +1,212 @@
+"""Asking the endpoint for answers, patiently: what may work a moment later is tried again.
+
+Encoded photos in, the endpoint's answers out. Knows nothing of how they are computed.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from ray_trash.errors import ClusterError, ConfigError, RayTrashError
+
+FIRST_WAIT_S = 0.5
+"""How long the first retry waits, about; each further one twice as long."""
+MAX_WAIT_S = 30.0
+"""How long any retry waits, whatever the endpoint asks for."""
+_BUSY = (429, 502, 503)
+_LATE = 504
+_REFUSED = {
+    400: "it does not understand the request",
+    401: "it wants another API key; give the right one with --api-key-file",
+    404: "it has no such address; give the address of a ray-trash endpoint, such as http://127.0.0.1:8000",
+    415: "it takes no such request",
+}
+
+
+ROLL_BACK_HEADER = "x-ray-trash"
+"""Must be sent to roll back: a page in a browser cannot make it send that without being asked."""
+KEY_VARIABLE = "RAY_TRASH_API_KEY"
+"""Environment variable with the key, where no file is named."""
+
+
+class TooLargeError(ConfigError):
+    """The endpoint takes no request of so many photos or bytes."""
+
+
+class Client:
+    """Talks to one endpoint; one client may be used by several threads at a time."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = 60.0, retries: int = 5) -> None:
+        """Remember whom to ask; nothing is contacted.
+
+        Args:
+            url: The endpoint's root, such as `http://127.0.0.1:8000`.
+            api_key: Sent with every request, where it is given.
+            timeout_s: How long one attempt may take to connect, and then between two pieces of the answer.
+            retries: How often a request is tried again; one that was too late, once.
+        """
+        self.url = url.rstrip("/")
+        self.patience_s = (retries + 1) * (4 * timeout_s + MAX_WAIT_S)
+        """An upper bound of what one request takes, retries and all."""
+        self._retries = retries
+        self._closed = threading.Event()
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        try:
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise ConfigError(f"{url}: not the address of an endpoint, such as http://127.0.0.1:8000") from error
+
+    def __enter__(self) -> Client:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a request that waits for its next attempt gives up."""
+        self._closed.set()
+        self._http.close()
+
+    def model(self) -> dict[str, Any]:
+        """Ask which model answers.
+
+        Raises:
+            ConfigError: The address or the key is wrong.
+            ClusterError: The endpoint cannot be reached, is full, or answers nonsense.
+        """
+        card = self._ask("GET", "/v1/model")
+        if not isinstance(card.get("id"), str) or not isinstance(card.get("classes"), list):
+            raise self._nonsense()
+        return card
+
+    def score(self, photos: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
+        """Ask for the answers to photos.
+
+        Args:
+            photos: Name and encoded bytes of each; at least one.
+
+        Returns:
+            A result for each, in order, as `POST /v1/score` gives it, with the `model_id` of who answered.
+
+        Raises:
+            ConfigError: The address, the key or the request is wrong; `TooLargeError` where fewer photos may do.
+            ClusterError: The endpoint cannot be reached, is full, is too slow, or answers nonsense.
+        """
+        files = [("images", (name, encoded, "application/octet-stream")) for name, encoded in photos]
+        answer = self._ask("POST", "/v1/score", files=files)
+        try:
+            model_id, results = str(answer["model"]["id"]), [dict(result) for result in answer["results"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._nonsense() from error
+        if len(results) != len(photos):
+            raise self._nonsense()
+        return [{**result, "model_id": model_id} for result in results]
+
+    def roll_back(self) -> dict[str, Any]:
+        """Ask for the model before this one, once: a second time would be another step back.
+
+        Returns:
+            What `model` returns, of the model that answers now.
+
+        Raises:
+            ConfigError: The address or the key is wrong.
+            ClusterError: The endpoint cannot be reached.
+            RayTrashError: It refuses; there may be no model before this one.
+        """
+        return self._ask("POST", "/v1/model/rollback", retries=0, headers={ROLL_BACK_HEADER: "1"})
+
+    def _ask(self, method: str, path: str, *, retries: int | None = None, **content: Any) -> dict[str, Any]:
+        attempt, was_late = 0, False
+        retries = self._retries if retries is None else retries
+        while True:
+            retry_after_s = 0.0
+            try:
+                response = self._http.request(method, path, **content)
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                raise ConfigError(f"{self.url}: {error}; give an address such as http://127.0.0.1:8000") from error
+            except httpx.TimeoutException as error:
+                late, failure = True, f"no answer in time ({type(error).__name__})"
+            except httpx.TransportError as error:
+                late, failure = False, f"cannot be reached: {error}"
+            else:
+                if response.status_code not in (*_BUSY, _LATE):
+                    return self._answer_of(response)
+                late = response.status_code == _LATE
+                failure = f"status {response.status_code}: {_message_of(response)}"
+                retry_after_s = _retry_after_s(response)
+            if attempt >= retries or (late and was_late) or self._closed.is_set():
+                raise ClusterError(f"{self.url}: {failure}; {attempt + 1} attempts; try again when it is up and free")
+            was_late = was_late or late
+            # Clients that were turned away together should not come back together.
+            backoff_s = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)
+            self._closed.wait(min(MAX_WAIT_S, max(retry_after_s, backoff_s)))
+            attempt += 1
+
+    def _answer_of(self, response: httpx.Response) -> dict[str, Any]:
+        status = response.status_code
+        if status == 413:
+            raise TooLargeError(f"{self.url}: the request is too large: {_message_of(response)}")
+        if status in _REFUSED:
+            raise ConfigError(f"{self.url}: {_REFUSED[status]} (status {status}: {_message_of(response)})")
+        if status != 200:
+            raise RayTrashError(f"{self.url}: answers with status {status}: {_message_of(response)}")
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise self._nonsense() from error
+        if not isinstance(answer, dict):
+            raise self._nonsense()
+        return answer
+
+    def _nonsense(self) -> ClusterError:
+        return ClusterError(f"{self.url}: what answers there is no ray-trash endpoint, or one of another version")
+
+
+def read_key(path: str | None) -> str | None:
+    """Return the key from a file; else from the environment, where it is set.
+
+    Raises:
+        ConfigError: The file cannot be read, or is empty.
+    """
+    if path is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    try:
+        key = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--api-key-file {path}: cannot be read: {error}") from error
+    if not key:
+        raise ConfigError(f"--api-key-file {path}: is empty; it must hold the key")
+    return key
+
+
+def _message_of(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase or "no reason given"
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,188 @@
+"""What passes between the gateway and whoever computes, and what clients are told. Knows neither HTTP nor Ray.
+
+Letters in shapes: N photos of a request, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ray_trash.errors import RayTrashError
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What there is to know about the model that answers.
+
+    Attributes:
+        id: The checkpoint's id.
+        classes: Names in label order.
+        engine: What computes, such as `openvino float32 on cpu`.
+        preprocessing: From a photo to the network's input, as JSON.
+        thresholds: Class to the confidence below which an answer is "not sure".
+        temperature: What the logarithms of probabilities are divided by.
+        target_error: Share of wrong answers that the thresholds keep; None where every photo is answered.
+        metrics: As measured when the checkpoint was written.
+    """
+
+    id: str
+    classes: tuple[str, ...]
+    engine: str
+    preprocessing: Mapping[str, Any]
+    thresholds: Mapping[str, float]
+    temperature: float
+    target_error: float | None
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answers to the photos of one request, in order.
+
+    Attributes:
+        model: Who answered, all of them.
+        probabilities: (N, C) float32; rows of photos that cannot be used are zero.
+        abstained: (N,), whether the answer is not sure.
+        refused: Position to (reason code, message) of photos that cannot be used.
+        batch_sizes: Photos in the forward passes this request took part in.
+    """
+
+    model: ModelCard
+    probabilities: NDArray[np.float32]
+    abstained: NDArray[np.bool_]
+    refused: Mapping[int, tuple[str, str]]
+    batch_sizes: Sequence[int] = field(default=())
+
+
+class Backend(Protocol):
+    """Whoever computes."""
+
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Answer encoded photos.
+
+        Raises:
+            ServeError: Nobody can answer now, or not in time.
+        """
+        ...
+
+    async def card(self) -> ModelCard | None:
+        """Return the model that answers, None before there is one."""
+        ...
+
+    async def swap_state(self) -> Mapping[str, Any]:
+        """Say what became of the newest attempt to change the model, as JSON; empty where there was none."""
+        ...
+
+    async def roll_back(self) -> ModelCard:
+        """Go back to the model before this one.
+
+        Raises:
+            ServeError: There is none.
+        """
+        ...
+
+
+class ServeError(RayTrashError):
+    """A request that is not answered.
+
+    Attributes:
+        status: HTTP status.
+        code: The reason in a word.
+        retry_after_s: When to come again; None where that changes nothing.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
+        """Say why, as a status, a word and a sentence."""
+        super().__init__(message)
+        self.status, self.code, self.retry_after_s = status, code, retry_after_s
+
+
+class ErrorBody(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    """The reason in a word; of a photo, one of the reason codes of the audit."""
+    message: str
+    """The reason in a sentence."""
+
+
+class Answered(BaseModel):
+    """One photo's answer."""
+
+    name: str
+    status: Literal["ok"]
+    label: str
+    confidence: float
+    abstained: bool
+    """Whether the answer is less sure than the model's threshold for this class."""
+    probabilities: dict[str, float]
+
+
+class Refused(BaseModel):
+    """One photo that cannot be used."""
+
+    name: str
+    status: Literal["error"]
+    error: ErrorBody
+
+
+class ModelName(BaseModel):
+    """Who answered."""
+
+    id: str
+    classes: list[str]
+
+
+class ScoreBody(BaseModel):
+    """The answers, in the order of the photos."""
+
+    model: ModelName
+    results: list[Answered | Refused]
+
+
+class ProblemBody(BaseModel):
+    """A request that was not answered."""
+
+    error: ErrorBody
+
+
+class UnusableBody(ScoreBody):
+    """A single raw photo that cannot be used."""
+
+    error: ErrorBody
+
+
+class Limits(BaseModel):
+    """What one request may hold."""
+
+    max_batch_images: int
+    max_body_mib: float
+    timeout_s: float
+
+
+class ModelBody(BaseModel):
+    """The model that answers."""
+
+    id: str
+    classes: list[str]
+    engine: str
+    preprocessing: dict[str, Any]
+    thresholds: dict[str, float]
+    temperature: float
+    target_error: float | None
+    metrics: dict[str, Any]
+    limits: Limits
+    swap: dict[str, Any]
+    """What became of the newest attempt to change the model; empty where there was none."""
+
+
+class AliveBody(BaseModel):
+    """Alive, or ready."""
+
+    status: Literal["ok"]

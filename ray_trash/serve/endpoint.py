@@ -1,0 +1,105 @@
+"""The `serve` command: a socket, the gateway on it, replicas behind it, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+
+from ray import serve
+from rich.console import Console
+
+from ray_trash.config import ServeConfig
+from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.serve.contract import ModelCard
+from ray_trash.serve.fleet import Fleet
+from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.server import server_of
+from ray_trash.serve.watch import watch
+from ray_trash.storage import Storage
+
+UNREADY_S = 0.5
+"""How long `/readyz` says that the endpoint is stopping before it takes no more connections."""
+
+
+def run_endpoint(
+    checkpoint: Checkpoint,
+    settings: ServeConfig,
+    taken: socket.socket,
+    *,
+    watched: Storage | None,
+    api_key: str | None,
+    console: Console,
+) -> None:
+    """Serve a checkpoint until SIGTERM or SIGINT; needs a connection to Ray.
+
+    Args:
+        checkpoint: The first model.
+        settings: The `serve` section.
+        taken: From `bind`.
+        watched: Folder whose checkpoint is moved to whenever it is another good one.
+        api_key: What clients must send.
+        console: For progress.
+
+    Raises:
+        CheckpointError: The checkpoint does not answer as it should.
+        ClusterError: The replicas do not start.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    asyncio.run(_serve(checkpoint, settings, taken, watched, api_key, console))
+
+
+async def _serve(
+    checkpoint: Checkpoint,
+    settings: ServeConfig,
+    taken: socket.socket,
+    watched: Storage | None,
+    api_key: str | None,
+    console: Console,
+) -> None:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    fleet = Fleet(settings)
+    gateway = Gateway(fleet, settings, api_key=api_key)
+    server = server_of(gateway, settings)
+    serving = asyncio.ensure_future(server.serve(sockets=[taken]))
+    stopping = asyncio.ensure_future(stop.wait())
+    starting = asyncio.ensure_future(_start(fleet, checkpoint))
+    watching: asyncio.Task[None] | None = None
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            card = starting.result()
+            host, port = taken.getsockname()[:2]
+            address = f"[{host}]" if ":" in host else host
+            say(f"ready: http://{address}:{port} answers by {card.id} ({card.engine}); stop it with Ctrl-C or SIGTERM")
+            if watched is not None:
+                watching = asyncio.ensure_future(
+                    watch(watched, checkpoint, fleet, interval_s=settings.watch_interval_s, say=say)
+                )
+            await stop.wait()
+            say("stopping: answering what is waiting")
+        gateway.draining = True
+        await asyncio.sleep(UNREADY_S)
+    finally:
+        for task in (starting, stopping, watching):
+            if task is not None:
+                task.cancel()
+        server.should_exit = True
+        await serving
+        await fleet.stop()
+
+
+async def _start(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:
+    # Requests come through this process, so Ray's own proxies would only hold a port.
+    await asyncio.to_thread(
+        serve.start, proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"}
+    )
+    return await fleet.start(checkpoint)

@@ -1,0 +1,55 @@
+"""What OpenAPI cannot read off the code: bodies of several types, and the answers that are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_trash.config import ServeConfig
+from ray_trash.serve.contract import ProblemBody
+from ray_trash.serve.parsing import FIELD, IMAGE_TYPES
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe answers that are none."""
+    return {status: {"model": ProblemBody} for status in statuses}
+
+
+def request_body(settings: ServeConfig) -> dict[str, Any]:
+    """Describe what `POST /v1/score` takes."""
+    photo: dict[str, Any] = {"type": "string", "format": "binary"}
+    name = {"type": "string", "maxLength": 1024}
+    images: dict[str, Any] = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": settings.max_batch_images,
+        "items": {
+            "type": "object",
+            "required": ["data"],
+            "properties": {"name": name, "data": {"type": "string", "contentEncoding": "base64"}},
+            "additionalProperties": False,
+        },
+    }
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {
+                        FIELD: {"type": "array", "minItems": 1, "maxItems": settings.max_batch_images, "items": photo}
+                    },
+                    "additionalProperties": False,
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: images},
+                    "additionalProperties": False,
+                }
+            },
+            **{kind: {"schema": photo} for kind in IMAGE_TYPES},
+        },
+    }

@@ -1,0 +1,87 @@
+"""HTTP on a socket with deadlines: a client that sends headers or a body too slowly is hung up on.
+
+uvicorn itself only watches connections that have been answered once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS = 1000
+"""Open connections; more are closed at once, as every one takes a file descriptor."""
+_GRACE_S = 1.0
+"""How much later than the application, which answers with a reason, the socket is closed."""
+
+
+def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H11Protocol]:
+    """Make the class of connections with these deadlines, each counted from the first moment it can run out."""
+
+    class TimedProtocol(H11Protocol):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._waits_for: str | None = None
+            self._deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            if len(self.connections) >= MAX_CONNECTIONS:
+                transport.abort()
+                return
+            super().connection_made(transport)
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._wait_for(None)
+            if self.transport is not None:
+                super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._watch()
+
+        def send_400_response(self, msg: str) -> None:
+            body = json.dumps(
+                {"error": {"code": "bad_request", "message": "this is not HTTP, or its headers are too long"}}
+            )
+            headers = [
+                ("content-type", "application/json"),
+                ("connection", "close"),
+                ("content-length", str(len(body))),
+            ]
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=body.encode()),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+        def _watch(self) -> None:
+            waits_for = {h11.IDLE: "headers", h11.SEND_BODY: "body"}.get(self.conn.their_state)
+            if waits_for == "headers" and self.timeout_keep_alive_task is not None:
+                waits_for = None  # between two requests uvicorn's own deadline runs
+            if waits_for != self._waits_for:
+                self._wait_for(waits_for)
+
+        def _wait_for(self, what: str | None) -> None:
+            self._waits_for = what
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = None
+            if what is not None:
+                timeout_s = header_timeout_s if what == "headers" else body_timeout_s + _GRACE_S
+                self._deadline = self.loop.call_later(timeout_s, self._hang_up)
+
+        def _hang_up(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.abort()
+
+    return TimedProtocol

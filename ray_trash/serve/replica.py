@@ -1,0 +1,141 @@
+"""One process that answers: decodes photos off its event loop and computes them in batches of all requests together.
+
+Ray Serve makes it, feeds it and replaces it when it dies or hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+
+from ray_trash.config import ServeConfig
+from ray_trash.errors import ImageError, RayTrashError
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
+from ray_trash.model.predictor import Predictor
+from ray_trash.serve.contract import ModelCard, Scored
+
+MIN_DECODING_THREADS = 4
+"""A photo that is slow to decode keeps one of them for seconds; the others go on."""
+
+
+class Replica:
+    """Answers photos by one checkpoint, or by the next one once that has proved itself."""
+
+    def __init__(self, checkpoint: Checkpoint | None, settings: Mapping[str, Any], n_threads: int) -> None:
+        """Load a checkpoint; what is wrong with it is kept for `problem`, since Ray would only try again and again.
+
+        Args:
+            checkpoint: An open one; None waits for `reconfigure` to name one.
+            settings: The `serve` section.
+            n_threads: CPU threads that compute.
+        """
+        self._settings = ServeConfig.model_validate(settings)
+        self._n_threads = n_threads
+        threads = max(MIN_DECODING_THREADS, os.cpu_count() or 1)
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._computer = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._predictor: Predictor | None = None
+        self._problem = ""
+        batching: Any = self._predict
+        batching.set_max_batch_size(self._settings.max_batch_size)
+        batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
+        if checkpoint is not None:
+            self._take(checkpoint)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Move to the checkpoint that a Serve config names; one that is not good changes nothing but `problem`.
+
+        Raises:
+            RayTrashError: It is not good, and there is none before it.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._computer, self._take, user_config["checkpoint"])
+        if self._predictor is None:
+            raise RayTrashError(self._problem)
+
+    def _take(self, checkpoint: Checkpoint | str) -> None:
+        settings = self._settings
+        try:
+            predictor = Predictor.load(
+                checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint),
+                engine=settings.engine,
+                device=settings.device,
+                precision=settings.precision,
+                n_threads=self._n_threads,
+            )
+            before = self._predictor
+            if before is not None and before.document.classes != predictor.document.classes:
+                raise RayTrashError("the new checkpoint has other classes; clients rely on those that are served")
+        except RayTrashError as error:
+            self._problem = str(error)
+            return
+        self._predictor, self._problem = predictor, ""
+
+    async def card(self) -> ModelCard | None:
+        """Return who answers; None where the checkpoint is not good."""
+        return None if self._predictor is None else card_of(self._predictor)
+
+    async def problem(self) -> str:
+        """Say what is wrong with the newest checkpoint; nothing is an empty string."""
+        return self._problem
+
+    async def score(self, photos: Sequence[bytes]) -> Scored:
+        """Answer encoded photos, all of them by the same model."""
+        predictor = self._predictor
+        assert predictor is not None, "a replica without a model is never asked"
+        prepared = await asyncio.gather(*(self._prepare(predictor, encoded) for encoded in photos))
+        refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
+        answers = await asyncio.gather(
+            *(self._predict((predictor, photo)) for photo in prepared if not isinstance(photo, tuple))
+        )
+        probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)
+        good = [n for n in range(len(photos)) if n not in refused]
+        batch_sizes: dict[int, int] = {}
+        for n, (row, batch_number, batch_size) in zip(good, answers, strict=True):
+            probabilities[n] = row
+            batch_sizes[batch_number] = batch_size
+        abstained = predictor.document.calibration.abstains(probabilities)
+        abstained[list(refused)] = False
+        return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batch_sizes.values()))
+
+    async def _prepare(self, predictor: Predictor, encoded: bytes) -> NDArray[np.uint8] | tuple[str, str]:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, predictor.prepare, encoded)
+        except ImageError as error:
+            return error.code, str(error)
+
+    @serve.batch
+    async def _predict(
+        self, items: list[tuple[Predictor, NDArray[np.uint8]]]
+    ) -> list[tuple[NDArray[np.float32], int, int]]:
+        # During a swap a batch may hold photos for the old and the new model.
+        rows: list[Any] = [None] * len(items)
+        for predictor in dict.fromkeys(predictor for predictor, _ in items):
+            numbers = [n for n, (wanted, _) in enumerate(items) if wanted is predictor]
+            squares = np.stack([items[n][1] for n in numbers])
+            answer = await asyncio.get_running_loop().run_in_executor(self._computer, predictor.predict, squares)
+            for n, row in zip(numbers, answer, strict=True):
+                rows[n] = (row, id(items), len(items))
+        return rows
+
+
+def card_of(predictor: Predictor) -> ModelCard:
+    """Say what there is to know about a model."""
+    document = predictor.document
+    calibration = document.calibration
+    return ModelCard(
+        id=document.id,
+        classes=document.classes,
+        engine=predictor.plan.name,
+        preprocessing=document.preprocessing.to_json(),
+        thresholds=dict(zip(document.classes, calibration.thresholds, strict=True)),
+        temperature=calibration.temperature,
+        target_error=calibration.target_error,
+        metrics=document.metrics,
+    )

@@ -1,0 +1,88 @@
+"""A socket, the key, and the HTTP server on it. Knows no Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from ray_trash.config import ServeConfig
+from ray_trash.errors import ConfigError
+from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.protocol import timed_protocol
+
+KEY_VARIABLE = "RAY_TRASH_API_KEY"
+DRAIN_S = 8.0
+"""How long requests that are being answered may take once the endpoint is told to stop; with the end of Ray's
+processes it stays within 15 s."""
+KEEP_ALIVE_S = 15
+"""How long a connection may idle between two requests."""
+_MAX_HEADER_BYTES = 32 * 1024
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take an address, without listening yet.
+
+    Raises:
+        ConfigError: It is taken, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        raise ConfigError(f"{host}:{port}: cannot listen there: {error.strerror}; choose another --port") from error
+    return taken
+
+
+def read_api_key(settings: ServeConfig) -> str | None:
+    """Return the key clients must send, None where there is none.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key is empty or not plain ASCII.
+    """
+    if settings.api_key_file is not None:
+        try:
+            key = Path(settings.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"serve.api_key_file={settings.api_key_file}: cannot be read") from error
+        where = settings.api_key_file
+    elif KEY_VARIABLE in os.environ:
+        key, where = os.environ[KEY_VARIABLE].strip(), KEY_VARIABLE
+    else:
+        return None
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"{where}: the key must be printable ASCII without spaces, and not empty")
+    return key
+
+
+def server_of(gateway: Gateway, settings: ServeConfig) -> uvicorn.Server:
+    """Put a gateway on a server that leaves signals to whoever runs it."""
+    return _Server(
+        uvicorn.Config(
+            gateway.application(),
+            http=timed_protocol(header_timeout_s=settings.header_timeout_s, body_timeout_s=settings.body_timeout_s),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(DRAIN_S),
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        )
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,79 @@
+"""Watches a run and moves the endpoint to its checkpoint whenever there is another good one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ray_trash.errors import CheckpointError, ClusterError, RayTrashError, StorageError
+from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint
+from ray_trash.serve.fleet import Fleet
+from ray_trash.storage import Storage
+
+LOOKS = 3
+"""How often in a row a checkpoint must be found incomplete before it is reported: it may be on its way."""
+
+
+async def watch(
+    place: Storage, served: Checkpoint, fleet: Fleet, *, interval_s: float, say: Callable[[str], None]
+) -> None:
+    """Look at a checkpoint's folder again and again; never returns.
+
+    Args:
+        place: The folder.
+        served: What was there when it was loaded.
+        fleet: Who serves.
+        interval_s: Between two looks.
+        say: Told of every swap and every refusal, in a line.
+    """
+    watcher = _Watcher(place, served.marker, say)
+    while True:
+        await asyncio.sleep(interval_s)
+        checkpoint = await asyncio.to_thread(watcher.look)
+        if watcher.complaint:
+            fleet.refuse(place.uri.rsplit("/", 1)[-1], watcher.complaint)
+            watcher.complaint = ""
+        if checkpoint is None:
+            continue
+        card = await fleet.card()
+        if card is not None and card.id == checkpoint.document.id:
+            continue
+        try:
+            card = await fleet.swap(checkpoint)
+            say(f"now answered by {card.id}")
+        except (CheckpointError, ClusterError) as error:
+            reason = without_place(error, checkpoint.uri)
+            fleet.refuse(checkpoint.document.id, reason)
+            say(f"not served: {error}")
+
+
+def without_place(error: RayTrashError, uri: str) -> str:
+    """Return a message for clients, who are not told where anything is."""
+    return str(error).replace(uri, "the checkpoint")
+
+
+class _Watcher:
+    """What was seen of a checkpoint's folder so far."""
+
+    def __init__(self, place: Storage, seen: bytes, say: Callable[[str], None]) -> None:
+        self._place, self._seen, self._say = place, seen, say
+        self._failed_looks = 0
+        self.complaint = ""
+
+    def look(self) -> Checkpoint | None:
+        """Return the checkpoint where it is another one than before, and whole."""
+        try:
+            marker = self._place.read_bytes(MARKER) if self._place.exists(MARKER) else b""
+            if marker == self._seen:
+                self._failed_looks = 0
+                return None
+            checkpoint = open_checkpoint(self._place)
+        except (CheckpointError, StorageError) as error:
+            self._failed_looks += 1
+            if self._failed_looks == LOOKS:
+                self._say(f"not served: {error}")
+                self.complaint = without_place(error, self._place.uri)
+            return None
+        self._failed_looks = 0
+        self._seen = checkpoint.marker
+        return checkpoint

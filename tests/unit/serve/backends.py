@@ -1,0 +1,61 @@
+"""A backend without a model: what the gateway makes of requests is tested with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ray_trash.serve.contract import ModelCard, Scored, ServeError
+
+CLASSES = ("glass", "paper", "metal")
+CARD = ModelCard(
+    id="0123456789ab",
+    classes=CLASSES,
+    engine="none",
+    preprocessing={"size_px": 32},
+    thresholds=dict.fromkeys(CLASSES, 0.5),
+    temperature=1.0,
+    target_error=0.05,
+    metrics={"val_macro_f1": 0.9},
+)
+GOOD, UNSURE, BAD = b"good", b"unsure", b"bad"
+
+
+class FakeBackend:
+    """Knows three photos; is slow, busy or not ready when it is told to be."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.problem: ServeError | None = None
+        self.delay_s = 0.0
+        self.asked: list[list[bytes]] = []
+        self.cancelled = 0
+        self.rolled_back = 0
+
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        self.asked.append(list(photos))
+        if self.problem is not None:
+            raise self.problem
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        rows = {GOOD: (0.9, 0.1, 0.0), UNSURE: (0.3, 0.3, 0.4)}
+        probabilities = np.array([rows.get(photo, (0.0, 0.0, 0.0)) for photo in photos], np.float32).reshape(-1, 3)
+        refused = {n: ("truncated", "it ends early") for n, photo in enumerate(photos) if photo not in rows}
+        abstained = np.array([photo == UNSURE for photo in photos], bool)
+        return Scored(CARD, probabilities, abstained, refused, (len(photos),))
+
+    async def card(self) -> ModelCard | None:
+        return CARD if self.ready else None
+
+    async def swap_state(self) -> Mapping[str, Any]:
+        return {}
+
+    async def roll_back(self) -> ModelCard:
+        self.rolled_back += 1
+        return CARD

@@ -1,0 +1,310 @@
+"""What the gateway makes of a request, with a backend that computes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from ray_trash.config import ServeConfig
+from ray_trash.serve.contract import ServeError
+from ray_trash.serve.gateway import Gateway
+from tests.unit.serve.backends import BAD, GOOD, UNSURE, FakeBackend
+
+JPEG = {"content-type": "image/jpeg"}
+MULTIPART = "multipart/form-data; boundary=x"
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+def talk(
+    backend: FakeBackend,
+    conversation: Callable[[httpx.AsyncClient], Awaitable[Any]],
+    *,
+    api_key: str | None = None,
+    peer: str = "127.0.0.1",
+    **settings: Any,
+) -> Any:
+    """Have a client talk to a gateway with these settings."""
+
+    async def run() -> Any:
+        application = Gateway(backend, ServeConfig(**settings), api_key=api_key).application()
+        transport = httpx.ASGITransport(application, client=(peer, 1), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            return await conversation(client)
+
+    return asyncio.run(run())
+
+
+def post(backend: FakeBackend, *, api_key: str | None = None, settings: dict[str, Any] | None = None, **request: Any):
+    async def one(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/v1/score", **request)
+
+    return talk(backend, one, api_key=api_key, **(settings or {}))
+
+
+def files(*photos: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return [("images", (f"{n}.jpg", photo, "image/jpeg")) for n, photo in enumerate(photos)]
+
+
+def encoded(*photos: bytes) -> dict[str, Any]:
+    return {"images": [{"name": f"{n}", "data": base64.b64encode(photo).decode()} for n, photo in enumerate(photos)]}
+
+
+def code_of(response: httpx.Response) -> str:
+    """Return the reason of an answer that is none, which says nothing else."""
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message"}
+    return str(body["error"]["code"])
+
+
+def test_a_batch_is_answered_in_order_and_a_bad_photo_costs_only_itself(backend):
+    for request in ({"files": files(GOOD, BAD, UNSURE)}, {"json": encoded(GOOD, BAD, UNSURE)}):
+        response = post(backend, **request)
+        assert response.status_code == 200
+        body = response.json()
+        assert body["model"] == {"id": "0123456789ab", "classes": ["glass", "paper", "metal"]}
+        good, bad, unsure = body["results"]
+        assert (good["status"], good["label"], good["abstained"]) == ("ok", "glass", False)
+        assert good["confidence"] == pytest.approx(0.9)
+        assert list(good["probabilities"]) == ["glass", "paper", "metal"]
+        assert bad == {
+            "name": bad["name"],
+            "status": "error",
+            "error": {"code": "truncated", "message": "it ends early"},
+        }
+        assert (unsure["label"], unsure["abstained"]) == ("metal", True)
+        assert [result["name"][0] for result in body["results"]] == ["0", "1", "2"]
+
+
+def test_a_raw_photo_is_answered_and_a_bad_one_is_422(backend):
+    good = post(backend, content=GOOD, headers=JPEG)
+    assert (good.status_code, good.json()["results"][0]["label"]) == (200, "glass")
+    bad = post(backend, content=BAD, headers=JPEG)
+    assert bad.status_code == 422
+    assert bad.json()["error"]["code"] == bad.json()["results"][0]["error"]["code"] == "truncated"
+
+
+def test_a_batch_of_nothing_but_bad_photos_is_still_200(backend):
+    response = post(backend, files=files(BAD, BAD))
+    assert response.status_code == 200
+    assert [result["status"] for result in response.json()["results"]] == ["error", "error"]
+
+
+def test_what_is_no_base64_is_an_error_of_that_photo(backend):
+    response = post(backend, json={"images": [{"data": "?"}, *encoded(GOOD)["images"]]})
+    assert [result["status"] for result in response.json()["results"]] == ["error", "ok"]
+    assert response.json()["results"][0]["error"]["code"] == "undecodable"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "unsupported_media_type"),
+        ({"content": b"x", "headers": {"content-type": "image/svg+xml"}}, 415, "unsupported_media_type"),
+        ({"content": b"x"}, 415, "unsupported_media_type"),
+        ({"content": b"x", "headers": {**JPEG, "content-encoding": "gzip"}}, 415, "unsupported_media_type"),
+        ({"json": {"images": []}}, 400, "no_images"),
+        ({"json": {"photos": []}}, 400, "bad_request"),
+        ({"json": {"images": [{"name": 3, "data": ""}]}}, 400, "bad_request"),
+        ({"json": {"images": [{"url": "http://127.0.0.1/"}]}}, 400, "bad_request"),
+        ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400, "bad_request"),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "bad_request"),
+        ({"content": b"\xff", "headers": {"content-type": "application/json"}}, 400, "bad_request"),
+        ({"files": [("photo", ("a.jpg", b"x", "image/jpeg"))]}, 400, "bad_request"),
+        ({"data": {"images": "text"}, "files": []}, 415, "unsupported_media_type"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "bad_request"),
+        (
+            {"content": b"--x\r\n" * 9, "headers": {"content-type": "multipart/form-data; boundary=x"}},
+            400,
+            "bad_request",
+        ),
+        ({"files": files(*[b"x"] * 5)}, 413, "too_many_images"),
+        ({"files": files(*[b"x"] * 5000)}, 413, "too_many_images"),
+        ({"json": encoded(*[b"x"] * 5)}, 413, "too_many_images"),
+        ({"content": b"x" * (1 << 20), "headers": JPEG}, 413, "body_too_large"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_request_that_cannot_be_answered_is_refused_with_a_reason(backend, request_, status, code):
+    response = post(backend, settings={"max_batch_images": 4, "max_body_mib": 0.9}, **request_)
+    assert (response.status_code, code_of(response)) == (status, code)
+    assert backend.asked == []
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(backend):
+    sent = []
+
+    async def endless():
+        while True:
+            sent.append(1)
+            yield b"x" * 65536
+
+    response = post(backend, content=endless(), headers=JPEG, settings={"max_body_mib": 1})
+    assert (response.status_code, code_of(response)) == (413, "body_too_large")
+    assert len(sent) < 40
+
+
+def test_a_body_that_does_not_come_is_told_so(backend):
+    async def slow():
+        yield b"x"
+        await asyncio.sleep(30)
+
+    response = post(backend, content=slow(), headers=JPEG, settings={"body_timeout_s": 0.1})
+    assert (response.status_code, code_of(response)) == (408, "slow_body")
+
+
+def test_without_the_key_nothing_is_scored_and_the_page_still_opens(backend):
+    for headers in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Basic secret"},
+        {"x-api-key": "n\xf6".encode()},
+    ):
+        response = post(backend, api_key="secret", content=GOOD, headers={**JPEG, **headers})
+        assert (response.status_code, code_of(response)) == (401, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+    assert backend.asked == []
+    for headers in ({"authorization": "Bearer secret"}, {"x-api-key": "secret"}):
+        assert post(backend, api_key="secret", content=GOOD, headers={**JPEG, **headers}).status_code == 200
+
+    async def open_(client: httpx.AsyncClient) -> dict[str, int]:
+        paths = ("/", "/docs", "/healthz", "/readyz", "/openapi.json", "/v1/model", "/metrics")
+        return {path: (await client.get(path)).status_code for path in paths}
+
+    statuses = talk(backend, open_, api_key="secret")
+    assert {path for path, status in statuses.items() if status == 401} == {"/v1/model", "/metrics"}
+    assert {status for path, status in statuses.items() if path not in ("/v1/model", "/metrics")} == {200}
+
+
+def test_before_there_is_a_model_everything_but_the_pulse_says_come_again(backend):
+    backend.ready = False
+
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return [await client.get(path) for path in ("/healthz", "/readyz", "/v1/model")]
+
+    alive, ready, model = talk(backend, ask)
+    assert alive.status_code == 200
+    for response in (ready, model):
+        assert (response.status_code, code_of(response)) == (503, "not_ready")
+        assert response.headers["retry-after"] == "1"
+
+
+def test_a_gateway_that_drains_is_not_ready_and_still_answers(backend):
+    async def run() -> tuple[int, int]:
+        gateway = Gateway(backend, ServeConfig(), api_key=None)
+        transport = httpx.ASGITransport(gateway.application())
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            gateway.draining = True
+            ready = await client.get("/readyz")
+            return ready.status_code, (await client.post("/v1/score", content=GOOD, headers=JPEG)).status_code
+
+    assert asyncio.run(run()) == (503, 200)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_waiting_requests": 2},
+        {"max_waiting_photos": 4, "max_batch_images": 2},
+        {"max_waiting_mib": 1, "max_body_mib": 0.45},
+    ],
+)
+def test_more_than_may_wait_is_turned_away_at_once_and_the_rest_is_answered(backend, settings):
+    backend.delay_s = 0.3
+    photos = files(GOOD, GOOD + b"x" * 400_000)
+
+    async def crowd(client: httpx.AsyncClient) -> list[httpx.Response]:
+        first = [asyncio.ensure_future(client.post("/v1/score", files=photos)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        late = await client.post("/v1/score", files=photos)
+        assert not any(task.done() for task in first)
+        again = await asyncio.gather(*first)
+        return [*again, late, await client.post("/v1/score", files=photos)]
+
+    *answered, late, after = talk(backend, crowd, **settings)
+    assert [response.status_code for response in (*answered, after)] == [200, 200, 200]
+    assert (late.status_code, code_of(late)) == (503, "busy")
+    assert late.headers["retry-after"] == "1"
+
+
+def test_what_the_backend_cannot_do_is_said_with_its_status(backend):
+    backend.problem = ServeError(504, "timeout", "there was no answer within 30 s")
+    response = post(backend, content=GOOD, headers=JPEG)
+    assert (response.status_code, code_of(response)) == (504, "timeout")
+
+
+def test_an_unforeseen_error_tells_nothing_about_this_machine(backend):
+    backend.problem = RuntimeError("/secret/place")
+    response = post(backend, content=GOOD, headers=JPEG)
+    assert (response.status_code, code_of(response)) == (500, "internal")
+    assert "secret" not in response.text
+
+
+def test_hostile_names_come_back_as_they_were(backend):
+    names = ["<img src=x onerror=alert(1)>.jpg", "a\nb", "=1+1", "\u202egpj.exe", "x" * 5000, "\ud800"]
+    images = [{"name": name, "data": base64.b64encode(GOOD).decode()} for name in names]
+    response = post(backend, content=json.dumps({"images": images}), headers={"content-type": "application/json"})
+    told = [result["name"] for result in response.json()["results"]]
+    assert told[:4] == names[:4]
+    assert len(told[4]) == 1024
+    assert told[5] == "?"
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in response.headers
+
+
+def test_an_unknown_path_or_method_is_told_in_json(backend):
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return [await client.get("/nowhere"), await client.get("/v1/score"), await client.get("/../../etc/passwd")]
+
+    nowhere, method, outside = talk(backend, ask)
+    assert (nowhere.status_code, code_of(nowhere)) == (404, "not_found")
+    assert (method.status_code, code_of(method)) == (405, "method_not_allowed")
+    assert outside.status_code == 404
+
+
+def test_going_back_is_for_operators(backend):
+    def ask(peer: str, headers: dict[str, str], api_key: str | None = None) -> int:
+        async def one(client: httpx.AsyncClient) -> int:
+            return (await client.post("/v1/model/rollback", headers=headers)).status_code
+
+        return int(talk(backend, one, peer=peer, api_key=api_key))
+
+    assert ask("127.0.0.1", {}) == 403
+    assert ask("192.0.2.1", {"x-ray-trash": "1"}) == 403
+    assert ask("192.0.2.1", {"x-ray-trash": "1"}, "secret") == 401
+    assert backend.rolled_back == 0
+    assert ask("127.0.0.1", {"x-ray-trash": "1"}) == 200
+    assert ask("192.0.2.1", {"x-ray-trash": "1", "authorization": "Bearer secret"}, "secret") == 200
+    assert backend.rolled_back == 2
+
+
+def test_counters_count_photos_by_what_became_of_them(backend):
+    async def ask(client: httpx.AsyncClient) -> str:
+        await client.post("/v1/score", files=files(GOOD, BAD, UNSURE))
+        await client.post("/v1/score", content=b"x")
+        return (await client.get("/metrics")).text
+
+    lines = talk(backend, ask).splitlines()
+    for line in (
+        'ray_trash_photos_total{label="glass"} 1.0',
+        'ray_trash_photos_total{label="metal"} 1.0',
+        "ray_trash_abstained_total 1.0",
+        'ray_trash_refused_total{code="truncated"} 1.0',
+        'ray_trash_requests_total{status="200"} 1.0',
+        'ray_trash_requests_total{status="415"} 1.0',
+        'ray_trash_model{id="0123456789ab"} 1.0',
+        "ray_trash_photos_in_flight 0.0",
+        'ray_trash_batch_photos_bucket{le="4.0"} 1.0',
+    ):
+        assert line in lines, line

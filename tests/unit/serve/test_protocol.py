@@ -1,0 +1,143 @@
+"""Clients on real sockets: slow ones, endless ones, and ones that go away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from ray_trash.config import ServeConfig
+from tests.unit.serve.backends import GOOD, FakeBackend
+from tests.unit.serve.live import live_gateway
+
+SETTINGS = ServeConfig(header_timeout_s=0.5, body_timeout_s=0.5, max_body_mib=1, max_waiting_mib=4)
+POST = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+
+
+@pytest.fixture(scope="module")
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+@pytest.fixture(scope="module")
+def address(backend: FakeBackend) -> Iterator[tuple[str, int]]:
+    with live_gateway(backend, SETTINGS) as address:
+        yield address
+
+
+def connect(address: tuple[str, int], data: bytes = b"") -> socket.socket:
+    client = socket.create_connection(address, timeout=5)
+    client.sendall(data)
+    return client
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Read until the server closes; a reset is a close."""
+    parts = []
+    try:
+        while part := client.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    finally:
+        client.close()
+    return b"".join(parts)
+
+
+def answers(address: tuple[str, int]) -> bool:
+    host, port = address
+    response = httpx.post(f"http://{host}:{port}/v1/score", content=GOOD, headers={"content-type": "image/jpeg"})
+    return response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /v1/score HTT", POST, POST + b"X: "], ids=["nothing", "a line", "headers", "a header"]
+)
+def test_headers_that_do_not_come_end_the_connection(address, sent):
+    started = time.monotonic()
+    assert read_all(connect(address, sent)) == b""
+    assert 0.3 < time.monotonic() - started < 3
+
+
+def test_a_body_that_does_not_come_is_told_so_and_ends_the_connection(address):
+    started = time.monotonic()
+    answer = read_all(connect(address, POST + b"Content-Length: 100\r\n\r\nabc"))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"slow_body" in answer
+    assert time.monotonic() - started < 3
+
+
+def test_headers_sent_byte_by_byte_do_not_extend_the_deadline(address):
+    client = connect(address)
+    started = time.monotonic()
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        for byte in POST * 100:
+            client.sendall(bytes([byte]))
+            time.sleep(0.02)
+    client.close()
+    assert time.monotonic() - started < 3
+
+
+def test_hundreds_of_half_open_connections_hurt_nobody(address):
+    clients = [connect(address, POST) for _ in range(300)]
+    assert answers(address)
+    time.sleep(1)
+    assert all(read_all(client) == b"" for client in clients)
+    assert answers(address)
+
+
+def test_a_kept_connection_may_rest_longer_than_headers_may_take(address):
+    host, port = address
+    with httpx.Client(base_url=f"http://{host}:{port}") as client:
+        assert client.get("/healthz").status_code == 200
+        time.sleep(0.9)
+        assert client.get("/healthz").status_code == 200
+
+
+def test_headers_that_are_too_long_are_refused_in_json(address):
+    answer = read_all(connect(address, b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]["code"] == "bad_request"
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(address):
+    client = connect(address, POST + b"Content-Length: 99999999999\r\n\r\n")
+    assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+    client.close()
+
+
+def test_a_client_that_sends_all_of_a_body_over_the_limit_reads_its_refusal(address):
+    host, port = address
+    response = httpx.post(
+        f"http://{host}:{port}/v1/score", content=b"x" * (8 << 20), headers={"content-type": "image/jpeg"}
+    )
+    assert response.status_code == 413
+
+
+def test_a_client_that_goes_away_gives_its_place_back(address, backend):
+    backend.delay_s = 5
+    gone = backend.cancelled
+    try:
+        clients = [connect(address, POST + b"Content-Length: 4\r\n\r\ngood") for _ in range(5)]
+        time.sleep(0.3)
+        for client in clients:
+            client.close()
+        deadline_s = time.monotonic() + 3
+        while backend.cancelled < gone + 5:
+            assert time.monotonic() < deadline_s, "requests of clients that are gone go on"
+            time.sleep(0.05)
+    finally:
+        backend.delay_s = 0
+    assert answers(address)
+
+
+def test_two_requests_in_one_write_are_both_answered(address):
+    request = POST + b"Content-Length: 4\r\n\r\ngood"
+    client = connect(address, request + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert read_all(client).count(b"HTTP/1.1 200 ") == 2
