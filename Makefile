@@ -34,9 +34,10 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
 	@touch $@
 
-demo: setup ## render a sample set, sweep, evaluate; minutes on two CPU cores
+demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU cores
 	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS)
 	$(BIN)/ray-trash run configs/quickstart.yaml --overwrite
+	$(BIN)/python -m ray_trash.serve.demo runs/quickstart/checkpoint $(DEMO_PHOTOS)
 
 test: setup ## run every test
 	$(BIN)/python -m pytest tests/unit tests/integration tests/e2e --durations=15

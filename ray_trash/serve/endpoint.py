@@ -47,7 +47,9 @@ def run_endpoint(
         ClusterError: The replicas do not start.
     """
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    # What clients do wrong is said to them, and counted.
+    for library in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     asyncio.run(_serve(checkpoint, settings, taken, watched, api_key, console))
 
 

@@ -17,11 +17,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def request_body(settings: ServeConfig) -> dict[str, Any]:
     """Describe what `POST /v1/score` takes."""
     photo: dict[str, Any] = {"type": "string", "format": "binary"}
-    name = {"type": "string", "maxLength": 1024}
+    name = {"type": "string", "description": "cut to 1024 characters"}
     images: dict[str, Any] = {
         "type": "array",
         "minItems": 1,
-        "maxItems": settings.max_batch_images,
         "items": {
             "type": "object",
             "required": ["data"],
@@ -30,15 +29,14 @@ def request_body(settings: ServeConfig) -> dict[str, Any]:
         },
     }
     return {
+        "description": f"1 to {settings.max_batch_images} photos, {settings.max_body_mib:g} MiB at most; 413 beyond",
         "required": True,
         "content": {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": [FIELD],
-                    "properties": {
-                        FIELD: {"type": "array", "minItems": 1, "maxItems": settings.max_batch_images, "items": photo}
-                    },
+                    "properties": {FIELD: {"type": "array", "minItems": 1, "items": photo}},
                     "additionalProperties": False,
                 }
             },

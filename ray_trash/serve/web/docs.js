@@ -59,6 +59,8 @@ function limitsOf(schema) {
     .map((key) => LIMITS[key](schema[key]));
 }
 
+const list = (rows) => build("dl", { className: "fields" }, rows);
+
 function field(name, schema, { required = false, description = "", note = "" } = {}) {
   const notes = [note, required ? "" : "may be left out", ...limitsOf(schema)].filter(Boolean);
   const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
@@ -80,7 +82,7 @@ function field(name, schema, { required = false, description = "", note = "" } =
 function fields(schema) {
   const required = new Set(schema.required ?? []);
   const rows = Object.entries(schema.properties ?? {});
-  return build("dl", { className: "fields" }, rows.map(([name, inner]) => field(name, inner, { required: required.has(name) })));
+  return list(rows.map(([name, inner]) => field(name, inner, { required: required.has(name) })));
 }
 
 // Types of a body that have one schema are told in one row.
@@ -99,7 +101,7 @@ function response(status, { description = "", content = {} }) {
     "div",
     {},
     build("dt", {}, build("code", {}, status)),
-    build("dd", {}, description && build("div", {}, description), kinds.length > 0 ? build("div", {}, joined(kinds, " or ")) : ""),
+    build("dd", {}, build("div", {}, description), build("div", {}, joined(kinds, " or "))),
   );
 }
 
@@ -109,16 +111,17 @@ function route(path, method, operation, shared) {
   const title = [build("code", { className: "method" }, method.toUpperCase()), build("code", {}, path)];
   const link = build("a", { href: `#${encodeURIComponent(id)}` }, build("code", {}, `${method.toUpperCase()} ${path}`));
   element("contents").append(build("li", {}, link));
-  const list = (heading, rows) => (rows.length > 0 ? [build("h4", {}, heading), build("dl", { className: "fields" }, rows)] : []);
+  const told = (heading, rows) => (rows.length > 0 ? [build("h4", {}, heading), list(rows)] : []);
+  const given = parameters.map((each) => field(each.name, each.schema ?? {}, { ...each, note: `in the ${each.in}` }));
   return build(
     "section",
     { className: "sheet", id },
     build("h3", {}, title),
     build("p", {}, operation.summary ?? ""),
     build("p", { className: "soft" }, operation.description ?? ""),
-    list("Parameters", parameters.map((each) => field(each.name, each.schema ?? {}, { ...each, note: `in the ${each.in}` }))),
-    list("Body", body(operation.requestBody?.content ?? {})),
-    list("Answers", Object.entries(operation.responses ?? {}).map(([status, answer]) => response(status, answer))),
+    told("Parameters", given),
+    told("Body", body(operation.requestBody?.content ?? {})),
+    told("Answers", Object.entries(operation.responses ?? {}).map(([status, answer]) => response(status, answer))),
   );
 }
 

@@ -3,7 +3,7 @@
 import { Photo } from "./card.js";
 import { listen } from "./intake.js";
 import { Refused, loadModel, score, setKey } from "./service.js";
-import { counted, percent, photoError, serverError, summary } from "./words.js";
+import { counted, percent, photoError, serverError, summary, waitReason } from "./words.js";
 
 const MIB = 2 ** 20;
 // Less than the server takes: answers come in while others wait, and a slow phone sends a body before its deadline.
@@ -85,7 +85,7 @@ async function answerSome(options) {
   if (batch.length === 0) return;
   for (const photo of batch) photo.look();
   const done = photos.filter((photo) => !["waiting", "looking"].includes(photo.state)).length;
-  say(photos.length === 1 ? "Looking at the photo …" : `Looking at ${counted(photos.length, "photo")}, ${done} done …`);
+  say(`Looking at ${counted(photos.length, "photo")}, ${done} done …`);
   try {
     const answer = await score(batch.map((photo) => photo.file), options);
     if (answer.results?.length !== batch.length) throw new Refused(200, { message: "It left photos out." });
@@ -158,8 +158,8 @@ function giveUp(error) {
   say(serverError(refusal));
 }
 
-function sayWait(seconds) {
-  say(`The server is busy. Trying again in ${counted(seconds, "second")} …`);
+function sayWait(refusal) {
+  say(`${waitReason(refusal)} Trying again in ${counted(refusal.seconds, "second")} …`);
 }
 
 function offerAgain() {

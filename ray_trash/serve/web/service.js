@@ -2,15 +2,18 @@
 
 const KEY = "ray-trash-api-key";
 const TRIES = 6;
+// A model takes longer to load than a queue to drain.
+const TRIES_WHILE_LOADING = 60;
 const LONGEST_WAIT_S = 30;
 const BUSY = new Set([429, 503]);
 
 // An answer other than 200; status 0 is no answer at all.
 export class Refused extends Error {
-  constructor(status, { code = "", message = "" } = {}) {
+  constructor(status, { code = "", message = "" } = {}, seconds = 1) {
     super(message);
     this.status = status;
     this.code = code;
+    this.seconds = seconds;
   }
 }
 
@@ -41,17 +44,22 @@ export function score(files, options) {
   return ask("v1/score", { method: "POST", body }, options);
 }
 
-/** Asks until the server is neither full nor away; `onWait(seconds)` is told of each wait. */
+/** Asks until the server is neither full nor away; `onWait` is told why, and how long, before each wait. */
 async function ask(path, request, { signal, onWait }) {
   for (let attempt = 1; ; attempt += 1) {
-    const refusal = await answer(path, { ...request, signal });
-    if (!(refusal instanceof Refused)) return refusal;
-    // A server that turns a body away without reading it can look like a lost connection: worth one more try.
-    const again = BUSY.has(refusal.status) ? attempt < TRIES : refusal.status === 0 && attempt < 2;
-    if (!again) throw refusal;
-    onWait(refusal.seconds);
-    await pause(refusal.seconds, signal);
+    const given = await answer(path, { ...request, signal });
+    if (!(given instanceof Refused)) return given;
+    if (attempt >= triesFor(given)) throw given;
+    onWait(given);
+    await pause(given.seconds, signal);
   }
+}
+
+function triesFor({ status, code }) {
+  if (code === "not_ready") return TRIES_WHILE_LOADING;
+  if (BUSY.has(status)) return TRIES;
+  // A server that turns a body away without reading it can look like a lost connection: worth one more try.
+  return status === 0 ? 2 : 1;
 }
 
 async function answer(path, request) {
@@ -60,12 +68,12 @@ async function answer(path, request) {
     response = await fetch(path, { ...request, headers: authorization(), cache: "no-store", redirect: "error" });
   } catch (error) {
     if (request.signal?.aborted) throw error;
-    return Object.assign(new Refused(0), { seconds: 1 });
+    return new Refused(0);
   }
   const body = await response.json().catch(() => null);
   request.signal?.throwIfAborted();
   if (response.ok && body !== null) return body;
-  return Object.assign(new Refused(response.status, body?.error), { seconds: waitSeconds(response) });
+  return new Refused(response.status, body?.error, waitSeconds(response));
 }
 
 // Retry-After is a number of seconds or a date.

@@ -24,11 +24,17 @@ const SERVER_ERRORS = {
 };
 
 export function photoError({ code, message }) {
-  return Object.hasOwn(PHOTO_ERRORS, code) ? PHOTO_ERRORS[code] : `This photo could not be used. ${message ?? ""}`.trim();
+  if (Object.hasOwn(PHOTO_ERRORS, code)) return PHOTO_ERRORS[code];
+  return `This photo could not be used. ${message ?? ""}`.trim();
 }
 
 export function serverError({ status, message }) {
   return SERVER_ERRORS[status] ?? `The server could not answer (${status}). ${message ?? ""}`.trim();
+}
+
+export function waitReason({ status, code }) {
+  if (code === "not_ready") return "The model is being loaded.";
+  return status === 0 ? "The server does not answer." : "The server is busy.";
 }
 
 export function percent(share) {

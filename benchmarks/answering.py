@@ -1,0 +1,55 @@
+"""What benchmarks of answering need: a checkpoint of random weights, and photos."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ray_trash.dataset.sample import render_sample
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.calibration import Calibration
+from ray_trash.model.checkpoint import write_checkpoint
+from ray_trash.model.document import CheckpointDocument
+from ray_trash.model.golden import compute_golden
+from ray_trash.model.network import build_network
+
+CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
+
+
+def write_random_checkpoint(folder: Path, *, size_px: int = 224) -> None:
+    """Write a checkpoint of random weights, which cost as much to compute as trained ones."""
+    torch.manual_seed(0)
+    network = build_network(len(CLASSES)).eval()
+    preprocessing = Preprocessing(size_px, size_px + 32, "stretch")
+    calibration = Calibration.none(len(CLASSES))
+    document = CheckpointDocument(
+        classes=CLASSES,
+        hidden_layers=(),
+        dropout=0.0,
+        frozen_stages=0,
+        preprocessing=preprocessing,
+        views=1,
+        calibration=calibration,
+        metrics={},
+        data={},
+        config={},
+        epoch=0,
+        created_at="2026-01-01T00:00:00+00:00",
+        versions={},
+        golden=compute_golden(network, preprocessing, 1, calibration),
+    )
+    write_checkpoint(folder, network.state_dict(), document)
+
+
+@contextlib.contextmanager
+def photos_of(data: str | None, n: int) -> Iterator[list[Path]]:
+    """Yield `n` JPEG files: of a folder, or rendered for the time being; fewer files are repeated."""
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            render_sample(Path(folder), per_class=min(20, -(-n // len(CLASSES))))
+        files = sorted(Path(data or folder).rglob("*.jpg"))
+        yield [files[number % len(files)] for number in range(n)]

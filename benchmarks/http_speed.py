@@ -1,0 +1,194 @@
+"""What HTTP costs: `python -m benchmarks.http_speed`.
+
+The same JPEGs and the same engine four ways, in one run: a hand-written loop (two threads decode, the engine computes),
+`ray-trash serve` flooded with requests of 64 photos, LitServe with that engine flooded likewise (both take JSON with
+base64 then, which LitServe reads by itself), and single photos one after another through `serve`, against the engine
+alone. Prints one JSON object: photos a second, their ratios, and the milliseconds that HTTP adds to a photo.
+
+LitServe is in the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from benchmarks.answering import photos_of, write_random_checkpoint
+from ray_trash.model.predictor import Predictor
+from ray_trash.serve.child import endpoint
+
+BATCH = 64
+CLIENTS = 3
+"""Requests in flight: one is computed, one is decoded, one is on its way."""
+
+
+def main() -> None:
+    """Measure, and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="folder of JPEGs; left out, some are rendered")
+    parser.add_argument("--checkpoint", help="a checkpoint; left out, random weights")
+    parser.add_argument("--requests", type=int, default=8, help="requests of 64 photos per measurement (8)")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, photos_of(options.data, BATCH) as files:
+        checkpoint = Path(options.checkpoint or folder)
+        if not options.checkpoint:
+            write_random_checkpoint(checkpoint)
+        photos = [file.read_bytes() for file in files]
+        rates: dict[str, list[float]] = {"serve": [], "serve_json": [], "litserve": []}
+        engine_ms, rates["loop"] = alone(checkpoint, photos, options.requests, options.rounds)
+        with endpoint(str(checkpoint)) as child:
+            url = child.url
+            sys.stderr.write(f"{child.said}\n")
+            with httpx.Client(timeout=120) as client:
+                headers = {"content-type": "image/jpeg"}
+                single_ms = milliseconds(
+                    lambda: client.post(f"{url}/v1/score", content=photos[0], headers=headers).raise_for_status()
+                )
+            for _ in range(options.rounds):
+                rates["serve"].append(flood_rate(f"{url}/v1/score", options.requests, files=multipart(photos)))
+                rates["serve_json"].append(flood_rate(f"{url}/v1/score", options.requests, json=as_json(photos)))
+        with litserve(checkpoint) as url:
+            for _ in range(options.rounds):
+                rates["litserve"].append(flood_rate(f"{url}/predict", options.requests, json=as_json(photos)))
+    photos_per_s = {name: statistics.median(values) for name, values in rates.items()}
+    result = {
+        "photos_per_s": {name: round(rate, 1) for name, rate in photos_per_s.items()},
+        "serve_over_loop": round(photos_per_s["serve"] / photos_per_s["loop"], 3),
+        "serve_json_over_litserve": round(photos_per_s["serve_json"] / photos_per_s["litserve"], 3),
+        "single_photo_ms": round(single_ms, 1),
+        "engine_alone_ms": round(engine_ms, 1),
+        "http_adds_ms": round(single_ms - engine_ms, 1),
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def alone(checkpoint: Path, photos: list[bytes], requests: int, rounds: int) -> tuple[float, list[float]]:
+    """Measure the engine in this process: milliseconds of one photo, and photos a second of a loop, round by round."""
+    predictor = Predictor.load(checkpoint, engine="auto")
+    single_ms = milliseconds(lambda: predictor.predict(predictor.prepare(photos[0])[np.newaxis]))
+    return single_ms, [loop_rate(predictor, photos, requests) for _ in range(rounds)]
+
+
+def milliseconds(ask: Callable[[], Any], n: int = 60) -> float:
+    """Return the median of calls one after another, in milliseconds."""
+    for _ in range(5):
+        ask()
+    taken = []
+    for _ in range(n):
+        started = time.perf_counter()
+        ask()
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken)
+
+
+def loop_rate(predictor: Predictor, photos: list[bytes], batches: int) -> float:
+    """Return the photos a second of a loop in which two threads decode a batch ahead of the engine."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(2) as threads:
+        decoded = [threads.submit(predictor.prepare, photo) for photo in photos]
+        for number in range(batches):
+            squares = np.stack([square.result() for square in decoded])
+            if number + 1 < batches:
+                decoded = [threads.submit(predictor.prepare, photo) for photo in photos]
+            predictor.predict(squares)
+    return batches * len(photos) / (time.perf_counter() - started)
+
+
+def multipart(photos: list[bytes]) -> list[tuple[str, tuple[str, bytes, str]]]:
+    """Lay out photos as a form."""
+    return [("images", (f"{number}.jpg", photo, "image/jpeg")) for number, photo in enumerate(photos)]
+
+
+def as_json(photos: list[bytes]) -> dict[str, Any]:
+    """Lay out photos as JSON."""
+    return {"images": [{"data": base64.b64encode(photo).decode()} for photo in photos]}
+
+
+def flood_rate(url: str, requests: int, **content: Any) -> float:
+    """Return the photos a second of an endpoint that never lacks a request; one round warms it."""
+    with ThreadPoolExecutor(CLIENTS) as threads, httpx.Client(timeout=300) as client:
+
+        def ask(_: int) -> None:
+            client.post(url, **content).raise_for_status()
+
+        list(threads.map(ask, range(CLIENTS)))
+        started = time.perf_counter()
+        list(threads.map(ask, range(requests)))
+        return requests * BATCH / (time.perf_counter() - started)
+
+
+class litserve:
+    """LitServe with the same engine, in processes of its own, until the block ends. Enters with its address."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        """Choose a port."""
+        from ray_trash.serve.server import bind
+
+        with bind("127.0.0.1", 0) as free:
+            self._port = free.getsockname()[1]
+        # LitServe forks its own workers, which a daemon may not.
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=run_litserve, args=(str(checkpoint), self._port)
+        )
+
+    def __enter__(self) -> str:
+        """Start it, and wait until it answers."""
+        self._process.start()
+        url = f"http://127.0.0.1:{self._port}"
+        deadline_s = time.monotonic() + 180
+        while True:
+            try:
+                if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                    return url
+            except httpx.TransportError:
+                pass
+            if time.monotonic() > deadline_s or not self._process.is_alive():
+                raise RuntimeError("LitServe did not start")
+            time.sleep(0.5)
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self._process.terminate()
+        self._process.join(timeout=30)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def run_litserve(checkpoint: str, port: int) -> None:
+    """Serve a checkpoint with LitServe: decode in threads, answer by the engine."""
+    import litserve as ls
+
+    class Api(ls.LitAPI):  # type: ignore[misc]
+        def setup(self, device: str) -> None:
+            self._predictor = Predictor.load(checkpoint, engine="auto")
+            self._threads = ThreadPoolExecutor(2)
+
+        def decode_request(self, request: dict[str, Any]) -> list[bytes]:
+            return [base64.b64decode(image["data"]) for image in request["images"]]
+
+        def predict(self, photos: list[bytes]) -> np.ndarray[Any, np.dtype[np.float32]]:
+            return self._predictor.predict(np.stack(list(self._threads.map(self._predictor.prepare, photos))))
+
+        def encode_response(self, output: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, Any]:
+            return {"probabilities": output.tolist()}
+
+    server = ls.LitServer(Api(), accelerator="cpu", timeout=300)
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")
+
+
+if __name__ == "__main__":
+    main()

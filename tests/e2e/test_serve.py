@@ -1,0 +1,277 @@
+"""The endpoint as people run it: killed, hung, swapped, flooded and stopped, with clients at it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from ray_trash.model.checkpoint import MARKER
+from ray_trash.model.predictor import Predictor
+from ray_trash.model.tensors import from_safetensors, to_safetensors
+from tests.corpus import jpeg, smooth_photo
+from tests.e2e.command import run, wait_until
+from tests.e2e.endpoint import Endpoint, endpoint
+from tests.models import write_model
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    return jpeg(smooth_photo())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, and a run that has the first one."""
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "first", seed=0)
+    write_model(folder / "second", seed=1)
+    shutil.copytree(folder / "first", folder / "run" / "checkpoint")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(models: Path) -> Iterator[Endpoint]:
+    """Serve a run with two replicas, watched."""
+    settings = {"watch_interval_s": 0.5, "timeout_s": 60, "max_batch_images": 64}
+    changes = [part for key, value in settings.items() for part in ("--set", f"serve.{key}={value}")]
+    with endpoint("--watch", models / "run", "--replicas", 2, *changes) as running:
+        yield running
+
+
+class Load:
+    """Clients that ask one after another while something happens."""
+
+    def __init__(self, url: str, photo: bytes, n_clients: int = 3) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.ids: set[str] = set()
+        self.slowest_s = 0.0
+        self._url, self._photo, self._over = url, photo, threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(n_clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        self.wait_for_answers(5)
+        return self
+
+    def wait_for_answers(self, n: int) -> None:
+        before = self.statuses[200]
+        wait_until(lambda: self.statuses[200] >= before + n, timeout_s=60, what="answers")
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(timeout=70)
+            assert not thread.is_alive()
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=70) as client:
+            while not self._over.is_set():
+                started = time.monotonic()
+                response = client.post(f"{self._url}/v1/score", content=self._photo, headers=JPEG)
+                self.statuses[response.status_code] += 1
+                self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+                if response.status_code == 200:
+                    self.ids.add(response.json()["model"]["id"])
+
+
+def test_a_batch_of_64_with_one_bad_photo_is_63_answers_and_one_error_in_order(
+    served: Endpoint, models: Path, photo: bytes
+) -> None:
+    photos = [photo] * 30 + [photo[: len(photo) // 2]] + [photo] * 33
+    files = [("images", (f"{n}.jpg", data, "image/jpeg")) for n, data in enumerate(photos)]
+    response = httpx.post(f"{served.url}/v1/score", files=files, timeout=60)
+    results = response.json()["results"]
+    assert response.status_code == 200
+    assert [result["name"] for result in results] == [f"{n}.jpg" for n in range(64)]
+    assert [n for n, result in enumerate(results) if result["status"] == "error"] == [30]
+    assert results[30]["error"]["code"] == "truncated"
+    predictor = Predictor.load(models / "first", precision="fp32", device="cpu")
+    (expected,) = predictor.predict(predictor.prepare(photo)[np.newaxis])
+    for result in results[:30]:
+        np.testing.assert_allclose(list(result["probabilities"].values()), expected, atol=1e-4)
+
+
+def test_ten_killed_replicas_under_load_cost_no_request(served: Endpoint, photo: bytes) -> None:
+    with Load(served.url, photo) as load:
+        for _ in range(10):
+            wait_until(lambda: len(served.replica_pids()) >= 2, timeout_s=60, what="two replicas")
+            os.kill(served.replica_pids()[0], signal.SIGKILL)
+            load.wait_for_answers(3)
+    assert set(load.statuses) == {200}, load.statuses
+
+
+def test_a_replica_that_hangs_is_replaced_and_its_requests_are_answered(served: Endpoint, photo: bytes) -> None:
+    wait_until(lambda: len(served.replica_pids()) >= 2, timeout_s=60, what="two replicas")
+    with Load(served.url, photo) as load:
+        hung = served.replica_pids()[0]
+        os.kill(hung, signal.SIGSTOP)
+        wait_until(lambda: hung not in served.replica_pids(), timeout_s=60, what="the hung replica's end")
+    assert set(load.statuses) == {200}, load.statuses
+    assert load.slowest_s < 45
+
+
+def spoil_weights(folder: Path, added: torch.Tensor) -> None:
+    """Add something to the last bias and make every checksum right again."""
+    weights = from_safetensors((folder / "weights.safetensors").read_bytes(), "weights")
+    weights["fc.bias"] += added
+    data = to_safetensors(weights)
+    (folder / "weights.safetensors").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    document = json.loads((folder / "checkpoint.json").read_text()) | {"id": digest[:12]}
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+    marker = json.loads((folder / MARKER).read_text())
+    for name in ("weights.safetensors", "checkpoint.json"):
+        content = (folder / name).read_bytes()
+        marker["files"][name] = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / MARKER).write_text(json.dumps(marker))
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    marker = json.loads((folder / MARKER).read_text())
+    (folder / MARKER).write_text(json.dumps(marker) + " ")
+
+
+def not_finite(folder: Path) -> None:
+    spoil_weights(folder, torch.full((6,), float("nan")))
+
+
+def other_answers(folder: Path) -> None:
+    spoil_weights(folder, torch.arange(6.0))
+
+
+def other_classes(folder: Path) -> None:
+    shutil.rmtree(folder)
+    write_model(folder, seed=5, classes=("a", "b", "c", "d", "e", "f"))
+
+
+def publish(model: Path, run: Path, spoil: Callable[[Path], None] | None = None) -> None:
+    """Put a checkpoint in a run's place as training does: its marker last."""
+    copy = run.parent / "copy"
+    shutil.copytree(model, copy)
+    if spoil is not None:
+        spoil(copy)
+    place = run / "checkpoint"
+    (place / MARKER).unlink(missing_ok=True)
+    for path in sorted(copy.iterdir(), key=lambda path: path.name == MARKER):
+        shutil.copyfile(path, place / path.name)
+    shutil.rmtree(copy)
+
+
+def test_a_good_checkpoint_takes_over_under_load_bad_ones_never_answer_and_there_is_a_way_back(
+    served: Endpoint, models: Path, photo: bytes
+) -> None:
+    first = served.model_id()
+    with Load(served.url, photo) as load:
+        for spoil in (truncated, not_finite, other_answers, other_classes):
+            publish(models / "second", models / "run", spoil)
+            wait_until(
+                lambda: was_refused(served) and swap(served).get("status") == "refused",
+                timeout_s=90,
+                what=f"the refusal of {spoil.__name__}",
+            )
+            assert served.model_id() == first
+            assert str(models) not in json.dumps(swap(served))
+            forget_refusals(served)
+        publish(models / "second", models / "run")
+        wait_until(lambda: served.model_id() != first, timeout_s=90, what="the new model")
+        second = served.model_id()
+        wait_until(lambda: second in load.ids, timeout_s=30, what="an answer by the new model")
+        assert swap(served)["status"] == "done"
+        back = run("rollback", "--url", served.url)
+        assert back.returncode == 0, back.stderr
+        assert served.model_id() == first
+        time.sleep(2)
+        assert served.model_id() == first
+    assert set(load.statuses) == {200}, load.statuses
+    assert load.ids == {first, second}
+
+
+def swap(served: Endpoint) -> dict[str, str]:
+    state: dict[str, str] = httpx.get(f"{served.url}/v1/model").json()["swap"]
+    return state
+
+
+def was_refused(served: Endpoint) -> bool:
+    return any(line.startswith("not served: ") for line in served.said)
+
+
+def forget_refusals(served: Endpoint) -> None:
+    served.said[:] = [line for line in served.said if not line.startswith("not served: ")]
+
+
+def test_a_flood_is_turned_away_quickly_and_what_is_let_in_is_answered(served: Endpoint, photo: bytes) -> None:
+    files = [("images", (f"{n}.jpg", photo, "image/jpeg")) for n in range(64)]
+    seconds: dict[int, list[float]] = {}
+
+    def ask(_: int) -> None:
+        started = time.monotonic()
+        response = httpx.post(f"{served.url}/v1/score", files=files, timeout=70)
+        seconds.setdefault(response.status_code, []).append(time.monotonic() - started)
+        assert response.status_code == 200 or int(response.headers["retry-after"]) >= 1
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(ask, range(64)))
+    assert set(seconds) == {200, 503}
+    assert sorted(seconds[503])[len(seconds[503]) // 2] < 3
+    assert httpx.post(f"{served.url}/v1/score", content=photo, headers=JPEG).status_code == 200
+
+
+def test_sigterm_answers_what_is_waiting_and_leaves_no_process(models: Path, photo: bytes) -> None:
+    with endpoint(models / "first") as running, Load(running.url, photo, n_clients=1):
+        answers: list[int] = []
+        files = [("images", (f"{n}.jpg", photo, "image/jpeg")) for n in range(64)]
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{running.url}/v1/score", files=files, timeout=30).status_code)
+
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        time.sleep(0.3)
+        started = time.monotonic()
+        running.child.send_signal(signal.SIGTERM)
+        assert running.child.wait(timeout=15) == 0
+        assert time.monotonic() - started < 15
+        waiting.join(timeout=5)
+        assert answers == [200]
+
+
+def test_what_cannot_be_served_is_one_line_and_an_exit_code(models: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(models / "first", spoilt)
+    other_answers(spoilt)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for arguments, code, says in (
+            ([tmp_path / "nowhere"], 4, "no checkpoint there"),
+            ([models / "first", "--port", port], 2, "choose another --port"),
+            ([models / "first", "--set", "serve.replica=2"], 2, "did you mean serve.replicas?"),
+            ([models / "first", "--set", "train.epochs=2"], 2, "only keys of serve"),
+            ([models / "first", "--replicas", 4096, "--port", 0], 6, "available"),
+            ([spoilt, "--port", 0], 4, "answered differently"),
+        ):
+            finished = run("serve", *arguments, timeout_s=120)
+            errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+            assert (finished.returncode, len(errors)) == (code, 1), finished.stderr
+            assert says in errors[0]

@@ -1,0 +1,44 @@
+"""Checkpoints of untrained networks, for what reads checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.calibration import Calibration
+from ray_trash.model.checkpoint import write_checkpoint
+from ray_trash.model.document import CheckpointDocument
+from ray_trash.model.golden import compute_golden
+from ray_trash.model.network import build_network
+
+CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
+
+
+def write_model(
+    directory: Path, *, seed: int = 0, size_px: int = 32, classes: tuple[str, ...] = CLASSES
+) -> CheckpointDocument:
+    """Write a checkpoint of random weights; another seed is another model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(len(classes)).eval()
+    preprocessing = Preprocessing(size_px, size_px + 32, "stretch")
+    calibration = Calibration(0.9, (0.2,) * len(classes), 0.05, 100)
+    document = CheckpointDocument(
+        classes=classes,
+        hidden_layers=(),
+        dropout=0.0,
+        frozen_stages=0,
+        preprocessing=preprocessing,
+        views=1,
+        calibration=calibration,
+        metrics={},
+        data={},
+        config={},
+        epoch=1,
+        created_at="2026-01-01T00:00:00+00:00",
+        versions={},
+        golden=compute_golden(network, preprocessing, 1, calibration),
+    )
+    return write_checkpoint(directory, network.state_dict(), document)
