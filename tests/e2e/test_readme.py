@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> None:
     by_hand = blocks("bash")[1]
-    assert by_hand.count("ray-trash") == 4
+    assert by_hand.count("ray-trash") == 5
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     # The whole recipe takes minutes; one epoch of two trials runs the same commands.
@@ -33,6 +33,7 @@ def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> No
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "runs" / "mine" / "evaluation.json").exists()
     assert (tmp_path / "runs" / "mine" / "test" / "predictions.parquet").exists()
+    assert (tmp_path / "runs" / "mine" / "scored.parquet").exists()
 
 
 def test_make_has_the_targets_the_readme_names() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -234,6 +237,18 @@ def test_a_flood_is_turned_away_quickly_and_what_is_let_in_is_answered(served: E
     assert set(seconds) == {200, 503}
     assert sorted(seconds[503])[len(seconds[503]) // 2] < 3
     assert httpx.post(f"{served.url}/v1/score", content=photo, headers=JPEG).status_code == 200
+
+
+def test_the_readme_s_client_and_its_curl_get_answers(served: Endpoint, photo: bytes, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (curl,) = re.findall(r"^\$ (curl .*)$", readme, re.MULTILINE)
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(photo)
+    for command in ([sys.executable, "-c", script], ["bash", "-c", curl]):
+        asked = [part.replace("http://127.0.0.1:8000", served.url) for part in command]
+        finished = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+        assert "a.jpg" in finished.stdout
 
 
 def test_sigterm_answers_what_is_waiting_and_leaves_no_process(models: Path, photo: bytes) -> None:

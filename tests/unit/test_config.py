@@ -19,12 +19,15 @@ from ray_trash.config import (
     load_config,
     override,
     parse_override,
+    serve_config,
     to_json,
     to_yaml,
 )
 from ray_trash.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SERVE_DEPLOY = "serve-deploy.yaml"
+"""Not a config of ours but Ray Serve's, with a test of its own."""
+CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*.yaml") if path.name != SERVE_DEPLOY)
 MINIMAL = "name: a\ndata:\n  root: photos\n"
 
 
@@ -219,3 +222,18 @@ def test_changing_a_config_file_changes_nothing_else():
     assert [line for line in before if line not in after] == ["  learning_rate: 6.0e-4"]
     assert [line for line in after if line not in before] == ["  learning_rate: 0.00123", "evaluate:", "  views: 8"]
     assert config_with(text, {}) == text
+
+
+def test_an_endpoint_takes_the_settings_of_its_checkpoint_and_changes_only_those_of_serving():
+    stored = {"serve": {"max_batch_images": 7, "target_error": 0.1}}
+    settings = serve_config(stored, {"serve.replicas": 2})
+    assert (settings.max_batch_images, settings.target_error, settings.replicas) == (7, 0.1, 2)
+    for key, says in (
+        ("serve.replica", "did you mean serve.replicas"),
+        ("train.epochs", "only keys of serve"),
+        ("serve.target_error", "in the checkpoint"),
+        ("serve.target_requests_per_replica", "needs serve.max_replicas"),
+        ("serve.max_waiting_photos", "below max_batch_images"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            serve_config(stored, {key: 3})

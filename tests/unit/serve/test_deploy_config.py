@@ -1,0 +1,28 @@
+"""The file for `serve deploy` is one that Ray Serve takes, and its application is one that can be built."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ray_trash.config import serve_config
+
+PATH = Path(__file__).parents[3] / "configs" / "serve-deploy.yaml"
+
+
+# Ray's own code warns when it is imported.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_known() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    deployed = ServeDeploySchema.model_validate(yaml.safe_load(PATH.read_text()))
+    (application,) = deployed.applications
+    module, _, builder = application.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), builder))
+    assert serve_config({}, {f"serve.{key}": value for key, value in application.args.items()}).replicas == 1
+    (model,) = application.deployments
+    assert (model.name, set(model.user_config)) == ("Model", {"checkpoint"})
+    assert deployed.http_options.host == "127.0.0.1"
