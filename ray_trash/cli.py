@@ -107,10 +107,49 @@ def build_parser() -> argparse.ArgumentParser:
         "--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)"
     )
     evaluate.add_argument("--workers", type=_positive, metavar="N", help="processes that predict (one per GPU or CPU)")
-    evaluate.add_argument("--masks", action="store_true", help="score again with the border, and the centre, hidden")
+    evaluate.add_argument(
+        "--masks", action="store_true", help="score again with parts hidden, and pictures of no class"
+    )
     evaluate.add_argument(
         "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"
     )
+
+    endpoint = command("serve", _serve, "the HTTP endpoint, in the foreground; SIGTERM stops it")
+    endpoint.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint directory; with --watch, that of the run"
+    )
+    endpoint.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    endpoint.add_argument("--port", type=_port, default=8000, help="port to listen on (8000); 0 takes a free one")
+    endpoint.add_argument("--replicas", type=_positive, metavar="N", help="processes that answer (serve.replicas)")
+    endpoint.add_argument(
+        "--watch", metavar="RUN", help="move to the run's checkpoint whenever there is a new good one"
+    )
+    _add_set(endpoint)
+    roll_back = command("rollback", _roll_back, "move an endpoint back to the model before this one")
+    roll_back.add_argument("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
+    roll_back.add_argument("--api-key-file", metavar="FILE", help="file with the endpoint's key (RAY_TRASH_API_KEY)")
+
+    export = command("export", _export, "a checkpoint as one file for other runtimes, checked against the checkpoint")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
+    export.add_argument("--format", required=True, choices=("onnx", "torch"), help="ONNX, or torch.export's pt2")
+    export.add_argument("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
+    export.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
+    score = command("score", _score, "label photos with a checkpoint or an endpoint, into a Parquet file")
+    score.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a checkpoint directory (not with --url), then files, folders, URIs, and Parquet files of photos",
+    )
+    score.add_argument("--out", required=True, metavar="FILE.parquet", help="what to write, one row per input")
+    score.add_argument("--workers", type=_positive, metavar="N", help="processes that predict (one per GPU or machine)")
+    score.add_argument("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
+    score.add_argument("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
+    score.add_argument(
+        "--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)"
+    )
+    score.add_argument("--overwrite", action="store_true", help="replace FILE.parquet if it is there")
 
     _add_config(command("config", _config, "print the resolved config"))
     return parser
@@ -131,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {_one_line(str(error))}\n")
         return error.exit_code
     except Interrupted as interruption:
-        sys.stderr.write(f"stopped by {interruption}; a run goes on with --resume\n")
+        sys.stderr.write(f"stopped by {interruption}; a run goes on with --resume, a scoring as it is\n")
         return interruption.exit_code
     except BrokenPipeError:
         # The reader of stdout has gone; Python would complain once more at exit.
@@ -178,8 +217,19 @@ def _folds(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 to 65535")
+    return number
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    _add_set(parser)
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key, such as train.epochs=3"
     )
@@ -326,6 +376,69 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     print_evaluation(document, console)
     console.print(f"written to {out.uri}", markup=False, highlight=False, soft_wrap=True)
     return document
+
+
+def _serve(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.config import parse_override, serve_config
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.storage import Storage
+
+    if options.checkpoint is None and options.watch is None:
+        raise ConfigError("serve: name a checkpoint, or a run with --watch RUN")
+    watched = None if options.watch is None else Storage.open(options.watch).child("checkpoint")
+    # A wrong path or a taken port should not cost a cluster's start.
+    checkpoint = open_checkpoint(options.checkpoint if watched is None or options.checkpoint else watched)
+    changes = dict(parse_override(text) for text in options.set)
+    if options.replicas is not None:
+        changes["serve.replicas"] = options.replicas
+    settings = serve_config(checkpoint.document.config, changes)
+
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.serve.endpoint import run_endpoint
+    from ray_trash.serve.server import bind, read_api_key
+
+    api_key = read_api_key(settings)
+    taken = bind(options.host, options.port)
+    with ray_session(dashboard=False):
+        run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, console=console)
+    return {"stopped": True}
+
+
+def _roll_back(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.serve.client import Client, read_key
+
+    with Client(options.url, api_key=read_key(options.api_key_file)) as client:
+        card = client.roll_back()
+    console.print(f"answered by {card['id']} again", markup=False, highlight=False)
+    return card
+
+
+def _export(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from ray_trash.model.export import export_checkpoint
+
+    exported = export_checkpoint(options.checkpoint, options.format, out=options.out, overwrite=options.overwrite)
+    text = f"written to {exported['file']}; probabilities as the checkpoint's, within {exported['max_difference']:.1g}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return exported
+
+
+def _score(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    given = {"column": options.column, "overwrite": options.overwrite, "console": console}
+    if options.url is None:
+        if options.api_key_file is not None:
+            raise ConfigError("--api-key-file: has no effect without --url")
+        checkpoint, *paths = options.paths
+        if not paths:
+            raise ConfigError(f"score {checkpoint}: no photos are named; give CHECKPOINT PATH..., or --url URL PATH...")
+        from ray_trash.score.run import score_here
+
+        return score_here(checkpoint, paths, options.out, workers=options.workers, **given)
+    if options.workers is not None:
+        raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
+    from ray_trash.score.run import score_there
+    from ray_trash.serve.client import read_key
+
+    return score_there(options.url, options.paths, options.out, api_key=read_key(options.api_key_file), **given)
 
 
 def _config(options: argparse.Namespace, console: Console) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -49,6 +50,20 @@ class Storage:
         except (pa.ArrowException, ValueError, OSError) as error:
             raise StorageError(f"{text}: not a place that can be opened: {error}") from error
         return cls(text.rstrip("/"), filesystem, path.rstrip("/"))
+
+    @classmethod
+    def of_file(cls, uri: str | Path) -> tuple[Storage, str]:
+        """Resolve a file's path or URI to its folder and its name there; nothing is created or contacted.
+
+        Raises:
+            StorageError: It names no file, or pyarrow cannot open such a place.
+        """
+        file = cls.open(uri)
+        base, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
+        folder, _, name = file.path.rpartition("/")
+        if not name or (not folder and not file.is_local):
+            raise StorageError(f"{uri}: not the name of a file")
+        return cls((base.rpartition("/")[0] or "/") + mark + query, file.filesystem, folder), name
 
     @property
     def is_local(self) -> bool:
@@ -102,6 +117,35 @@ class Storage:
                 # An object appears only once its upload has been closed.
                 with self.filesystem.open_output_stream(self._join(name)) as file:
                     file.write(data)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """Open a file to be written piece by piece; it has its name only once the block has ended without an error.
+
+        Yields:
+            What pyarrow writes to.
+
+        Raises:
+            StorageError: The storage is full, read-only or out of reach.
+        """
+        folder, _, last = self._join(name).rpartition("/")
+        temporary = f"{folder}/.{last}.unfinished"
+        with self._translated("write", name):
+            if self.is_local:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            try:
+                with self.filesystem.open_output_stream(temporary) as file:
+                    yield file
+                if self.is_local:
+                    sync_file(Path(temporary))
+                self.filesystem.move(temporary, self._join(name))
+            except BaseException:
+                # Closing an object's upload keeps what there is of it, whatever ended the block.
+                if self.filesystem.get_file_info(temporary).type != fs.FileType.NotFound:
+                    self.filesystem.delete_file(temporary)
+                raise
+            if self.is_local:
+                sync_directory(Path(folder))
 
     def list_names(self) -> list[str]:
         """List the names of the direct children, sorted; a missing folder has none.
@@ -180,6 +224,15 @@ def _write_atomically(target: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_directory(target.parent)
+
+
+def sync_file(file: Path) -> None:
+    """Make what was written to a local file survive a power cut."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_directory(directory: Path) -> None:

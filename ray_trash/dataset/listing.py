@@ -11,7 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from ray_trash.dataset.walk import Entry, walk
 from ray_trash.errors import DataError, ReasonCode, StorageError
@@ -113,16 +113,22 @@ def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
     return Listing(storage.uri, labels, files, ignored, rejected, warnings)
 
 
-def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> ListedFile | Finding | None:
+def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
+    """Judge an entry by where it lies and what it is, whatever its class.
+
+    Returns:
+        Why it is not going to be read; else whether it is a file, perhaps a special one, or a folder, of which
+        nothing is to be said.
+    """
     parts = entry.path.split("/")
     is_folder = entry.kind == "directory"
     if any(map(_is_system_name, parts)):
-        return None if is_folder else Finding(entry.path, "hidden or system file")
+        return "folder" if is_folder else Finding(entry.path, "hidden or system file")
     if any(map(_looks_like_photo, parts[:-1])):
-        return None if is_folder else Finding(entry.path, "in a folder named like a photo")
+        return "folder" if is_folder else Finding(entry.path, "in a folder named like a photo")
     if is_folder:
         if not _looks_like_photo(parts[-1]):
-            return None
+            return "folder"
         return Finding(entry.path, "not_a_regular_file", "a folder named like a photo")
     if entry.kind == "directory_link":
         return Finding(entry.path, "directory link", entry.message)
@@ -130,7 +136,14 @@ def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> ListedFile |
         return Finding(entry.path, "outside_root", entry.message)
     if entry.kind == "unreadable":
         return Finding(entry.path, "unreadable", entry.message)
-    label = _label(parts, class_root)
+    return "file"
+
+
+def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> ListedFile | Finding | None:
+    place = judge_place(entry)
+    if isinstance(place, Finding) or place == "folder":
+        return place if isinstance(place, Finding) else None
+    label = _label(entry.path.split("/"), class_root)
     if label is None:
         return Finding(entry.path, "not in a class folder")
     if label not in labels:

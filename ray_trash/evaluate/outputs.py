@@ -102,6 +102,7 @@ def predictions_table(
     paths: Sequence[str],
     true_labels: Sequence[str],
     probabilities: NDArray[np.float32],
+    abstained: NDArray[np.bool_],
     sha256: Sequence[str],
     classes: Sequence[str],
 ) -> pa.Table:
@@ -111,13 +112,14 @@ def predictions_table(
         paths: Relative to the data root, with `/`, each once.
         true_labels: Class names of the folders.
         probabilities: (B, C) float32, rows summing to 1.
+        abstained: (B,), true where `label` is not sure enough to be given.
         sha256: Hex digests of the files.
         classes: The C names in label order.
 
     Returns:
         Columns path, true_label, label, confidence, probabilities (list<float32> in the order of
-        `classes`), sha256. The class names are in the schema metadata: `classes_of` reads them
-        back.
+        `classes`), abstained, sha256. The class names are in the schema metadata: `classes_of`
+        reads them back.
     """
     predicted = probabilities.argmax(axis=1)  # (B,)
     table = pa.table(
@@ -127,6 +129,7 @@ def predictions_table(
             "label": pa.array([classes[i] for i in predicted], pa.string()),
             "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
             "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
+            "abstained": pa.array(abstained, pa.bool_()),
             "sha256": pa.array(sha256, pa.string()),
         }
     )

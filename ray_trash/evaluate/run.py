@@ -7,7 +7,6 @@ scored is named.
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ray_trash.dataset.catalog import build_catalog, count_trained_on, fingerprint, photo_keys
 from ray_trash.dataset.listing import Finding, ListedFile, Listing, list_photos
@@ -35,6 +35,8 @@ from ray_trash.evaluate.outputs import (
 )
 from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.evaluate.scoring import score_photos, wait_for_plan
+from ray_trash.evaluate.selective import selective_figures
+from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.storage import Storage
@@ -73,7 +75,8 @@ def evaluate_checkpoint(
         device: Where to compute.
         precision: What to compute in; fp32 gives figures that compare across machines.
         batch_size: Photos in one forward pass; left out, as the checkpoint's config says.
-        with_masks: Score the photos twice more, with their border and with their centre hidden.
+        with_masks: Score the photos twice more, with their border and with their centre hidden, and drawn pictures
+            that belong to no class.
 
     Returns:
         The content of `evaluation.json`.
@@ -116,6 +119,7 @@ def evaluate_checkpoint(
         plan.workers,
         plan.device,
     )
+    unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
     scores = score_photos(
         checkpoint.uri,
         listing.root,
@@ -125,14 +129,16 @@ def evaluate_checkpoint(
         precision=precision,
         batch_size=batch_size,
         masks=(None, "border", "centre") if with_masks else (None,),
+        squares=unknown_squares,
     )
-    probabilities = scores[0]
-    if not np.isfinite(scores).all():
+    if not scores.are_finite():
         raise CheckpointError(
             f"{checkpoint.uri}: gives probabilities that are not finite for some photos; use another checkpoint"
         )
+    probabilities, calibration = scores.photos[0], document.calibration
     labels = photos["label"].to_pylist()
-    sums = _count(probabilities, labels, document.classes)
+    label_numbers = np.array([document.classes.index(label) for label in labels])
+    sums = _count(probabilities, label_numbers, len(document.classes))
     result = evaluation_document(
         sums,
         document.classes,
@@ -153,13 +159,16 @@ def evaluate_checkpoint(
             warnings=warnings,
         ),
     )
+    result |= selective_figures(probabilities, label_numbers, calibration, document.classes)
     if with_masks:
-        border, centre = (_count(scores[number], labels, document.classes) for number in (1, 2))
+        border, centre = (_count(masked, label_numbers, len(document.classes)) for masked in scores.photos[1:])
         result["masked"] = masked_accuracies(sums, border=border, centre=centre)
+        result["unknown"] = unknown_figures(unknown_kinds, calibration.abstains(scores.squares))
     predictions = predictions_table(
         paths=photos["path"].to_pylist(),
         true_labels=labels,
         probabilities=probabilities,
+        abstained=calibration.abstains(probabilities),
         sha256=photos["sha256"].to_pylist(),
         classes=document.classes,
     )
@@ -171,17 +180,10 @@ def evaluate_checkpoint(
     return result
 
 
-def _count(
-    probabilities: np.ndarray[Any, np.dtype[np.float32]],
-    labels: Sequence[str],
-    classes: Sequence[str],
-) -> ClassificationSums:
-    numbers = {name: number for number, name in enumerate(classes)}
+def _count(probabilities: NDArray[np.float32], label_numbers: NDArray[np.int64], n_classes: int) -> ClassificationSums:
     # In the catalog's order and in one go, so that the float sums do not depend on the workers.
-    sums = ClassificationSums.zeros(len(classes))
-    sums.update(probabilities, np.array([numbers[label] for label in labels]))
-    assert sums.n == len(labels)
-    assert math.isfinite(sums.loss)
+    sums = ClassificationSums.zeros(n_classes)
+    sums.update(probabilities, label_numbers)
     return sums
 
 
@@ -254,6 +256,8 @@ def _warn_of_data(split: str, photos: pa.Table, found_fingerprint: str, document
         warnings.append(
             f"{known} of these {len(photos)} photos were trained on: the figures say nothing about new photos"
         )
+    if split == "val" and document.calibration.n:
+        warnings.append("temperature and thresholds were fitted to these photos: new ones are answered less well")
     if split != "all" and found_fingerprint != document.data.get("fingerprint"):
         warnings.append(
             "these are not the photos the checkpoint was trained on, or not all of them, or some "

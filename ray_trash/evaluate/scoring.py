@@ -3,7 +3,8 @@
 Rows of a catalog in, their probabilities in the same order out. Ray Data reads and prepares the
 photos in tasks and scores them in actors. Knows no labels, splits or metrics.
 
-Letters in shapes: B photos of a batch, N photos in all, C classes, S side in pixels.
+Letters in shapes: B photos of a batch, N photos in all, M masks, K squares that are no photos, C classes, S side in
+pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +49,16 @@ _WAIT_FOR_FREE_S = 20.0
 _POLL_S = 0.25
 
 _ERROR_KINDS = (CheckpointError, ClusterError, DataError, StorageError)
+_ASKED = pa.schema(
+    {
+        "position": pa.int64(),
+        "path": pa.string(),
+        "sha256": pa.string(),
+        "mask": pa.string(),
+        "pixels": pa.binary(),
+    }
+)
+"""A photo has a path and a digest, a square its pixels."""
 _PREPARED = pa.schema({"position": pa.int64(), "pixels": pa.binary(), "error_kind": pa.string(), "error": pa.string()})
 _SCORED = pa.schema(
     {
@@ -79,6 +91,23 @@ def wait_for_plan(workers: int | None, device: Literal["auto", "cpu", "cuda"]) -
         time.sleep(_POLL_S)
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities of everything that was scored.
+
+    Attributes:
+        photos: (M, N, C) float32, in the order of the masks and the photos.
+        squares: (K, C) float32, in the order of the squares.
+    """
+
+    photos: NDArray[np.float32]
+    squares: NDArray[np.float32]
+
+    def are_finite(self) -> bool:
+        """Say whether every probability is a number."""
+        return bool(np.isfinite(self.photos).all() and np.isfinite(self.squares).all())
+
+
 def score_photos(
     checkpoint_uri: str,
     data_root: str,
@@ -89,7 +118,8 @@ def score_photos(
     precision: Literal["auto", "fp32", "bf16"],
     batch_size: int,
     masks: Sequence[Mask | None] = (None,),
-) -> NDArray[np.float32]:
+    squares: NDArray[np.uint8] | None = None,
+) -> Scores:
     """Score every photo once.
 
     The same photos and batch size give the same probabilities to the bit, on any number of workers
@@ -106,26 +136,13 @@ def score_photos(
         precision: What the network computes in.
         batch_size: Photos in one forward pass.
         masks: What to hide, once for each M; None is the photo as it is.
-
-    Returns:
-        (M, N, C) float32, in the order of `masks` and `photos`.
+        squares: (K, S, S, 3), scored with the photos, so that no worker loads the network a second time.
 
     Raises:
         DataError: A file is not what it was when it was catalogued.
         CheckpointError: The checkpoint cannot be used.
     """
-    table = pa.concat_tables(
-        photos.select(["path", "sha256"]).append_column("mask", pa.array([mask] * len(photos), pa.string()))
-        for mask in masks
-    )
-    table = table.append_column("position", pa.array(range(len(table)), pa.int64()))
-    # One block a batch, and `batch_size=None` below hands whole blocks on: with a number there, Ray
-    # Data would fill batches from whatever blocks happen to be ready.
-    starts = [
-        first + start for first in range(0, len(table), len(photos)) for start in range(0, len(photos), batch_size)
-    ]
-    ends = [*starts[1:], len(table)]
-    blocks = [table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+    blocks = _blocks(photos, masks, squares, batch_size)
     workers = min(plan.workers, len(blocks))
     scored = (
         ray.data.from_arrow(blocks)
@@ -154,9 +171,30 @@ def score_photos(
         results.append(block)
     collected = pa.concat_tables(results).sort_by("position")
     positions = collected.column("position").to_numpy()
-    assert np.array_equal(positions, np.arange(len(table))), "a photo was lost or scored twice"
+    n_scored = sum(len(block) for block in blocks)
+    assert np.array_equal(positions, np.arange(n_scored)), "a photo was lost or scored twice"
     scores = np.stack(collected.column("probabilities").to_numpy(zero_copy_only=False))
-    return scores.reshape(len(masks), len(photos), -1)
+    n_photos = len(masks) * len(photos)
+    return Scores(scores[:n_photos].reshape(len(masks), len(photos), -1), scores[n_photos:])
+
+
+def _blocks(
+    photos: pa.Table, masks: Sequence[Mask | None], squares: NDArray[np.uint8] | None, batch_size: int
+) -> list[pa.Table]:
+    # One block a batch, and whole blocks are handed on: with a batch size there, Ray Data would fill batches from
+    # whatever blocks happen to be ready.
+    parts = [[photos["path"], photos["sha256"], [mask] * len(photos), [None] * len(photos)] for mask in masks]
+    if squares is not None:
+        nothing = [None] * len(squares)
+        parts.append([nothing, nothing, nothing, [square.tobytes() for square in squares]])
+    blocks: list[pa.Table] = []
+    position = 0
+    for columns in parts:
+        n = len(columns[0])
+        part = pa.table([pa.array(range(position, position + n), pa.int64()), *columns], schema=_ASKED)
+        blocks += [part.slice(start, batch_size) for start in range(0, n, batch_size)]
+        position += n
+    return blocks
 
 
 class _Scorer:
@@ -197,6 +235,8 @@ def _load_predictor(checkpoint_uri: str, device: Any, precision: Any) -> Predict
 
 
 def _prepare_block(block: pa.Table, *, data_root: str, preprocessing: Preprocessing) -> pa.Table:
+    if block["path"].null_count == len(block):
+        return _block(_PREPARED, block.column("position"), block.column("pixels").to_pylist())
     try:
         storage = Storage.open(data_root)
         photos = [

@@ -46,7 +46,8 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
     summary = [
         f"accuracy {document['correct']}/{document['n']} = {_percent(document['accuracy'])}, "
         f"95 % interval {_percents(document['accuracy_ci95'])}",
-        f"macro-F1 {document['macro_f1']:.3f}, loss {document['loss']:.3f}, ECE {document['ece']:.3f}",
+        f"macro-F1 {document['macro_f1']:.3f}, loss {document['loss']:.3f}, ECE {_calibration_error(document)}",
+        *_selective_lines(document),
         f"split {document['split']}, checkpoint {document['checkpoint']}",
         f"files: {counts['seen']} seen = {counts['accepted']} accepted "
         f"+ {counts['rejected']} rejected + {counts['ignored']} ignored",
@@ -54,6 +55,7 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
             f"{name} hidden: {part['correct']}/{part['n']} = {_percent(part['accuracy'])}, {part['verdict']}"
             for name, part in document.get("masked", {}).items()
         ),
+        *_unknown_lines(document),
         *(f"warning: {_printable(warning)}" for warning in document["warnings"]),
     ]
     return Group(table, Text(), *(Text(line) for line in summary))
@@ -62,6 +64,36 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
 def print_evaluation(document: Mapping[str, Any], console: Console) -> None:
     """Print the table on a console, for commands the one that writes to stderr."""
     console.print(evaluation_table(document), highlight=False)
+
+
+def _calibration_error(document: Mapping[str, Any]) -> str:
+    if "ece_uncalibrated" not in document:
+        return f"{document['ece']:.3f}"
+    return f"{document['ece']:.3f} ({document['ece_uncalibrated']:.3f} without the temperature)"
+
+
+def _selective_lines(document: Mapping[str, Any]) -> list[str]:
+    if "selective" not in document:
+        return []
+    selective = document["selective"]
+    target, answered = selective["target_error"], selective["answered"]
+    asked = "every answer was asked for" if target is None else f"asked for {_percent(target)}"
+    line = f"answered {answered}/{document['n']} = {_percent(selective['coverage'])}, wrong among them "
+    if not answered:
+        return [f"{line}- ({asked})"]
+    wrong = round(selective["error"] * answered)
+    interval = _percents(selective["error_ci95"])
+    return [f"{line}{wrong}/{answered} = {_percent(selective['error'])}, 95 % interval {interval} ({asked})"]
+
+
+def _unknown_lines(document: Mapping[str, Any]) -> list[str]:
+    if "unknown" not in document:
+        return []
+    unknown = document["unknown"]
+    return [
+        f"drawn pictures of no class: {unknown['abstained']}/{unknown['n']} = {_percent(unknown['rate'])} "
+        f"not answered, 95 % interval {_percents(unknown['rate_ci95'])}"
+    ]
 
 
 def _ratio(value: float | None) -> str:

@@ -63,6 +63,17 @@ class Calibration:
         """
         return _with_temperature(probabilities, self.temperature).astype(np.float32)
 
+    def undo(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return what the network said, from what `apply` made of it.
+
+        Args:
+            probabilities: (N, C), as `apply` gives them.
+
+        Returns:
+            (N, C), rows adding up to 1; exact, since dividing logarithms by 1/T multiplies them by T.
+        """
+        return _with_temperature(probabilities, 1 / self.temperature)
+
     def abstains(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Say which answers are not sure enough to be given.
 

@@ -104,11 +104,10 @@ def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int,
     """
     png = _golden_png()
     device = next(network.parameters()).device
-    with evaluation_mode(network):
-        # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            batch = torch.from_numpy(_square(png, preprocessing)).to(device)
-            said = probabilities_of(network, batch, preprocessing, views=views, dtype=torch.float32)
+    # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
+    with evaluation_mode(network), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        batch = torch.from_numpy(_square(png, preprocessing)).to(device)
+        said = probabilities_of(network, batch, preprocessing, views=views, dtype=torch.float32)
     answer = calibration.apply(said.cpu().numpy())[0].astype(np.float64)
     if not np.isfinite(answer).all():
         raise DivergedError(

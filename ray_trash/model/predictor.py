@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torchvision.models import ResNet
 
 from ray_trash.image.preprocess import fit_photo, load_photo
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
@@ -72,16 +73,7 @@ class Predictor:
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = open_checkpoint(checkpoint)
         document = checkpoint.document
-        # Without memory of its own the network costs no random numbers, the caller's or its own
-        # time.
-        with torch.device("meta"):
-            network = build_network(
-                len(document.classes),
-                hidden_layers=document.hidden_layers,
-                dropout=document.dropout,
-            )
-        fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)
-        network.to(device=plan.device, memory_format=torch.channels_last).eval()
+        network = load_network(checkpoint).to(device=plan.device, memory_format=torch.channels_last)
         exact = EnginePlan("torch", plan.device, torch.float32, "to compare")
         # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -142,6 +134,20 @@ class Predictor:
         if len(photos) == 0:
             return np.zeros((0, len(self.document.classes)), np.float32)
         return self.document.calibration.apply(self._engine.probabilities(photos))
+
+
+def load_network(checkpoint: Checkpoint) -> ResNet:
+    """Build a checkpoint's network with its weights, on the CPU and in evaluation mode.
+
+    Raises:
+        CheckpointError: The weights are not those of the network the checkpoint describes.
+    """
+    document = checkpoint.document
+    # Without memory of its own the network costs no random numbers, the caller's or its own time.
+    with torch.device("meta"):
+        network = build_network(len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout)
+    fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)
+    return network.eval()
 
 
 def _torch_engine(network: nn.Module, document: CheckpointDocument, plan: EnginePlan) -> TorchEngine:

@@ -19,6 +19,7 @@ from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import classes_of
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.evaluate.scoring import score_photos, wait_for_plan
+from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
 from ray_trash.model.calibration import Calibration
@@ -36,6 +37,7 @@ CLASSES = ("tin", "glass", "paper", "wood")
 PER_CLASS = 20
 BATCH_SIZE = 8
 """Such that three workers all get batches, and the last batch is short."""
+CALIBRATION = Calibration(1.5, (0.45, 0.4, 0.5, 0.4), 0.1, 40)
 PREPROCESSING = Preprocessing(size_px=64, stored_short_side_px=64, fit="stretch")
 
 
@@ -89,14 +91,14 @@ def write_random_checkpoint(directory: Path, rule: SplitRule) -> Path:
         frozen_stages=0,
         preprocessing=PREPROCESSING,
         views=1,
-        calibration=Calibration.none(len(CLASSES)),
+        calibration=CALIBRATION,
         metrics={},
         data={"split": rule.to_json()},
         config={},
         epoch=0,
         created_at="2026-01-01T00:00:00+00:00",
         versions={},
-        golden=compute_golden(network, PREPROCESSING, 1, Calibration.none(len(CLASSES))),
+        golden=compute_golden(network, PREPROCESSING, 1, CALIBRATION),
     )
     write_checkpoint(directory, network.state_dict(), document)
     return directory
@@ -169,6 +171,32 @@ def test_rows_and_figures_are_those_of_the_predictor_alone(evaluations, checkpoi
     assert result["loss"] == pytest.approx(sums.loss)
     assert len(set(predictions.column("label").to_pylist())) > 2
     assert result["per_class"]["wood"]["recall"] is None
+
+
+def test_what_is_left_unanswered_is_in_the_rows_and_counted(evaluations):
+    result = read_json(evaluations[1])
+    predictions = pq.read_table(evaluations[1] / "predictions.parquet")
+    thresholds = [CALIBRATION.thresholds[CLASSES.index(label)] for label in predictions.column("label").to_pylist()]
+    abstained = predictions.column("confidence").to_numpy() < np.array(thresholds, np.float32)
+    assert predictions.column("abstained").to_pylist() == abstained.tolist()
+    assert 0 < result["selective"]["answered"] == (~abstained).sum() < result["n"]
+    assert result["selective"]["target_error"] == CALIBRATION.target_error
+    assert result["selective"]["thresholds"] == dict(zip(CLASSES, CALIBRATION.thresholds, strict=True))
+    assert result["risk_coverage"][0]["risk"] == pytest.approx(1 - result["accuracy"])
+    assert 0 < result["aurc"] < 1
+    assert result["ece_uncalibrated"] != result["ece"]
+
+
+def test_masks_come_with_pictures_of_no_class(evaluations, checkpoint, photos, tmp_path):
+    result = evaluate(checkpoint, photos, tmp_path, split="all", workers=2, with_masks=True)
+    kinds, squares = draw_unknown(PREPROCESSING)
+    abstained = CALIBRATION.abstains(Predictor.load(checkpoint, device="cpu", precision="fp32").predict(squares))
+    assert result["unknown"] == unknown_figures(kinds, abstained)
+    assert 0 < result["unknown"]["abstained"] < result["unknown"]["n"] == len(kinds)
+    assert set(result["masked"]) == {"border", "centre"}
+    alone = pq.read_table(evaluations[1] / "predictions.parquet")
+    assert pq.read_table(tmp_path / "predictions.parquet").equals(alone)
+    assert "unknown" not in read_json(evaluations[1])
 
 
 def test_the_picture_is_written_beside_the_figures(evaluations):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_trash.errors import StorageError
 from ray_trash.storage import Storage
 
 
@@ -24,3 +25,49 @@ def test_the_query_of_a_uri_stays_at_its_end() -> None:
     child = parent.child("tiny", "checkpoint")
     assert child.uri == "s3://bucket/runs/tiny/checkpoint?region=us-east-1&endpoint_override=127.0.0.1:9"
     assert child.path == "bucket/runs/tiny/checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "name"),
+    [
+        ("/data/out.parquet", "/data", "out.parquet"),
+        ("/out.parquet", "/", "out.parquet"),
+        ("s3://bucket/out.parquet?region=us-east-1", "s3://bucket?region=us-east-1", "out.parquet"),
+        ("s3://bucket/a/out.parquet?region=us-east-1", "s3://bucket/a?region=us-east-1", "out.parquet"),
+    ],
+)
+def test_a_file_is_found_in_its_folder(uri: str, folder: str, name: str) -> None:
+    storage, found = Storage.of_file(uri)
+    assert (storage.uri, found) == (folder, name)
+    assert Storage.open(storage.uri).path.rstrip("/") == storage.path
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket?region=us-east-1", "s3://bucket/?region=us-east-1", "/"])
+def test_what_names_no_file_is_refused(uri: str) -> None:
+    with pytest.raises(StorageError, match="not the name of a file"):
+        Storage.of_file(uri)
+
+
+def test_a_file_written_piece_by_piece_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path / "new")
+    with storage.writing("file") as file:
+        file.write(b"one ")
+        assert not storage.exists("file")
+        file.write(b"two")
+    assert storage.read_bytes("file") == b"one two"
+    assert storage.list_names() == ["file"]
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    storage.write_bytes("file", b"before")
+    with pytest.raises(ZeroDivisionError), storage.writing("file") as file:
+        file.write(b"half" * (1 // 0))
+    assert storage.read_bytes("file") == b"before"
+    assert storage.list_names() == ["file"]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="below"), Storage.open(tmp_path / "file").writing("below"):
+        pass

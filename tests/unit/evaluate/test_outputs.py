@@ -43,6 +43,7 @@ def table():
         paths=["zebra/1.jpg", "ant/2.jpg", "ant/1.jpg"],
         true_labels=["zebra", "ant", "ant"],
         probabilities=PROBABILITIES,
+        abstained=np.array([True, False, False]),
         sha256=["aa", "bb", "cc"],
         classes=CLASSES,
     )
@@ -81,11 +82,13 @@ def test_predictions_are_sorted_by_path_and_survive_the_file():
         "label",
         "confidence",
         "probabilities",
+        "abstained",
         "sha256",
     ]
     assert read.column("path").to_pylist() == ["ant/1.jpg", "ant/2.jpg", "zebra/1.jpg"]
     assert read.column("true_label").to_pylist() == ["ant", "ant", "zebra"]
     assert read.column("label").to_pylist() == ["zebra", "ant", "zebra"]
+    assert read.column("abstained").to_pylist() == [False, False, True]
     assert read.column("sha256").to_pylist() == ["cc", "bb", "aa"]
     np.testing.assert_array_equal(np.stack(read.column("probabilities").to_numpy()), PROBABILITIES[::-1])
     np.testing.assert_array_equal(read.column("confidence").to_numpy(), [*PROBABILITIES.max(axis=1)[::-1]])
@@ -101,6 +104,7 @@ def test_hostile_paths_survive_the_predictions_file():
         paths=names,
         true_labels=["ant"] * 6,
         probabilities=np.tile(PROBABILITIES[:1], (6, 1)),
+        abstained=np.zeros(6, bool),
         sha256=["aa"] * 6,
         classes=CLASSES,
     )

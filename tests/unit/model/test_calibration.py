@@ -30,6 +30,13 @@ def test_calibrated_rows_add_up_to_one_and_keep_their_order():
     np.testing.assert_allclose(Calibration.none(3).apply(probabilities), probabilities, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_what_the_network_said_can_be_had_back(temperature):
+    probabilities, _ = sharpened(500, 1.0)
+    calibration = Calibration(temperature, (0.0,) * 3, None, 1)
+    np.testing.assert_allclose(calibration.undo(calibration.apply(probabilities)), probabilities, atol=1e-5)
+
+
 @pytest.mark.parametrize("target_error", [0.02, 0.05, 0.2])
 def test_answers_on_new_photos_are_wrong_about_as_often_as_was_asked(target_error):
     probabilities, labels = sharpened(5000, 2.0)
@@ -60,7 +67,7 @@ def test_a_perfect_network_still_turns_away_what_is_less_sure_than_almost_all_it
     probabilities = np.where(labels[:, None] == np.arange(3), sure[:, None], (1 - sure[:, None]) / 2)
     calibration = fit_calibration(probabilities, labels, target_error=0.05)
     assert calibration.abstains(calibration.apply(probabilities)).mean() == pytest.approx(0.03, abs=0.01)
-    unknown = np.full((1, 3), 1 / 3) + [[0.3, -0.15, -0.15]]
+    unknown = np.full((1, 3), 1 / 3) + np.array([[0.3, -0.15, -0.15]])
     assert calibration.abstains(calibration.apply(unknown)).all()
 
 

@@ -22,7 +22,8 @@ def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_k
     (application,) = deployed.applications
     module, _, builder = application.import_path.partition(":")
     assert callable(getattr(importlib.import_module(module), builder))
-    assert serve_config({}, {f"serve.{key}": value for key, value in application.args.items()}).replicas == 1
+    settings = {f"serve.{key}": value for key, value in (application.args or {}).items()}
+    assert serve_config({}, settings).replicas == 1
     (model,) = application.deployments
-    assert (model.name, set(model.user_config)) == ("Model", {"checkpoint"})
+    assert (model.name, set(model.user_config or {})) == ("Model", {"checkpoint"})
     assert deployed.http_options.host == "127.0.0.1"

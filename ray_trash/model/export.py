@@ -1,0 +1,202 @@
+"""A checkpoint as one file for other runtimes: from a photo's square to calibrated probabilities.
+
+A checkpoint in; an ONNX model or a program of torch.export out, checked against the predictor before it is written.
+What a file knows besides: `model_id`, and as JSON `classes`, `preprocessing` and `thresholds`. Decoding, fitting to
+the square and saying "not sure" are left to whoever runs it.
+
+Letters in shapes: B photos, S side in pixels, C classes, V views.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ray_trash.errors import CheckpointError, ConfigError
+from ray_trash.image.tensor import normalise
+from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.document import CheckpointDocument
+from ray_trash.model.golden import symmetries
+from ray_trash.model.predictor import Predictor, load_network
+from ray_trash.storage import Storage
+
+ExportFormat = Literal["onnx", "torch"]
+SUFFIX: dict[ExportFormat, str] = {"onnx": ".onnx", "torch": ".pt2"}
+PARITY_TOLERANCE = 1e-4
+"""How far a probability of the file may be from the predictor's.
+
+Both compute in fp32 and differ by the order of their sums, since an exporter folds batch norms into convolutions.
+"""
+INPUT_NAME, OUTPUT_NAME = "photos", "probabilities"
+
+_ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+_PARITY_BATCHES = (1, 3)
+"""Photos in the batches that are compared: the export is traced with another number."""
+_TRACED_BATCH = 2
+"""Photos in the batch that is traced; torch.export takes 0 and 1 for numbers that never change."""
+
+_Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def export_checkpoint(
+    checkpoint_uri: str, file_format: ExportFormat, *, out: str | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a checkpoint as one file that takes (B, S, S, 3) uint8 and gives (B, C) float32, for any B of at least 1.
+
+    With 8 views, each photo is computed as a batch of eight.
+
+    Args:
+        checkpoint_uri: A checkpoint's folder.
+        file_format: `onnx`, or `torch` for a program of torch.export.
+        out: The file, a path or URI; left out, the checkpoint's id in the working directory.
+        overwrite: Whether a file that is there is replaced.
+
+    Returns:
+        `file`, `format`, `model_id`, `size_bytes` and `max_difference`, the largest from the predictor's probabilities.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used, or the export answers otherwise than it.
+        ConfigError: Packages for ONNX are missing, or the file is there already.
+        StorageError: The file cannot be written.
+    """
+    absent = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if file_format == "onnx" and absent:
+        raise ConfigError(f"--format onnx: {', '.join(absent)} is not installed; pip install 'ray-trash[onnx]'")
+    checkpoint = open_checkpoint(checkpoint_uri)
+    document = checkpoint.document
+    folder, name = Storage.of_file(out or f"{document.id}{SUFFIX[file_format]}")
+    file_uri = folder.child(name).uri
+    if folder.exists(name) and not overwrite:
+        raise ConfigError(f"{file_uri}: is there already; give another --out, or --overwrite")
+    predictor = Predictor.load(checkpoint, engine="torch", device="cpu", precision="fp32")
+    answering = _Answering(load_network(checkpoint), document).eval().requires_grad_(False)
+    render, load = {"onnx": (_render_onnx, _load_onnx), "torch": (_render_torch, _load_torch)}[file_format]
+    data = render(answering, document)
+    difference = _largest_difference(load(data), predictor)
+    # A comparison with NaN is false, so this refuses what is not finite too.
+    if not difference <= PARITY_TOLERANCE:
+        raise CheckpointError(
+            f"{checkpoint.uri}: exported as {file_format}, a probability differs by {difference:.3g} from the "
+            f"checkpoint's (allowed {PARITY_TOLERANCE:.3g}), so nothing was written; use other versions of torch"
+            f"{' and ' + ', '.join(_ONNX_PACKAGES) if file_format == 'onnx' else ''}, or the other format"
+        )
+    folder.write_bytes(name, data)
+    return {
+        "file": file_uri,
+        "format": file_format,
+        "model_id": document.id,
+        "size_bytes": len(data),
+        "max_difference": difference,
+    }
+
+
+class _Answering(nn.Module):
+    """From photos (B, S, S, 3) uint8 to calibrated probabilities (B, C) float32."""
+
+    def __init__(self, network: nn.Module, document: CheckpointDocument) -> None:
+        super().__init__()
+        self._network = network
+        self._preprocessing, self._views = document.preprocessing, document.views
+        self._temperature = document.calibration.temperature
+
+    def forward(self, photos: Tensor) -> Tensor:
+        images = normalise(photos, self._preprocessing)
+        # One pass for all views: eight would make the file's graph eight times as long.
+        said = torch.log_softmax(self._network(torch.cat(symmetries(images, self._views))), dim=1)
+        # The logarithm of the views' mean, up to a constant that the softmax takes out.
+        pooled = torch.logsumexp(said.unflatten(0, (self._views, -1)), dim=0)  # (V, B, C) to (B, C)
+        return torch.softmax(pooled / self._temperature, dim=1)
+
+
+def _known(document: CheckpointDocument) -> dict[str, str]:
+    return {
+        "classes": json.dumps(document.classes, ensure_ascii=False),
+        "model_id": document.id,
+        "preprocessing": json.dumps(document.preprocessing.to_json()),
+        "thresholds": json.dumps(document.calibration.thresholds),
+    }
+
+
+def _example(document: CheckpointDocument) -> Tensor:
+    side_px = document.preprocessing.size_px
+    return torch.zeros((_TRACED_BATCH, side_px, side_px, 3), dtype=torch.uint8)
+
+
+def _render_onnx(answering: _Answering, document: CheckpointDocument) -> bytes:
+    import onnx
+
+    # A name, where torch.export wants a kind: it is what the file's readers see.
+    program = torch.onnx.export(
+        answering,
+        (_example(document),),
+        dynamo=True,
+        dynamic_shapes={INPUT_NAME: {0: "batch"}},
+        input_names=[INPUT_NAME],
+        output_names=[OUTPUT_NAME],
+        verbose=False,
+    )
+    assert program is not None, "dynamo=True returns the program"
+    model = program.model_proto
+    # What torch remembers of a node includes this machine's paths.
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, _known(document))
+    return bytes(model.SerializeToString())
+
+
+def _load_onnx(data: bytes) -> _Answer:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda photos: np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: photos})[0])
+
+
+def _render_torch(answering: _Answering, document: CheckpointDocument) -> bytes:
+    program = torch.export.export(
+        answering, (_example(document),), dynamic_shapes={INPUT_NAME: {0: torch.export.Dim.DYNAMIC}}
+    )
+    for node in program.graph.nodes:
+        # It has this machine's paths.
+        node.meta.pop("stack_trace", None)
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files=_known(document))
+    return file.getvalue()
+
+
+def _load_torch(data: bytes) -> _Answer:
+    module = torch.export.load(io.BytesIO(data)).module()
+
+    def answer(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(photos)).numpy())
+
+    return answer
+
+
+def _largest_difference(answer: _Answer, predictor: Predictor) -> float:
+    document = predictor.document
+    golden = predictor.prepare(base64.b64decode(document.golden.png_base64))
+    photos = np.stack([golden, *_made_up_squares(sum(_PARITY_BATCHES) - 1, len(golden))])
+    reference = predictor.predict(photos)
+    ends = np.cumsum(_PARITY_BATCHES)
+    answers = [answer(photos[end - n : end]) for n, end in zip(_PARITY_BATCHES, ends, strict=True)]
+    return float(np.abs(np.concatenate(answers) - reference).max())
+
+
+def _made_up_squares(n: int, side_px: int) -> list[NDArray[np.uint8]]:
+    """Make squares (S, S, 3) of coloured blocks, from coarse to fine."""
+    random = np.random.default_rng(0)
+    blocks = [random.integers(0, 256, (2**number, 2**number, 3), np.uint8) for number in range(1, n + 1)]
+    return [np.array(Image.fromarray(block).resize((side_px, side_px), Image.Resampling.NEAREST)) for block in blocks]

@@ -1,0 +1,1 @@
+"""Offline scoring: photos in, one row each in a Parquet file."""

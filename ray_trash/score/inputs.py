@@ -1,0 +1,271 @@
+"""What is to be scored: files, folders of any layout, URIs and tables become one list, in the order they were given.
+
+No photo is opened here. Knows neither Ray nor the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import fs
+
+from ray_trash.dataset.listing import Finding, judge_place
+from ray_trash.dataset.walk import escape_name, walk
+from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
+from ray_trash.score.tables import SUFFIXES, PhotoTable, open_table
+from ray_trash.storage import Storage
+
+INPUT_SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "source": pa.int32(),
+        "place": pa.string(),
+        "row": pa.int64(),
+        "size_bytes": pa.int64(),
+        "error_code": pa.string(),
+        "error_message": pa.string(),
+    }
+)
+"""One row an input. `place` is where a file is below its source, as `photo_location` takes it; `row` is the number of
+a row of a table. `error_code` is there where it is known that there is no photo to read."""
+
+WORK_SCHEMA = pa.schema(
+    {"position": pa.int64(), "source": pa.int32(), "place": pa.string(), "row": pa.int64(), "group": pa.int32()}
+)
+"""What is to be read: `position` counts inputs from 0, `group` is the row group of a table's rows."""
+
+BATCH_PHOTOS = 64
+"""Photos that are scored together: enough that Ray's work for a batch does not count, few enough to be shared out."""
+_HASHED_ROWS = 1 << 14
+_REASON_CODES = frozenset(get_args(ReasonCode))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One path as it was given.
+
+    Attributes:
+        shown: How it is called; a URI without credentials and options.
+        root: URI of the folder that places are relative to.
+        table: The table, where it is one.
+    """
+
+    shown: str
+    root: str
+    table: PhotoTable | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything to be scored.
+
+    Attributes:
+        sources: The paths that were given.
+        rows: One row an input (`INPUT_SCHEMA`), in the order of the paths, and sorted within a folder.
+        ignored: Hidden and system files, and links to folders, which are no inputs.
+    """
+
+    sources: tuple[Source, ...]
+    rows: pa.Table
+    ignored: int
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.rows)
+
+    def fingerprint(self) -> str:
+        """Return one hash of what is to be scored, in which order, and of all sizes that are known."""
+        digest = hashlib.sha256(json.dumps([source.shown for source in self.sources]).encode())
+        digest.update(json.dumps([source.table and source.table.column for source in self.sources]).encode())
+        for start in range(0, len(self.rows), _HASHED_ROWS):
+            digest.update(json.dumps(self.rows.slice(start, _HASHED_ROWS).to_pydict()).encode())
+        return digest.hexdigest()
+
+
+def list_inputs(
+    given: Sequence[str], *, column: str | None = None, leave_out: tuple[Storage, Sequence[str]] | None = None
+) -> Inputs:
+    """List what is to be scored.
+
+    A row's path is relative to the folder that was given; that of a file given by itself is as it was given; that of
+    a table's row comes from its column `path`, or is `FILE#row`. Where two of the things given would have a path in
+    common, all paths from folders and from columns `path` are preceded by what was given and a slash.
+
+    Args:
+        given: Local paths and URIs.
+        column: The column of photos in tables.
+        leave_out: A folder and the names in it that are no inputs: what is written.
+
+    Raises:
+        DataError: One does not exist, cannot be listed or is given twice, or there is nothing to score.
+        ConfigError: The column of a table is not known, or one is named and there is no table.
+    """
+    sources: list[Source] = []
+    tables: list[pa.Table] = []
+    are_own: list[bool] = []
+    ignored = 0
+    for text in given:
+        number, shown = len(sources), _shown(text)
+        kind, storage, name = _look_at(text, shown)
+        if kind == fs.FileType.Directory:
+            rows, n_ignored = _list_folder(storage, number, shown, leave_out)
+            source, is_own, ignored = Source(shown, storage.uri), True, ignored + n_ignored
+        elif name.lower().endswith(SUFFIXES):
+            table, paths = open_table(storage, name, column, shown=shown)
+            rows, is_own = _list_rows(table, paths, number, storage, shown), paths is not None
+            source = Source(shown, storage.uri, table)
+        else:
+            size_bytes = storage.filesystem.get_file_info(f"{storage.path}/{name}").size
+            row = {"path": shown, "source": number, "place": escape_name(name), "size_bytes": size_bytes}
+            rows, is_own = pa.Table.from_pylist([row], schema=INPUT_SCHEMA), False
+            source = Source(shown, storage.uri)
+        sources.append(source)
+        tables.append(rows)
+        are_own.append(is_own)
+    if column is not None and not any(source.table for source in sources):
+        raise ConfigError(f"--column {column}: has no effect, since no {' or '.join(SUFFIXES)} file is given")
+    rows = pa.concat_tables(_told_apart(sources, tables, are_own)).combine_chunks()
+    if not len(rows):
+        beside = f"; {ignored} hidden or system files were ignored" if ignored else ""
+        raise DataError(f"no photos in {', '.join(source.shown for source in sources)}{beside}")
+    return Inputs(tuple(sources), rows, ignored)
+
+
+def work_blocks(inputs: Inputs, parts: Sequence[range]) -> Iterator[pa.Table]:
+    """Cut what is to be read into blocks that are each read in one go.
+
+    Args:
+        inputs: All of them.
+        parts: Ranges of positions that are wanted, ascending.
+
+    Yields:
+        Tables of `WORK_SCHEMA`: up to `BATCH_PHOTOS` files of one source and part, or the wanted rows of one row
+        group of a table.
+    """
+    known = np.asarray(inputs.rows["error_code"].is_valid())
+    of_source = np.asarray(inputs.rows["source"])
+    for number, source in enumerate(inputs.sources):
+        start, end = (int(place) for place in np.searchsorted(of_source, [number, number + 1]))
+        wanted = [np.arange(max(part.start, start), min(part.stop, end)) for part in parts]
+        wanted = [positions[~known[positions]] for positions in wanted if len(positions)]
+        if source.table is None:
+            for positions in wanted:
+                for first in range(0, len(positions), BATCH_PHOTOS):
+                    yield _work(inputs, positions[first : first + BATCH_PHOTOS], None)
+        elif wanted:
+            # A row group is read from its start, so all that is wanted of it is read in one go.
+            positions, first = np.concatenate(wanted), start
+            for group, n_rows in enumerate(source.table.group_rows):
+                inside = positions[(positions >= first) & (positions < first + n_rows)]
+                first += n_rows
+                if len(inside):
+                    yield _work(inputs, inside, group)
+
+
+def _work(inputs: Inputs, positions: NDArray[np.int64], group: int | None) -> pa.Table:
+    rows = inputs.rows.take(pa.array(positions))
+    columns = [pa.array(positions), *(rows[name] for name in ("source", "place", "row")), [group] * len(rows)]
+    return pa.table(columns, schema=WORK_SCHEMA).combine_chunks()
+
+
+def _look_at(text: str, shown: str) -> tuple[fs.FileType, Storage, str]:
+    """Return what it is, its folder (itself, where it is one), and its name."""
+    try:
+        storage = Storage.open(text)
+        kind = storage.filesystem.get_file_info(storage.path).type
+    except StorageError as error:
+        raise DataError(str(error).replace(text, shown)) from error
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{shown}: cannot be looked at: {str(error).splitlines()[0]}") from error
+    if kind == fs.FileType.NotFound:
+        raise DataError(f"{shown}: does not exist")
+    return (kind, storage, "") if kind == fs.FileType.Directory else (kind, *Storage.of_file(text))
+
+
+def _list_folder(
+    storage: Storage, number: int, shown: str, leave_out: tuple[Storage, Sequence[str]] | None
+) -> tuple[pa.Table, int]:
+    try:
+        entries = walk(storage)
+    except DataError as error:
+        raise DataError(f"{shown}: {str(error).removeprefix('data.root: ')}") from error
+    not_ours = _below(storage, leave_out)
+    rows: list[dict[str, Any]] = []
+    ignored = 0
+    for entry in entries:
+        if any(f"{entry.path}/".startswith(f"{name}/") for name in not_ours):
+            continue
+        place = judge_place(entry)
+        row = {"path": entry.path, "source": number, "place": entry.path, "size_bytes": entry.size_bytes}
+        if place == "file" and entry.kind == "special":
+            place = Finding(entry.path, "not_a_regular_file", entry.message)
+        if place == "file":
+            rows.append(row)
+        elif isinstance(place, Finding) and place.reason in _REASON_CODES:
+            rows.append(row | {"error_code": place.reason, "error_message": place.message})
+        elif isinstance(place, Finding):
+            ignored += 1
+    return pa.Table.from_pylist(rows, schema=INPUT_SCHEMA), ignored
+
+
+def _below(storage: Storage, leave_out: tuple[Storage, Sequence[str]] | None) -> tuple[str, ...]:
+    if leave_out is None or not leave_out[0].filesystem.equals(storage.filesystem):
+        return ()
+    root = storage.path.rstrip("/") + "/"
+    places = [f"{leave_out[0].path}/{name}" for name in leave_out[1]]
+    return tuple(escape_name(place.removeprefix(root)) for place in places if place.startswith(root))
+
+
+def _list_rows(table: PhotoTable, paths: pa.Array | None, number: int, storage: Storage, shown: str) -> pa.Table:
+    n_rows = sum(table.group_rows)
+    if paths is None:
+        paths = pa.array([f"{shown}#{row}" for row in range(n_rows)], pa.string())
+    size_bytes = storage.filesystem.get_file_info(f"{storage.path}/{table.name}").size
+    columns = {
+        "path": paths,
+        "source": pa.array(np.full(n_rows, number, np.int32)),
+        "row": pa.array(range(n_rows), pa.int64()),
+        "size_bytes": pa.array(np.full(n_rows, size_bytes, np.int64)),
+    }
+    nothing = {field.name: pa.nulls(n_rows, field.type) for field in INPUT_SCHEMA if field.name not in columns}
+    return pa.table({**columns, **nothing}).select(INPUT_SCHEMA.names).cast(INPUT_SCHEMA)
+
+
+def _told_apart(sources: Sequence[Source], tables: Sequence[pa.Table], are_own: Sequence[bool]) -> Sequence[pa.Table]:
+    if _common_path(tables) is None:
+        return tables
+    longer = [
+        table.set_column(0, "path", pc.binary_join_element_wise(source.shown.rstrip("/"), table["path"], "/"))
+        if is_own
+        else table
+        for source, table, is_own in zip(sources, tables, are_own, strict=True)
+    ]
+    twice = _common_path(longer)
+    if twice is not None:
+        raise DataError(f"{twice}: given twice; name each file and folder once")
+    return [table.cast(INPUT_SCHEMA) for table in longer]
+
+
+def _common_path(tables: Sequence[pa.Table]) -> str | None:
+    """Return a path that is in two of the tables; a table may have one several times."""
+    if len(tables) < 2:
+        return None
+    counts = pc.value_counts(pa.chunked_array([pc.unique(table["path"]) for table in tables], pa.string()))
+    common = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    return common[0].as_py() if len(common) else None
+
+
+def _shown(given: str) -> str:
+    if "://" not in given:
+        return escape_name(given)
+    scheme, _, rest = given.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

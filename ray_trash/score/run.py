@@ -1,0 +1,180 @@
+"""One scoring from a list of paths to a Parquet file, by workers here or by an endpoint elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+
+from ray_trash.cluster.connect import ray_session
+from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
+from ray_trash.score.parts import Plan, Target, choose_part_rows, pending_parts
+from ray_trash.score.progress import Display
+from ray_trash.score.remote import score_remotely
+from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
+from ray_trash.serve.client import Client
+
+Answering = Callable[[list[pa.Table]], Generator[Outcomes]]
+"""Scores blocks of work."""
+
+
+def score_here(
+    checkpoint_uri: str,
+    given: Sequence[str],
+    out: str,
+    *,
+    workers: int | None = None,
+    column: str | None = None,
+    overwrite: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """Score with a checkpoint, on the Ray cluster that `RAY_ADDRESS` names or on this machine.
+
+    Args:
+        checkpoint_uri: A checkpoint every worker can open.
+        given: Files, folders, URIs and tables.
+        out: The Parquet file to write, local or a URI.
+        workers: Processes with a network each; None takes one per GPU, or one per machine where there is none.
+        column: The column of photos in tables.
+        overwrite: Whether a file that is there is replaced.
+        console: Where progress goes.
+
+    Returns:
+        The summary, JSON values only; `images_per_s` is the rate from the first answers to the last.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ClusterError: The cluster is too small, or answers nothing.
+        ConfigError: The file is there already, or a column is not.
+        DataError: There is nothing to score, or a path does not exist.
+        StorageError: The output's storage is full, read-only or out of reach.
+    """
+    started_at = time.monotonic()
+    target = Target(out)
+    target.require_free(overwrite=overwrite)
+    checkpoint = open_checkpoint(checkpoint_uri)
+    document = checkpoint.document
+    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.parts_name)))
+
+    def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
+        from ray_trash.score.pool import plan_pool_here, score_blocks
+
+        with ray_session(dashboard=False):
+            plan = plan_pool_here(workers)
+            yield from score_blocks(checkpoint.uri, document.preprocessing, inputs.sources, blocks, plan)
+
+    scoring = _Scoring(inputs, target, document.id, document.classes, console)
+    return scoring.run(answers, started_at)
+
+
+def score_there(
+    url: str,
+    given: Sequence[str],
+    out: str,
+    *,
+    api_key: str | None = None,
+    column: str | None = None,
+    overwrite: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """Score with an endpoint.
+
+    Args:
+        url: The endpoint's root, such as `http://127.0.0.1:8000`.
+        given: Files, folders, URIs and tables.
+        out: The Parquet file to write, local or a URI.
+        api_key: Sent with every request, where it is given.
+        column: The column of photos in tables.
+        overwrite: Whether a file that is there is replaced.
+        console: Where progress goes.
+
+    Returns:
+        The summary, as `score_here` gives it.
+
+    Raises:
+        CheckpointError: The endpoint changed its model.
+        ClusterError: The endpoint cannot be reached, is full for too long, or answers nonsense.
+        ConfigError: The file is there already, a column is not, or the key is wrong.
+        DataError: There is nothing to score, or a path does not exist.
+        StorageError: The output's storage is full, read-only or out of reach.
+    """
+    started_at = time.monotonic()
+    target = Target(out)
+    target.require_free(overwrite=overwrite)
+    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.parts_name)))
+    with Client(url, api_key=api_key) as client:
+        card = client.model()
+        scoring = _Scoring(inputs, target, card["id"], card["classes"], console)
+        return scoring.run(lambda blocks: score_remotely(client, card, inputs.sources, blocks), started_at)
+
+
+class _Scoring:
+    """Inputs that become parts, and parts that become the file."""
+
+    def __init__(self, inputs: Inputs, target: Target, model_id: str, classes: Sequence[str], console: Console) -> None:
+        self._inputs, self._target, self._model_id = inputs, target, model_id
+        self._classes, self._console = classes, console
+        self._plan = Plan(len(inputs), inputs.fingerprint(), model_id, choose_part_rows(len(inputs)))
+        self._engine = ""
+
+    def run(self, answering: Answering, started_at: float) -> dict[str, Any]:
+        done, said = self._target.begin(self._plan)
+        if said is not None:
+            self._say(said)
+        pending = pending_parts(self._plan, done)
+        left = sum(len(self._plan.part(number)) for number in pending)
+        with Display(self._console, total=self._plan.n, done=self._plan.n - left) as display:
+            self._make_parts(pending, answering, display)
+        tally, engine = self._target.join(self._plan, self._engine)
+        seconds = time.monotonic() - started_at
+        self._say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
+        return {
+            **tally.to_json(),
+            "ignored": self._inputs.ignored,
+            "seconds": round(seconds, 2),
+            "images_per_s": round(display.pace.per_s or left / seconds, 2),
+            "model_id": self._model_id,
+            "engine": engine,
+            "out": self._target.uri,
+        }
+
+    def _make_parts(self, pending: Sequence[int], answering: Answering, display: Display) -> None:
+        known = np.asarray(self._inputs.rows["error_code"].is_valid())
+        missing = {number: int((~known[self._plan.part(number)]).sum()) for number in pending}
+        gathered: defaultdict[int, list[pa.Table]] = defaultdict(list)
+        for number in (number for number, count in missing.items() if not count):
+            self._write(number, [])
+        blocks = list(work_blocks(self._inputs, [self._plan.part(number) for number in pending]))
+        if not blocks:
+            return
+        with closing(answering(blocks)) as answers:
+            for outcomes in answers:
+                self._engine = outcomes.engine
+                display.advance(len(outcomes.table))
+                numbers = np.asarray(outcomes.table["position"]) // self._plan.part_rows
+                for number in np.unique(numbers).tolist():
+                    gathered[number].append(outcomes.table.filter(pa.array(numbers == number)))
+                    missing[number] -= len(gathered[number][-1])
+                    if not missing[number]:
+                        self._write(number, gathered.pop(number))
+
+    def _write(self, number: int, outcomes: Sequence[pa.Table]) -> None:
+        part = self._plan.part(number)
+        inputs = self._inputs.rows.slice(part.start, len(part))
+        rows = complete_rows(inputs, part.start, outcomes, self._model_id)
+        self._target.write_part(number, rows.cast(schema_with(self._classes, self._engine)))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _in_words(tally: Tally) -> str:
+    errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items())) or "no errors"
+    return f"{tally.abstained} of them not sure, {errors}"
