@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
-import multiprocessing
+import os
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,8 @@ import numpy as np
 
 from benchmarks.answering import photos_of, write_random_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.serve.child import endpoint
+from ray_trash.serve.child import START_TIMEOUT_S, endpoint
+from ray_trash.serve.server import bind
 
 BATCH = 64
 CLIENTS = 3
@@ -61,6 +65,7 @@ def main() -> None:
             for _ in range(options.rounds):
                 rates["serve"].append(flood_rate(f"{url}/v1/score", options.requests, files=multipart(photos)))
                 rates["serve_json"].append(flood_rate(f"{url}/v1/score", options.requests, json=as_json(photos)))
+        sys.stderr.write(f"{rates} {single_ms:.1f} {engine_ms:.1f}\n")
         with litserve(checkpoint) as url:
             for _ in range(options.rounds):
                 rates["litserve"].append(flood_rate(f"{url}/predict", options.requests, json=as_json(photos)))
@@ -131,63 +136,33 @@ def flood_rate(url: str, requests: int, **content: Any) -> float:
         return requests * BATCH / (time.perf_counter() - started)
 
 
-class litserve:
-    """LitServe with the same engine, in processes of its own, until the block ends. Enters with its address."""
-
-    def __init__(self, checkpoint: Path) -> None:
-        """Choose a port."""
-        from ray_trash.serve.server import bind
-
-        with bind("127.0.0.1", 0) as free:
-            self._port = free.getsockname()[1]
-        # LitServe forks its own workers, which a daemon may not.
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=run_litserve, args=(str(checkpoint), self._port)
-        )
-
-    def __enter__(self) -> str:
-        """Start it, and wait until it answers."""
-        self._process.start()
-        url = f"http://127.0.0.1:{self._port}"
-        deadline_s = time.monotonic() + 180
-        while True:
-            try:
-                if httpx.get(f"{url}/health", timeout=5).status_code == 200:
-                    return url
-            except httpx.TransportError:
-                pass
-            if time.monotonic() > deadline_s or not self._process.is_alive():
+@contextlib.contextmanager
+def litserve(checkpoint: Path) -> Iterator[str]:
+    """Run LitServe with the same engine until the block ends. Yields its address once it answers."""
+    with bind("127.0.0.1", 0) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "benchmarks.litserve_endpoint", str(checkpoint), port]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not answers(f"{url}/health"):
+            if child.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError("LitServe did not start")
             time.sleep(0.5)
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it."""
-        self._process.terminate()
-        self._process.join(timeout=30)
-        if self._process.is_alive():
-            self._process.kill()
+        yield url
+    finally:
+        # Its workers are processes of their own, in the same group.
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait(timeout=30)
 
 
-def run_litserve(checkpoint: str, port: int) -> None:
-    """Serve a checkpoint with LitServe: decode in threads, answer by the engine."""
-    import litserve as ls
-
-    class Api(ls.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            self._predictor = Predictor.load(checkpoint, engine="auto")
-            self._threads = ThreadPoolExecutor(2)
-
-        def decode_request(self, request: dict[str, Any]) -> list[bytes]:
-            return [base64.b64decode(image["data"]) for image in request["images"]]
-
-        def predict(self, photos: list[bytes]) -> np.ndarray[Any, np.dtype[np.float32]]:
-            return self._predictor.predict(np.stack(list(self._threads.map(self._predictor.prepare, photos))))
-
-        def encode_response(self, output: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, Any]:
-            return {"probabilities": output.tolist()}
-
-    server = ls.LitServer(Api(), accelerator="cpu", timeout=300)
-    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")
+def answers(url: str) -> bool:
+    """Say whether something is there."""
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 if __name__ == "__main__":

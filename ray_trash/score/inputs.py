@@ -44,6 +44,8 @@ WORK_SCHEMA = pa.schema(
 
 BATCH_PHOTOS = 64
 """Photos that are scored together: enough that Ray's work for a batch does not count, few enough to be shared out."""
+_WANTED_BLOCKS = 2048
+"""Ray takes milliseconds to store a block; many photos are handed out many batches at a time."""
 _HASHED_ROWS = 1 << 14
 _REASON_CODES = frozenset(get_args(ReasonCode))
 
@@ -147,9 +149,10 @@ def work_blocks(inputs: Inputs, parts: Sequence[range]) -> Iterator[pa.Table]:
         parts: Ranges of positions that are wanted, ascending.
 
     Yields:
-        Tables of `WORK_SCHEMA`: up to `BATCH_PHOTOS` files of one source and part, or the wanted rows of one row
-        group of a table.
+        Tables of `WORK_SCHEMA`: files of one source and part, `BATCH_PHOTOS` or a multiple of it and the last fewer,
+        or the wanted rows of one row group of a table.
     """
+    block_rows = -(-len(inputs) // _WANTED_BLOCKS // BATCH_PHOTOS) * BATCH_PHOTOS
     known = np.asarray(inputs.rows["error_code"].is_valid())
     of_source = np.asarray(inputs.rows["source"])
     for number, source in enumerate(inputs.sources):
@@ -158,8 +161,8 @@ def work_blocks(inputs: Inputs, parts: Sequence[range]) -> Iterator[pa.Table]:
         wanted = [positions[~known[positions]] for positions in wanted if len(positions)]
         if source.table is None:
             for positions in wanted:
-                for first in range(0, len(positions), BATCH_PHOTOS):
-                    yield _work(inputs, positions[first : first + BATCH_PHOTOS], None)
+                for first in range(0, len(positions), block_rows):
+                    yield _work(inputs, positions[first : first + block_rows], None)
         elif wanted:
             # A row group is read from its start, so all that is wanted of it is read in one go.
             positions, first = np.concatenate(wanted), start

@@ -6,18 +6,15 @@ computes another, so that no core waits; before GPUs, tasks on the other cores d
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data.exceptions import ExecutionTimeoutError
 
 from ray_trash.errors import ClusterError
 from ray_trash.evaluate.plan import plan_scoring
@@ -37,7 +34,6 @@ _LEFT_CPUS = 0.5
 _MIN_WORKER_CPUS = 0.4
 _BATCHES_AT_A_TIME = 2
 """In one worker: one is decoded while the other is computed."""
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -138,53 +134,16 @@ def score_blocks(
         num_cpus=plan.cpus_per_worker,
         num_gpus=1 if plan.device == "cuda" else None,
     )
-    for block in _follow(scored):
-        raise_carried_error(block)
-        yield Outcomes(block.select(OUTCOME_SCHEMA.names), block["engine"][0].as_py())
-
-
-def _follow(scored: ray.data.Dataset) -> Iterator[pa.Table]:
-    """Take blocks in a thread, and wait for them where a signal, or the deadline, ends the wait."""
-    arrived: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=8)
-    stopped = threading.Event()
-
-    def hand_on(item: pa.Table | BaseException | None) -> None:
-        while not stopped.is_set():
-            with suppress(queue.Full):
-                arrived.put(item, timeout=_POLL_S)
-                return
-
-    def pull() -> None:
-        try:
-            for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
-                hand_on(block)
-                if stopped.is_set():
-                    return
-            hand_on(None)
-        except BaseException as error:
-            hand_on(error)
-
-    threading.Thread(target=pull, name="answers", daemon=True).start()
+    block: Any  # Ray Data's annotations know of no tables
     try:
-        deadline = time.monotonic() + NO_ANSWER_S
-        while True:
-            try:
-                item = arrived.get(timeout=_POLL_S)
-            except queue.Empty:
-                if time.monotonic() >= deadline:
-                    raise ClusterError(
-                        f"no photo was scored for {NO_ANSWER_S:g} s: others may hold the cluster, or workers may die "
-                        "for want of memory; look at the cluster and run the command again, which goes on"
-                    ) from None
-                continue
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            deadline = time.monotonic() + NO_ANSWER_S
-    finally:
-        stopped.set()
+        for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+            raise_carried_error(block)
+            yield Outcomes(block.select(OUTCOME_SCHEMA.names), block["engine"][0].as_py())
+    except ExecutionTimeoutError as error:
+        raise ClusterError(
+            f"no photo was scored for {NO_ANSWER_S:g} s: others may hold the cluster, or workers may die for want of "
+            "memory; look at the cluster and run the command again, which goes on"
+        ) from error
 
 
 def _quiet(dataset: ray.data.Dataset) -> ray.data.Dataset:
@@ -192,4 +151,5 @@ def _quiet(dataset: ray.data.Dataset) -> ray.data.Dataset:
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     dataset.context.target_max_block_size = BLOCK_BYTES
+    dataset.context.execution_no_progress_timeout_s = NO_ANSWER_S
     return dataset

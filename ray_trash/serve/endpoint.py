@@ -10,6 +10,7 @@ import socket
 from ray import serve
 from rich.console import Console
 
+from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ModelCard
@@ -86,6 +87,7 @@ async def _serve(
                 watching = asyncio.ensure_future(
                     watch(watched, checkpoint, fleet, interval_s=settings.watch_interval_s, say=say)
                 )
+                watching.add_done_callback(lambda ended: None if ended.cancelled() else say(_why_ended(ended)))
             await stop.wait()
             say("stopping: answering what is waiting")
         gateway.draining = True
@@ -99,9 +101,12 @@ async def _serve(
         await fleet.stop()
 
 
+def _why_ended(watching: asyncio.Task[None]) -> str:
+    return f"no longer watching, but still answering: {type(watching.exception()).__name__}: {watching.exception()}"
+
+
 async def _start(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:
     # Requests come through this process, so Ray's own proxies would only hold a port.
-    await asyncio.to_thread(
-        serve.start, proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"}
-    )
+    quiet = {"enable_access_log": False, "log_level": "WARNING"}
+    await in_daemon_thread(lambda: serve.start(proxy_location="Disabled", logging_config=quiet), name="serve.start")
     return await fleet.start(checkpoint)

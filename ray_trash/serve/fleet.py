@@ -7,7 +7,9 @@ them; the old ones answer what they have and end. A checkpoint that is not good 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint
@@ -34,6 +37,8 @@ START_TIMEOUT_S = 180.0
 """How long replicas may take to load a checkpoint and answer the first photo."""
 DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
+DELETE_TIMEOUT_S = 10.0
+"""How long Ray Serve may take to end replicas; Ray ends them in any case when it ends."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
 ATTEMPTS = 2
@@ -62,7 +67,10 @@ class Fleet:
         self._now: _Generation | None = None
         self._before: Checkpoint | None = None
         self._swap: dict[str, Any] = {}
+        # Other endpoints may be on the same cluster.
+        self._name = f"ray-trash-{secrets.token_hex(4)}"
         self._made = 0
+        self._deployed: set[str] = set()
         self._swapping = asyncio.Lock()
         self._drains: set[asyncio.Task[None]] = set()
 
@@ -143,10 +151,11 @@ class Fleet:
             now.waiting.discard(ticket)
 
     async def stop(self) -> None:
-        """End every replica."""
+        """End every replica, and nothing else that Ray Serve may run on this cluster."""
         for drain in self._drains:
             drain.cancel()
-        await asyncio.to_thread(serve.shutdown)
+        for name in list(self._deployed):
+            await self._delete(name, wait=True)
 
     def _note(self, status: str, what: str, detail: str) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -154,7 +163,8 @@ class Fleet:
 
     async def _deploy(self, checkpoint: Checkpoint) -> _Generation:
         self._made += 1
-        name = f"model-{self._made}"
+        name = f"{self._name}-{self._made}"
+        self._deployed.add(name)
         # In Ray's memory, so that a replica that is replaced later loads what was checked, whatever has become of the
         # files by then.
         shared = ray.put(checkpoint)
@@ -163,7 +173,8 @@ class Fleet:
         )
         try:
             handle = await asyncio.wait_for(
-                asyncio.to_thread(serve.run, application, name=name, route_prefix=None), START_TIMEOUT_S
+                in_daemon_thread(lambda: serve.run(application, name=name, route_prefix=None), name="serve.run"),
+                START_TIMEOUT_S,
             )
             problem = await asyncio.wait_for(handle.problem.remote(), START_TIMEOUT_S)
             if problem:
@@ -189,8 +200,12 @@ class Fleet:
             await asyncio.sleep(0.1)
         await self._delete(generation.name)
 
-    async def _delete(self, name: str) -> None:
-        await asyncio.to_thread(serve.delete, name, _blocking=False)
+    async def _delete(self, name: str, *, wait: bool = False) -> None:
+        self._deployed.discard(name)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(
+                in_daemon_thread(lambda: serve.delete(name, _blocking=wait), name="serve.delete"), DELETE_TIMEOUT_S
+            )
 
 
 async def ask(

@@ -27,8 +27,8 @@ from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.predictor import Predictor
 from ray_trash.model.tensors import from_safetensors, to_safetensors
 from tests.corpus import jpeg, smooth_photo
-from tests.e2e.command import run, wait_until
-from tests.e2e.endpoint import Endpoint, endpoint
+from tests.e2e.command import run, start, wait_until
+from tests.e2e.endpoint import Endpoint, command_line, endpoint, processes_of
 from tests.models import write_model
 
 JPEG = {"content-type": "image/jpeg"}
@@ -268,6 +268,20 @@ def test_sigterm_answers_what_is_waiting_and_leaves_no_process(models: Path, pho
         assert time.monotonic() - started < 15
         waiting.join(timeout=5)
         assert answers == [200]
+
+
+def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
+    child = start("serve", models / "first", "--port", 0)
+    session = os.getsid(child.pid)
+    wait_until(
+        lambda: any(b"ServeController" in command_line(pid) for pid in processes_of(session)),
+        timeout_s=60,
+        what="Serve",
+    )
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=20)
+    assert child.returncode == 0, err
+    wait_until(lambda: not processes_of(session), timeout_s=15, what="Ray's processes to end")
 
 
 def test_what_cannot_be_served_is_one_line_and_an_exit_code(models: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ray_trash.errors import CheckpointError, DataError
+from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
 from ray_trash.score.rows import OUTCOME_SCHEMA
@@ -52,7 +53,7 @@ def as_on_cpus(block: pa.Table, inputs: Inputs, checkpoint: Path) -> list[pa.Tab
 
 
 def as_before_gpus(block: pa.Table, inputs: Inputs, checkpoint: Path) -> list[pa.Table]:
-    preprocessing = Predictor.load(checkpoint, n_threads=1).document.preprocessing
+    preprocessing = open_checkpoint(checkpoint).document.preprocessing
     read = take_block(block, sources=inputs.sources)
     return [
         prepared
@@ -80,13 +81,15 @@ def test_outcomes_are_those_of_the_predictor_however_photos_come(
     assert set(scored["engine"].to_pylist()) == {predictor.plan.name}
 
 
-def test_what_ends_a_scoring_keeps_its_type_from_task_to_driver(scorer: Scorer, inputs: Inputs, tmp_path: Path) -> None:
+def test_what_ends_a_scoring_keeps_its_type_from_task_to_driver(
+    scorer: Scorer, inputs: Inputs, checkpoint: Path, tmp_path: Path
+) -> None:
     pq.write_table(pa.table({"photo": [b"x"]}), tmp_path / "gone.parquet")
     gone = list_inputs([str(tmp_path / "gone.parquet")])
     (block,) = work_blocks(gone, [range(1)])
     (tmp_path / "gone.parquet").unlink()
     (taken,) = take_block(block, sources=gone.sources)
-    preprocessing = scorer._load().document.preprocessing
+    preprocessing = open_checkpoint(checkpoint).document.preprocessing
     (prepared,) = prepare_block(taken, sources=gone.sources, preprocessing=preprocessing)
     for broken in (taken, scorer(taken), prepared, scorer(prepared)):
         with pytest.raises(DataError, match=r"gone\.parquet"):
