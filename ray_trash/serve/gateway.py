@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +29,13 @@ from ray_trash.serve.contract import (
     UnusableBody,
 )
 from ray_trash.serve.openapi import problems, request_body
+from ray_trash.serve.pace import Pace
 from ray_trash.serve.pages import page_routes
 from ray_trash.serve.parsing import Photos, read_photos
 from ray_trash.serve.telemetry import Telemetry
 
+LATEST_SHARE = 0.5
+"""A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
 ROLL_BACK_HEADER = "x-ray-trash"
 """A header that no page of another origin can send: going back is for operators, not for whoever is visited."""
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -50,7 +54,7 @@ class Gateway:
         self.draining = False
         self._backend, self._settings, self._api_key = backend, settings, api_key
         self._telemetry = Telemetry()
-        self._photos_waiting = 0
+        self._pace = Pace()
 
     def application(self) -> ASGIApp:
         """Build the ASGI application."""
@@ -128,7 +132,7 @@ class Gateway:
         settings = self._settings
         photos = await read_photos(request, max_images=settings.max_batch_images)
         usable = [encoded for encoded in photos.encoded if encoded is not None]
-        with self._waiting(len(photos.names)):
+        with self._in_work(len(photos.names)):
             scored = await self._until_hung_up(request, usable)
         self._telemetry.count(scored)
         results = _results(photos, scored)
@@ -151,21 +155,27 @@ class Gateway:
                 task.cancel()
 
     @contextmanager
-    def _waiting(self, n: int) -> Iterator[None]:
-        if self._photos_waiting + n > self._settings.max_waiting_photos:
+    def _in_work(self, n: int) -> Iterator[None]:
+        pace, settings = self._pace, self._settings
+        too_many = pace.waiting + n > settings.max_waiting_photos
+        # What would be answered too late keeps others waiting for nothing.
+        late_s = pace.expected_s(n) - LATEST_SHARE * settings.timeout_s
+        if too_many or late_s > 0:
             raise ServeError(
                 503,
                 "busy",
-                f"{self._photos_waiting} photos are waiting; come again",
-                retry_after_s=self._settings.retry_after_s,
+                f"{pace.waiting} photos are waiting; come again",
+                retry_after_s=max(settings.retry_after_s, math.ceil(late_s)),
             )
-        self._photos_waiting += n
-        self._telemetry.in_flight.set(self._photos_waiting)
+        pace.begin(n)
+        self._telemetry.in_flight.set(pace.waiting)
+        answered = False
         try:
             yield
+            answered = True
         finally:
-            self._photos_waiting -= n
-            self._telemetry.in_flight.set(self._photos_waiting)
+            pace.end(n, answered=answered)
+            self._telemetry.in_flight.set(pace.waiting)
 
     async def model(self) -> Response:
         """Say who answers, what a request may hold, and what became of the newest attempt to change the model."""

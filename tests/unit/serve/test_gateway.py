@@ -237,6 +237,23 @@ def test_more_than_may_wait_is_turned_away_at_once_and_the_rest_is_answered(back
     assert late.headers["retry-after"] == "1"
 
 
+def test_a_request_that_would_be_answered_too_late_is_turned_away_at_once(backend):
+    backend.delay_s = 1.2
+
+    async def crowd(client: httpx.AsyncClient) -> list[httpx.Response]:
+        await client.post("/v1/score", files=files(GOOD))  # one photo takes more than a second
+        first = asyncio.ensure_future(client.post("/v1/score", files=files(GOOD)))
+        await asyncio.sleep(0.1)
+        late = await client.post("/v1/score", files=files(*[GOOD] * 30))
+        assert not first.done()
+        return [await first, late]
+
+    first, late = talk(backend, crowd, timeout_s=30)
+    assert first.status_code == 200
+    assert (late.status_code, code_of(late)) == (503, "busy")
+    assert int(late.headers["retry-after"]) > 10
+
+
 def test_what_the_backend_cannot_do_is_said_with_its_status(backend):
     backend.problem = ServeError(504, "timeout", "there was no answer within 30 s")
     response = post(backend, content=GOOD, headers=JPEG)
