@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from ray_trash.config import ServeConfig
+from ray_trash.serve.server import bind
 from tests.unit.serve.backends import GOOD, FakeBackend
 from tests.unit.serve.live import live_gateway
 
@@ -53,6 +55,26 @@ def answers(address: tuple[str, int]) -> bool:
     host, port = address
     response = httpx.post(f"http://{host}:{port}/v1/score", content=GOOD, headers={"content-type": "image/jpeg"})
     return response.status_code == 200
+
+
+def test_small_answers_are_sent_without_waiting_for_more() -> None:
+    async def accepted() -> int:
+        options: list[int] = []
+
+        class Looks(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                found = transport.get_extra_info("socket")
+                options.append(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        taken = bind("127.0.0.1", 0)
+        async with await asyncio.get_running_loop().create_server(Looks, sock=taken):
+            _, writer = await asyncio.open_connection(*taken.getsockname())
+            while not options:
+                await asyncio.sleep(0.01)
+            writer.close()
+        return options[0]
+
+    assert asyncio.run(accepted())
 
 
 @pytest.mark.parametrize(
