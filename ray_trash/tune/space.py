@@ -26,6 +26,7 @@ _CHANGES_NO_RESULT = "it changes no result of a training"
 FIXED: Mapping[str, str] = {
     "name": "it names the sweep's folder",
     "storage": "all trials are kept in one place",
+    "serve.": "it is about answering, and changes no training",
     "data.": "photos are catalogued, split and decoded once for the whole sweep",
     "image.stored_short_side_px": "photos are catalogued, split and decoded once for the whole sweep",
     "model.weights": "weights are loaded once for the whole sweep",
