@@ -34,7 +34,7 @@ class ServeConfig(Section):
     """CPU threads that compute in a replica; left out, the machine's cores shared among the replicas."""
     max_batch_size: int = Field(32, ge=1)
     """Photos in one forward pass, of all requests together."""
-    batch_wait_s: float = Field(0.005, ge=0, le=1)
+    batch_wait_s: float = Field(0.001, ge=0, le=1)
     """How long the first photo of a batch waits for others."""
     max_batch_images: int = Field(64, ge=1)
     """Photos in one request."""
