@@ -103,6 +103,11 @@ class ServeError(RayTrashError):
         self.status, self.code, self.retry_after_s = status, code, retry_after_s
 
 
+def not_ready(retry_after_s: int) -> ServeError:
+    """Say that there is no model yet."""
+    return ServeError(503, "not_ready", "the model is being loaded; come again", retry_after_s=retry_after_s)
+
+
 class ErrorBody(BaseModel):
     """Why there is no answer."""
 

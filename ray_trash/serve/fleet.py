@@ -26,7 +26,7 @@ from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint
-from ray_trash.serve.contract import ModelCard, Scored, ServeError
+from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.replica import Replica
 
 REPLICA_CPUS = 0.25
@@ -142,7 +142,7 @@ class Fleet:
         """
         now = self._now
         if now is None:
-            raise not_ready(self._settings)
+            raise not_ready(self._settings.retry_after_s)
         ticket = object()
         now.waiting.add(ticket)
         try:
@@ -235,11 +235,6 @@ async def ask(
                     503, "replica_died", "the replica died; come again", retry_after_s=settings.retry_after_s
                 ) from error
     raise AssertionError("the last attempt answers or raises")
-
-
-def not_ready(settings: ServeConfig) -> ServeError:
-    """Say that there is no model yet."""
-    return ServeError(503, "not_ready", "the model is being loaded; come again", retry_after_s=settings.retry_after_s)
 
 
 class _Shared:

@@ -27,6 +27,7 @@ from ray_trash.serve.contract import (
     Scored,
     ServeError,
     UnusableBody,
+    not_ready,
 )
 from ray_trash.serve.openapi import problems, request_body
 from ray_trash.serve.pace import Pace
@@ -208,9 +209,7 @@ class Gateway:
     async def _card(self) -> ModelCard:
         card = await self._backend.card()
         if card is None:
-            raise ServeError(
-                503, "not_ready", "the model is being loaded; come again", retry_after_s=self._settings.retry_after_s
-            )
+            raise not_ready(self._settings.retry_after_s)
         self._telemetry.show_model(card)
         return card
 
