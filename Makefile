@@ -40,7 +40,7 @@ demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU c
 	$(BIN)/python -m ray_trash.serve.demo runs/quickstart/checkpoint $(DEMO_PHOTOS)
 
 test: setup ## run every test
-	$(BIN)/python -m pytest tests/unit tests/integration tests/e2e --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit --durations=15
 
 check: setup ## lint, formatting, types, import contracts, spelling
 	$(BIN)/ruff check .

@@ -39,6 +39,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # The process of a stopped trial takes the next one once it has put its things away.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",
+    # A replica of Ray Serve that hangs has nothing to end in good order, and its requests wait for another.
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
 }
 """Settings of Ray this project relies on; a value the user has set stays."""
 

@@ -18,6 +18,7 @@ import httpx
 from tests.e2e.command import start, wait_until
 
 START_TIMEOUT_S = 120
+LOADING = (b".__init__", b".initialize_and_get_metadata")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,17 @@ class Endpoint:
         """Find the processes that answer: Ray names them after the deployment."""
         session = os.getsid(self.child.pid)
         return sorted(pid for pid in processes_of(session) if b"ServeReplica" in command_line(pid))
+
+    def answering_pids(self) -> list[int]:
+        """Find the replicas that have loaded: until then their processes are named after the method that loads."""
+
+        def look() -> set[int]:
+            return {pid for pid in self.replica_pids() if not command_line(pid).rstrip(b"\0 ").endswith(LOADING)}
+
+        first = look()
+        # Between two of these methods the name is that of a loaded one for a moment.
+        time.sleep(0.3)
+        return sorted(first & look())
 
     def model_id(self) -> str:
         return str(httpx.get(f"{self.url}/v1/model").json()["id"])

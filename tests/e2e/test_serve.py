@@ -115,16 +115,16 @@ def test_a_batch_of_64_with_one_bad_photo_is_63_answers_and_one_error_in_order(
 def test_killed_replicas_under_load_cost_no_request(served: Endpoint, photo: bytes) -> None:
     with Load(served.url, photo) as load:
         for _ in range(3):
-            wait_until(lambda: len(served.replica_pids()) >= 2, timeout_s=60, what="two replicas")
-            os.kill(served.replica_pids()[0], signal.SIGKILL)
+            wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=60, what="two replicas")
+            os.kill(served.answering_pids()[0], signal.SIGKILL)
             load.wait_for_answers(3)
     assert set(load.statuses) == {200}, load.statuses
 
 
 def test_a_replica_that_hangs_is_replaced_and_its_requests_are_answered(served: Endpoint, photo: bytes) -> None:
-    wait_until(lambda: len(served.replica_pids()) >= 2, timeout_s=60, what="two replicas")
+    wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=60, what="two replicas")
     with Load(served.url, photo) as load:
-        hung = served.replica_pids()[0]
+        hung = served.answering_pids()[0]
         os.kill(hung, signal.SIGSTOP)
         wait_until(lambda: hung not in served.replica_pids(), timeout_s=60, what="the hung replica's end")
     assert set(load.statuses) == {200}, load.statuses
