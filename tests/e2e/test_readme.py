@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_trash.cli import build_parser
+from ray_trash.arguments import build_parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

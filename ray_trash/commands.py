@@ -1,0 +1,252 @@
+"""What each command does: its arguments to the stages. Returns what `--json` prints.
+
+Imports a stage only when its command runs, so that `ray-trash --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray_trash.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ray_trash.config import Config
+
+
+STDOUT = "-"
+"""As `--json FILE`: not a file."""
+AUDIT_FRACTION = 0.15
+"""Share of photos that `audit` puts into validation and into test, as the defaults of `data` do."""
+
+
+def _load(options: argparse.Namespace) -> Config:
+    from ray_trash.config import load_config, parse_override
+
+    return load_config(options.config, dict(parse_override(text) for text in options.set))
+
+
+def _start_of(options: argparse.Namespace) -> dict[str, bool]:
+    return {
+        "resume": options.resume,
+        "overwrite": options.overwrite,
+        "allow_changed_data": options.allow_changed_data,
+    }
+
+
+def fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Download a known data set."""
+    from ray_trash.dataset.fetch import fetch_with_progress
+
+    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, console=console)
+
+
+def sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Render a sample set."""
+    from ray_trash.dataset.sample import render_sample
+
+    counts = render_sample(Path(options.to), per_class=options.per_class, seed=options.seed)
+    console.print(f"{sum(counts.values())} photos in {options.to}", markup=False, highlight=False)
+    return {"root": options.to, "per_class": counts}
+
+
+def audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Check every file of a folder."""
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.dataset.audit.folds import fold_files
+    from ray_trash.dataset.audit.run import audit_photos, make_rule, write_audit
+    from ray_trash.dataset.audit.table import print_audit
+    from ray_trash.dataset.listing import list_photos
+    from ray_trash.evaluate.features import FEATURES_PREPROCESSING, pretrained_features
+    from ray_trash.storage import Storage
+
+    if options.folds and not options.out:
+        raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
+    listing = list_photos(options.root)
+    rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
+    features = pretrained_features(options.features, listing.root) if options.features else None
+    with ray_session(dashboard=False):
+        audited = audit_photos(
+            listing, FEATURES_PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
+        )
+    if options.out:
+        out = Storage.open(options.out)
+        write_audit(audited, listing.root, out)
+        files = fold_files(audited.catalog, audited.relations, options.folds) if options.folds else {}
+        for name, content in files.items():
+            out.write_bytes(name, content)
+    if options.json not in (None, STDOUT):
+        target = Path(options.json).absolute()
+        Storage.open(str(target.parent)).write_bytes(
+            target.name, (json.dumps(audited.document, indent=2) + "\n").encode()
+        )
+    print_audit(audited.document, console)
+    return audited.document
+
+
+def train(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Train once."""
+    config = _load(options)
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.train.run import prepare_run, run_training
+
+    prepared = prepare_run(config, **_start_of(options), console=console)
+    with ray_session(dashboard=False):
+        result = run_training(prepared, console=console)
+    console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
+    return {"run": result.run.uri, "checkpoint": result.checkpoint.uri, "best": dict(result.record)}
+
+
+def tune(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Sweep."""
+    config = _load(options)
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.train.run import prepare_run
+    from ray_trash.tune.sweep import check_space, run_sweep
+
+    check_space(config)
+    prepared = prepare_run(config, **_start_of(options), console=console)
+    with ray_session(dashboard=_trials_have_workers(config)):
+        result = run_sweep(prepared, _source_of(options), console=console)
+    console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
+    return {
+        "run": result.run.uri,
+        "checkpoint": result.checkpoint.uri,
+        "winner": {"trial": result.winner.trial, "params": dict(result.winner.params)},
+        "verdict": dict(result.verdict),
+        "trials": len(result.records),
+    }
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Catalogue, train or sweep, and evaluate."""
+    config = _load(options)
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.run import run_all
+    from ray_trash.train.run import prepare_run
+    from ray_trash.tune.sweep import check_space
+
+    sweeps = config.tune.space is not None
+    if sweeps:
+        check_space(config)
+    prepared = prepare_run(config, **_start_of(options), console=console)
+    with ray_session(dashboard=sweeps and _trials_have_workers(config)):
+        return run_all(prepared, _source_of(options), console=console)
+
+
+def _trials_have_workers(config: Config) -> bool:
+    # Ray Train then frees what an ended trial held by asking the dashboard.
+    return config.train.workers not in ("auto", 0, 1)
+
+
+def _source_of(options: argparse.Namespace) -> str:
+    from ray_trash.config import config_with, parse_override
+
+    text = Path(options.config).read_text(encoding="utf-8")
+    return config_with(text, dict(parse_override(change) for change in options.set))
+
+
+def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Evaluate a checkpoint."""
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.evaluate.run import evaluate_checkpoint
+    from ray_trash.evaluate.table import print_evaluation
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.storage import Storage
+
+    open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
+    out = Storage.open(options.out)
+    with ray_session(dashboard=False):
+        document = evaluate_checkpoint(
+            options.checkpoint,
+            options.data,
+            split=options.split,
+            workers=options.workers,
+            out=out,
+            with_masks=options.masks,
+        )
+    print_evaluation(document, console)
+    console.print(f"written to {out.uri}", markup=False, highlight=False, soft_wrap=True)
+    return document
+
+
+def serve(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Serve a checkpoint until a signal ends it."""
+    from ray_trash.config import parse_override, serve_config
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.storage import Storage
+
+    if options.checkpoint is None and options.watch is None:
+        raise ConfigError("serve: name a checkpoint, or a run with --watch RUN")
+    watched = None if options.watch is None else Storage.open(options.watch).child("checkpoint")
+    # A wrong path or a taken port should not cost a cluster's start.
+    checkpoint = open_checkpoint(options.checkpoint if watched is None or options.checkpoint else watched)
+    changes = dict(parse_override(text) for text in options.set)
+    if options.replicas is not None:
+        changes["serve.replicas"] = options.replicas
+    settings = serve_config(checkpoint.document.config, changes)
+
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.serve.endpoint import run_endpoint
+    from ray_trash.serve.server import bind, read_api_key
+
+    api_key = read_api_key(settings)
+    taken = bind(options.host, options.port)
+    with ray_session(dashboard=False):
+        run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, console=console)
+    return {"stopped": True}
+
+
+def roll_back(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Move an endpoint back to the model before."""
+    from ray_trash.serve.client import Client, read_key
+
+    with Client(options.url, api_key=read_key(options.api_key_file)) as client:
+        card = client.roll_back()
+    console.print(f"answered by {card['id']} again", markup=False, highlight=False)
+    return card
+
+
+def export(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Write a checkpoint for other runtimes."""
+    from ray_trash.model.export import export_checkpoint
+
+    exported = export_checkpoint(options.checkpoint, options.format, out=options.out, overwrite=options.overwrite)
+    text = f"written to {exported['file']}; probabilities as the checkpoint's, within {exported['max_difference']:.1g}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return exported
+
+
+def score(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Label photos."""
+    given = {"column": options.column, "overwrite": options.overwrite, "console": console}
+    if options.url is None:
+        if options.api_key_file is not None:
+            raise ConfigError("--api-key-file: has no effect without --url")
+        checkpoint, *paths = options.paths
+        if not paths:
+            raise ConfigError(f"score {checkpoint}: no photos are named; give CHECKPOINT PATH..., or --url URL PATH...")
+        from ray_trash.score.run import score_here
+
+        return score_here(checkpoint, paths, options.out, workers=options.workers, **given)
+    if options.workers is not None:
+        raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
+    from ray_trash.score.run import score_there
+    from ray_trash.serve.client import read_key
+
+    return score_there(options.url, options.paths, options.out, api_key=read_key(options.api_key_file), **given)
+
+
+def config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Print the resolved config."""
+    from ray_trash.config import effective_tree, to_yaml
+
+    config = _load(options)
+    if not options.json:
+        sys.stdout.write(to_yaml(config))
+    return effective_tree(config)
