@@ -1,14 +1,63 @@
-"""Waiting for Ray without standing in the way of a signal."""
+"""Waiting for Ray: with a deadline, and without standing in the way of a signal."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import GetTimeoutError
+
+from ray_trash.errors import ClusterError
+
+ANSWER_TIMEOUT_S = 60.0
+"""How long an actor or an object that is there already may take to come."""
+TASK_TIMEOUT_S = 3600.0
+"""How long it may take until the next of some tasks ends: they wait for CPUs that others have, and compute."""
 
 Result = TypeVar("Result")
+
+
+def fetch(reference: ray.ObjectRef[Result], *, what: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Result:
+    """Return what a reference stands for.
+
+    Raises:
+        ClusterError: It does not come in time.
+    """
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except GetTimeoutError as error:
+        raise _too_late(what, timeout_s) from error
+
+
+def fetch_all(
+    references: Sequence[ray.ObjectRef[Result]], *, what: str, timeout_s: float = TASK_TIMEOUT_S
+) -> list[Result]:
+    """Return what tasks return, in their order.
+
+    Args:
+        references: Of the tasks.
+        what: Is waited for.
+        timeout_s: How long it may take until the next one ends.
+
+    Raises:
+        ClusterError: None ends in time.
+    """
+    waiting: list[Any] = list(references)
+    while waiting:
+        ended, waiting = ray.wait(waiting, timeout=timeout_s)
+        if not ended:
+            raise _too_late(what, timeout_s)
+    return ray.get(list(references), timeout=timeout_s)
+
+
+def _too_late(what: str, timeout_s: float) -> ClusterError:
+    return ClusterError(
+        f"waited {timeout_s:g} s for {what} in vain; is the cluster busy with other work, or has a machine gone?"
+    )
 
 
 def wait_in_thread(work: Callable[[], object], *, name: str) -> None:

@@ -25,6 +25,7 @@ import ray.data
 from numpy.typing import NDArray
 from pyarrow import fs
 
+from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.sketches import SKETCH_SCHEMA, sketch_columns
 from ray_trash.dataset.walk import photo_location
@@ -119,10 +120,10 @@ def build_catalog(
     refs = looked_at.materialize().to_arrow_refs()
     del looked_at
     if not keep_pixels:
-        rest, decoded = ray.get(refs), None
+        rest, decoded = fetch_all(refs, what="the catalogue"), None
     else:
         parts = _part_blocks(refs, n_tasks)
-        rest = ray.get([rows for rows, _ in parts])
+        rest = fetch_all([rows for rows, _ in parts], what="the catalogue")
         decoded = _quiet(ray.data.from_arrow_refs([pixels for _, pixels in parts]))
     catalog = _assemble([known, *(block.select(CATALOG_SCHEMA.names).cast(CATALOG_SCHEMA) for block in rest)])
     if not keep_sketches:

@@ -11,6 +11,7 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
+from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import DataError, ImageError
@@ -81,7 +82,7 @@ class _Extractor:
 
         torch.set_num_threads(1)
         network = build_network(2)
-        fit_state(network, from_safetensors(ray.get(state), "features"), where="features")
+        fit_state(network, from_safetensors(fetch(state, what="the network's weights"), "features"), where="features")
         network.fc = torch.nn.Identity()
         self._network: Any = network
         self._storage = Storage.open(root)

@@ -10,6 +10,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError, RayTrashError, StorageError
 from ray_trash.model.precision import resolve_device, resolve_precision
@@ -29,7 +30,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
     """
     job: TrainJob = loop_config["job"]
-    if ray.get(job.board.error.remote()) is not None:
+    if fetch(job.board.error.remote(), what="the run's board") is not None:
         return  # A failure that trying again does not mend has been reported.
     context = ray.train.get_context()
     device = torch.device("cpu") if job.device == "cpu" else ray.train.torch.get_device()
@@ -42,11 +43,11 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         local_world=context.get_local_world_size(),
     )
     try:
-        initial = from_safetensors(ray.get(loop_config["initial"]), "initial weights")
+        initial = from_safetensors(fetch(loop_config["initial"], what="the first weights"), "initial weights")
         source = build_source(job.root, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None, worker.device)
         train(job, initial, worker, source, ray.train.report)
     except RayTrashError as error:
-        ray.get(job.board.fail.remote(error))
+        fetch(job.board.fail.remote(error), what="the run's board")
         # All workers raise these two together; after any other the rest must be torn down.
         if not isinstance(error, (DivergedError, StorageError)):
             raise

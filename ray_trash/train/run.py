@@ -17,7 +17,7 @@ from ray.train.v2.api.config import FailureConfig
 from rich.console import Console
 
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
-from ray_trash.cluster.waiting import wait_in_thread
+from ray_trash.cluster.waiting import fetch, wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.audit.run import make_rule
 from ray_trash.dataset.listing import Listing, list_photos
@@ -229,7 +229,7 @@ def _fit(
             f"the workers did not start: {_first_line(error.controller_failure)}; is the cluster busy with other work?"
         ) from error
     except WorkerGroupError as error:
-        _raise_known(ray.get(job.board.error.remote()), error)
+        _raise_known(fetch(job.board.error.remote(), what="the run's board"), error)
         failures = "; ".join(
             f"worker {rank}: {_first_line(why)}" for rank, why in sorted(error.worker_failures.items())
         )
@@ -237,7 +237,7 @@ def _fit(
             f"training gave up after {job.config.train.max_worker_failures} restarts of its workers: {failures}; "
             f"what is complete stays in {run.uri}, go on with --resume"
         ) from error
-    _raise_known(ray.get(job.board.error.remote()), None)
+    _raise_known(fetch(job.board.error.remote(), what="the run's board"), None)
 
 
 def _raise_known(error: Any, cause: Exception | None) -> None:

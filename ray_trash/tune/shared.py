@@ -10,6 +10,7 @@ import ray
 import torch
 
 from ray_trash.cluster.capacity import count_machines
+from ray_trash.cluster.waiting import fetch
 from ray_trash.config import Config, override, why_not_cached
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import RayTrashError
@@ -24,6 +25,9 @@ from ray_trash.tune.trial import Sweep, initial_network
 STAGE_COST = (0.12, 0.67, 1.03, 1.46, 0.81)
 """Multiply-adds of each stage for a photo of 224 pixels, in thousand millions. Source: counted from torchvision's
 ResNet50, v1.5; 4.09 in all."""
+
+COMPUTE_TIMEOUT_S = 12 * 3600.0
+"""How long one machine may compute for all trials: a million photos on two cores take as long."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ def _computed_where_trials_run(sweep: Sweep, cuts: Sequence[int]) -> SharedActiv
     # The driver may be on a machine without GPUs, or without trials.
     reserved = sweep.plan.workers.resources_per_worker
     remote = ray.remote(_compute).options(num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1)
-    outcome = ray.get(remote.remote(sweep, cuts))
+    outcome = fetch(
+        remote.remote(sweep, cuts), what="what the frozen stages make of the photos", timeout_s=COMPUTE_TIMEOUT_S
+    )
     if isinstance(outcome, RayTrashError):
         raise outcome
     shared: SharedActivations = outcome

@@ -12,6 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.catalog import READ_CPUS, read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import ImageError
@@ -54,9 +55,10 @@ def find_equal_pixels(root: str, groups: Sequence[Sequence[str]], *, min_short_s
     compare: Any = ray.remote(num_cpus=READ_CPUS)(_compare_groups)
     chunks = [groups[start : start + _GROUPS_PER_TASK] for start in range(0, len(groups), _GROUPS_PER_TASK)]
     storage = Storage.open(root)
-    return [
-        pairs for chunk in ray.get([compare.remote(storage, c, min_short_side_px) for c in chunks]) for pairs in chunk
-    ]
+    compared = fetch_all(
+        [compare.remote(storage, chunk, min_short_side_px) for chunk in chunks], what="the comparison of equal photos"
+    )
+    return [pairs for chunk in compared for pairs in chunk]
 
 
 def _compare_groups(storage: Storage, groups: Sequence[Sequence[str]], min_short_side_px: int) -> list[list[EqualPair]]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.audit.neighbours import candidate_pairs
 from ray_trash.dataset.sketches import Keypoints, bytes_matrix, keypoints_of
 from ray_trash.image.sketch import LUMA_HEIGHT_PX, LUMA_WIDTH_PX, mirrored
@@ -109,7 +110,8 @@ def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[NearP
     shared = ray.put(shapes)
     check: Any = ray.remote(num_cpus=_TASK_CPUS)(check_pairs)
     chunks = [candidates[start : start + _PAIRS_PER_TASK] for start in range(0, len(candidates), _PAIRS_PER_TASK)]
-    return [pair for pairs in ray.get([check.remote(shared, chunk) for chunk in chunks]) for pair in pairs]
+    checked = fetch_all([check.remote(shared, chunk) for chunk in chunks], what="the comparison of photos")
+    return [pair for pairs in checked for pair in pairs]
 
 
 def check_pairs(shapes: Shapes, candidates: NDArray[np.int64]) -> list[NearPair]:
