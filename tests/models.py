@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import torch
 
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration
-from ray_trash.model.checkpoint import write_checkpoint
+from ray_trash.model.checkpoint import MARKER, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
+from ray_trash.model.tensors import from_safetensors, to_safetensors
 
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
 
@@ -42,3 +45,19 @@ def write_model(
         golden=compute_golden(network, preprocessing, 1, calibration),
     )
     return write_checkpoint(directory, network.state_dict(), document)
+
+
+def spoil_weights(folder: Path, added: torch.Tensor) -> None:
+    """Add something to the last bias and make every checksum right again."""
+    weights = from_safetensors((folder / "weights.safetensors").read_bytes(), "weights")
+    weights["fc.bias"] += added
+    data = to_safetensors(weights)
+    (folder / "weights.safetensors").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    document = json.loads((folder / "checkpoint.json").read_text()) | {"id": digest[:12]}
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+    marker = json.loads((folder / MARKER).read_text())
+    for name in ("weights.safetensors", "checkpoint.json"):
+        content = (folder / name).read_bytes()
+        marker["files"][name] = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / MARKER).write_text(json.dumps(marker))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -58,6 +59,19 @@ def _too_late(what: str, timeout_s: float) -> ClusterError:
     return ClusterError(
         f"waited {timeout_s:g} s for {what} in vain; is the cluster busy with other work, or has a machine gone?"
     )
+
+
+@contextlib.contextmanager
+def or_end(timeout_s: float) -> Iterator[None]:
+    """End this process, with the stacks of its threads on stderr, where the block takes longer than `timeout_s`.
+
+    For work that Ray would wait for without a deadline, in a process it replaces.
+    """
+    faulthandler.dump_traceback_later(timeout_s, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def wait_in_thread(work: Callable[[], object], *, name: str) -> None:

@@ -22,16 +22,10 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
+from ray_trash.cluster.carried import CARRIED, failed_block, nothing_carried, raise_carried_error
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
-from ray_trash.errors import (
-    CheckpointError,
-    ClusterError,
-    DataError,
-    ImageError,
-    RayTrashError,
-    StorageError,
-)
+from ray_trash.errors import ClusterError, DataError, ImageError, RayTrashError
 from ray_trash.evaluate.plan import ScoringPlan, plan_scoring
 from ray_trash.image.mask import Mask, mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
@@ -48,7 +42,6 @@ _WAIT_FOR_FREE_S = 20.0
 """How long resources that somebody else holds are waited for; Ray frees them with some delay."""
 _POLL_S = 0.25
 
-_ERROR_KINDS = (CheckpointError, ClusterError, DataError, StorageError)
 _ASKED = pa.schema(
     {
         "position": pa.int64(),
@@ -59,17 +52,10 @@ _ASKED = pa.schema(
     }
 )
 """A photo has a path and a digest, a square its pixels."""
-_PREPARED = pa.schema({"position": pa.int64(), "pixels": pa.binary(), "error_kind": pa.string(), "error": pa.string()})
-_SCORED = pa.schema(
-    {
-        "position": pa.int64(),
-        "probabilities": pa.list_(pa.float32()),
-        "error_kind": pa.string(),
-        "error": pa.string(),
-    }
-)
-"""What tasks and actors hand on. Errors travel as columns: an exception that leaves a function Ray Data
-calls reaches the driver without its type."""
+_POSITION = pa.field("position", pa.int64())
+_PREPARED = pa.schema([_POSITION, pa.field("pixels", pa.binary()), *CARRIED])
+_SCORED = pa.schema([_POSITION, pa.field("probabilities", pa.list_(pa.float32())), *CARRIED])
+"""What tasks and actors hand on."""
 
 
 def wait_for_plan(workers: int | None, device: Literal["auto", "cpu", "cuda"]) -> ScoringPlan:
@@ -167,7 +153,7 @@ def score_photos(
     scored.context.print_on_execution_start = False
     results: list[pa.Table] = []
     for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
-        _raise_carried_error(block)
+        raise_carried_error(block)
         results.append(block)
     collected = pa.concat_tables(results).sort_by("position")
     positions = collected.column("position").to_numpy()
@@ -206,15 +192,13 @@ class _Scorer:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         positions = block.column("position")
-        if block.column("error_kind").null_count < len(block):
-            carried = block.select(["error_kind", "error"]).to_pylist()[0]
-            return _failed_block(_SCORED, positions, carried["error_kind"], carried["error"])
         try:
+            raise_carried_error(block)
             # Not in __init__: an actor whose constructor fails is started again and again.
             if self._predictor is None:
                 self._predictor = _load_predictor(*self._arguments)
         except RayTrashError as error:
-            return _failed_block(_SCORED, positions, _kind_of(error), str(error))
+            return failed_block(_SCORED, positions, error)
         side_px = self._predictor.document.preprocessing.size_px
         pixels = [np.frombuffer(value.as_buffer(), np.uint8) for value in block.column("pixels")]
         photos = np.stack(pixels).reshape(-1, side_px, side_px, 3)  # (B, S, S, 3)
@@ -246,7 +230,7 @@ def _prepare_block(block: pa.Table, *, data_root: str, preprocessing: Preprocess
             )
         ]
     except RayTrashError as error:
-        return _failed_block(_PREPARED, block.column("position"), _kind_of(error), str(error))
+        return failed_block(_PREPARED, block.column("position"), error)
     return _block(_PREPARED, block.column("position"), [photo.tobytes() for photo in photos])
 
 
@@ -263,22 +247,4 @@ def _prepare_photo(
 
 
 def _block(schema: pa.Schema, positions: pa.ChunkedArray, values: list[Any]) -> pa.Table:
-    nothing = [None] * len(positions)
-    return pa.table([positions, pa.array(values, schema.types[1]), nothing, nothing], schema=schema)
-
-
-def _failed_block(schema: pa.Schema, positions: pa.ChunkedArray, kind: str, message: str) -> pa.Table:
-    n = len(positions)
-    return pa.table([positions, [None] * n, [kind] * n, [message] * n], schema=schema)
-
-
-def _kind_of(error: RayTrashError) -> str:
-    return next((kind.__name__ for kind in _ERROR_KINDS if isinstance(error, kind)), "")
-
-
-def _raise_carried_error(block: pa.Table) -> None:
-    if block.column("error_kind").null_count == len(block):
-        return
-    carried = block.select(["error_kind", "error"]).to_pylist()[0]
-    kinds = {kind.__name__: kind for kind in _ERROR_KINDS}
-    raise kinds.get(carried["error_kind"], RayTrashError)(carried["error"])
+    return pa.table([positions, pa.array(values, schema.types[1]), *nothing_carried(len(positions))], schema=schema)

@@ -23,7 +23,7 @@ EngineChoice = Literal["auto", "torch", "openvino"]
 
 
 class Engine(Protocol):
-    """Computes what a network says of photos."""
+    """Computes what a network says of photos; may be called from several threads at once."""
 
     def probabilities(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, C) float32 for (B, S, S, 3) uint8, B at least 1; every row adds up to 1."""

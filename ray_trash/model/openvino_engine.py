@@ -1,7 +1,8 @@
 """Answers computed by OpenVINO, which is faster than torch on CPUs.
 
 Each photo is an inference of its own, and as many run at once as there are threads: no thread waits for another, and
-what a photo is answered does not depend on which photos came with it.
+what a photo is answered does not depend on which photos came with it. Calls from several threads share the threads
+that compute: where one call has no photos left to start, the next one's take its place.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
 
+_PHOTO_TIMEOUT_S = 60.0
+"""How long one photo may take once it is its turn: a thousand times what it does."""
 _PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -43,20 +46,19 @@ class OpenVinoEngine:
             "NUM_STREAMS": n_threads,
         }
         self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), n_threads)
-        self._queue.set_callback(_keep_answer)
+        self._queue.set_callback(_Call.take)
         self._lock = threading.Lock()
         self._views = views
 
     def probabilities(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, C) float32 for (B, S, S, 3) uint8; every row adds up to 1."""
-        answers: list[NDArray[np.float32] | None] = [None] * (len(photos) * self._views)
+        call = _Call(len(photos) * self._views)
         with self._lock:
             for number, photo in enumerate(photos):
                 for view, square in enumerate(_symmetries(photo, self._views)):
-                    self._queue.start_async({0: square[np.newaxis]}, (answers, number * self._views + view))
-            self._queue.wait_all()
+                    self._queue.start_async({0: square[np.newaxis]}, (call, number * self._views + view))
         # In float64, so that the mean of rows that add up to 1 adds up to 1.
-        said = np.stack([answer for answer in answers if answer is not None]).astype(np.float64)
+        said = np.stack(call.answers()).astype(np.float64)
         said = said.reshape(len(photos), self._views, -1).mean(axis=1)
         return np.asarray(said / said.sum(axis=1, keepdims=True), np.float32)
 
@@ -69,9 +71,28 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _keep_answer(request: Any, place: tuple[list[Any], int]) -> None:
-    answers, number = place
-    answers[number] = request.get_output_tensor(0).data[0].copy()
+class _Call:
+    """What one call waits for."""
+
+    def __init__(self, n: int) -> None:
+        self._answers: dict[int, NDArray[np.float32]] = {}
+        self._n = n
+        self._taken = threading.Semaphore(0)
+
+    @staticmethod
+    def take(request: Any, place: tuple[_Call, int]) -> None:
+        """Keep an answer; OpenVINO calls this from its threads."""
+        call, number = place
+        call._answers[number] = request.get_output_tensor(0).data[0].copy()
+        call._taken.release()
+
+    def answers(self) -> list[NDArray[np.float32]]:
+        """Wait for all answers and return them in order."""
+        for _ in range(self._n):
+            # An inference that fails calls nobody.
+            if not self._taken.acquire(timeout=_PHOTO_TIMEOUT_S):
+                raise RuntimeError(f"OpenVINO did not answer a photo within {_PHOTO_TIMEOUT_S:g} s")
+        return [self._answers[number] for number in range(self._n)]
 
 
 def _symmetries(photo: NDArray[np.uint8], views: int) -> list[NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -30,14 +31,17 @@ class TorchEngine:
             return probabilities_of(network, photos, preprocessing, views=views, dtype=dtype)
 
         self._device = device
+        # A recorded graph has one input, and threads that compute side by side on a CPU wait for one another.
+        self._lock = threading.Lock()
         self._forward: Callable[[Tensor], Tensor] = forward
         if device.type == "cuda":
             self._forward = _CudaGraphs(forward, preprocessing.size_px, device)
 
     def probabilities(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, C) float32 for (B, S, S, 3) uint8; every row adds up to 1."""
-        batch = torch.from_numpy(np.ascontiguousarray(photos)).to(self._device)
-        return self._forward(batch).cpu().numpy()
+        with self._lock:
+            batch = torch.from_numpy(np.ascontiguousarray(photos)).to(self._device)
+            return self._forward(batch).cpu().numpy()
 
 
 class _CudaGraphs:

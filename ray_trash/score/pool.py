@@ -16,12 +16,13 @@ import ray
 import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 
+from ray_trash.cluster.carried import raise_carried_error
 from ray_trash.errors import ClusterError
 from ray_trash.evaluate.plan import plan_scoring
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.score.inputs import Source
 from ray_trash.score.rows import OUTCOME_SCHEMA, Outcomes
-from ray_trash.score.worker import Scorer, prepare_block, raise_carried_error, take_block
+from ray_trash.score.worker import Scorer, prepare_block, take_block
 
 NO_ANSWER_S = 600.0
 """How long the next answer may take: starting up, or waiting for what others hold of a cluster, included."""

@@ -16,15 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.errors import (
-    CheckpointError,
-    ClusterError,
-    ConfigError,
-    DataError,
-    ImageError,
-    RayTrashError,
-    StorageError,
-)
+from ray_trash.cluster.carried import CARRIED, failed_block, nothing_carried, raise_carried_error
+from ray_trash.errors import ImageError, RayTrashError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.score.inputs import BATCH_PHOTOS, Source
 from ray_trash.score.reading import TAKEN_SCHEMA, PhotoReader, take_rows
@@ -33,21 +26,18 @@ from ray_trash.score.rows import OUTCOME_SCHEMA, answered, refused
 if TYPE_CHECKING:
     from ray_trash.model.predictor import Predictor
 
-_ERROR_KINDS = (CheckpointError, ClusterError, ConfigError, DataError, StorageError)
-_ENDS = [pa.field(name, pa.string()) for name in ("kind", "message")]
-_TAKEN = pa.schema([*TAKEN_SCHEMA, *_ENDS])
+_TAKEN = pa.schema([*TAKEN_SCHEMA, *CARRIED])
 _PREPARED = pa.schema(
     [
         pa.field("position", pa.int64()),
         pa.field("pixels", pa.large_binary()),
         pa.field("error_code", pa.string()),
         pa.field("error_message", pa.string()),
-        *_ENDS,
+        *CARRIED,
     ]
 )
-_SCORED = pa.schema([*OUTCOME_SCHEMA, *_ENDS, pa.field("engine", pa.string())])
-"""What tasks and workers hand on. What ends a scoring travels in `kind` and `message`: an exception that leaves a
-function that Ray Data calls reaches the driver without its type."""
+_SCORED = pa.schema([*OUTCOME_SCHEMA, pa.field("engine", pa.string()), *CARRIED])
+"""What tasks and workers hand on."""
 
 
 class Scorer:
@@ -80,11 +70,10 @@ class Scorer:
             starts = range(0, len(block), BATCH_PHOTOS)
             parts = [self._score(block.slice(start, BATCH_PHOTOS), self._predictor) for start in starts]
         except RayTrashError as error:
-            return _failed_block(_SCORED, block["position"], error)
+            return failed_block(_SCORED, block["position"], error)
         table, n = pa.concat_tables(parts), len(block)
-        ends = [pa.nulls(n, pa.string())] * 2
         engine = pa.array([self._predictor.plan.name] * n, pa.string())
-        return pa.table([*table.columns, *ends, engine], schema=_SCORED)
+        return pa.table([*table.columns, engine, *nothing_carried(n)], schema=_SCORED)
 
     def _load(self) -> Predictor:
         # The reading tasks import this module too, and have no use for the seconds that torch takes.
@@ -122,10 +111,9 @@ def take_block(block: pa.Table, *, sources: Sequence[Source]) -> Iterator[pa.Tab
     """Read the photos that are in tables."""
     try:
         for taken in take_rows(block, sources=sources):
-            nothing = [pa.nulls(len(taken), pa.string())] * 2
-            yield pa.table([*taken.columns, *nothing], schema=_TAKEN)
+            yield pa.table([*taken.columns, *nothing_carried(len(taken))], schema=_TAKEN)
     except RayTrashError as error:
-        yield _failed_block(_TAKEN, pa.chunked_array([[None]], pa.int64()), error)
+        yield failed_block(_TAKEN, pa.chunked_array([[None]], pa.int64()), error)
 
 
 def prepare_block(block: pa.Table, *, sources: Sequence[Source], preprocessing: Preprocessing) -> Iterator[pa.Table]:
@@ -137,7 +125,7 @@ def prepare_block(block: pa.Table, *, sources: Sequence[Source], preprocessing: 
             batch = block.slice(start, BATCH_PHOTOS)
             yield _prepared(batch, reader.prepare(_taken(batch), preprocessing))
     except RayTrashError as error:
-        yield _failed_block(_PREPARED, block["position"], error)
+        yield failed_block(_PREPARED, block["position"], error)
     finally:
         reader.close()
 
@@ -149,7 +137,7 @@ def _prepared(block: pa.Table, prepared: Sequence[NDArray[np.uint8] | ImageError
         [None if isinstance(photo, ImageError) else photo.tobytes() for photo in prepared],
         [error and error.code for error in errors],
         [error and str(error) for error in errors],
-        *[pa.nulls(len(block), pa.string())] * 2,
+        *nothing_carried(len(block)),
     ]
     return pa.table(columns, schema=_PREPARED)
 
@@ -170,21 +158,3 @@ def _unpacked(block: pa.Table, side_px: int) -> list[NDArray[np.uint8] | ImageEr
         else:
             found.append(ImageError(code, message))
     return found
-
-
-def _failed_block(schema: pa.Schema, positions: pa.ChunkedArray, error: RayTrashError) -> pa.Table:
-    kind = next((kind.__name__ for kind in _ERROR_KINDS if isinstance(error, kind)), "")
-    columns = {field.name: pa.nulls(len(positions), field.type) for field in schema}
-    texts = {
-        name: pa.array([text] * len(positions), pa.string()) for name, text in (("kind", kind), ("message", str(error)))
-    }
-    return pa.table({**columns, **texts}, schema=schema)
-
-
-def raise_carried_error(block: pa.Table) -> None:
-    """Raise what ended a scoring, where a block brings it."""
-    if "kind" not in block.column_names or block["kind"].null_count == len(block):
-        return
-    carried = block.filter(block["kind"].is_valid()).select(["kind", "message"]).slice(0, 1).to_pylist()[0]
-    kinds = {kind.__name__: kind for kind in _ERROR_KINDS}
-    raise kinds.get(carried["kind"], RayTrashError)(carried["message"])

@@ -22,7 +22,7 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from ray_trash.cluster.waiting import in_daemon_thread
+from ray_trash.cluster.waiting import fetch, in_daemon_thread, or_end
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint
@@ -37,8 +37,8 @@ START_TIMEOUT_S = 180.0
 """How long replicas may take to load a checkpoint and answer the first photo."""
 DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
-DELETE_TIMEOUT_S = 10.0
-"""How long Ray Serve may take to end replicas; Ray ends them in any case when it ends."""
+DELETE_TIMEOUT_S = 4.0
+"""How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
 ATTEMPTS = 2
@@ -155,7 +155,7 @@ class Fleet:
         for drain in self._drains:
             drain.cancel()
         for name in list(self._deployed):
-            await self._delete(name, wait=True)
+            await self._delete(name)
 
     def _note(self, status: str, what: str, detail: str) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -200,12 +200,18 @@ class Fleet:
             await asyncio.sleep(0.1)
         await self._delete(generation.name)
 
-    async def _delete(self, name: str, *, wait: bool = False) -> None:
+    async def _delete(self, name: str) -> None:
         self._deployed.discard(name)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(
-                in_daemon_thread(lambda: serve.delete(name, _blocking=wait), name="serve.delete"), DELETE_TIMEOUT_S
+                in_daemon_thread(lambda: _end_application(name), name="serve.delete"), DELETE_TIMEOUT_S
             )
+
+
+def _end_application(name: str) -> None:
+    serve.delete(name, _blocking=False)
+    # That sends a call and does not wait; this comes back once the controller has had it.
+    serve.status()
 
 
 async def ask(
@@ -249,7 +255,9 @@ class SharedReplica(Replica):
 
     def __init__(self, shared: _Shared, settings: Mapping[str, Any], n_threads: int) -> None:
         """Fetch the checkpoint and load it."""
-        super().__init__(ray.get(shared.reference, timeout=START_TIMEOUT_S), settings, n_threads)
+        # The first replicas are waited for by who starts them; one that replaces another, by nobody.
+        with or_end(START_TIMEOUT_S):
+            super().__init__(fetch(shared.reference, what="the checkpoint"), settings, n_threads)
 
 
 def deployment(settings: ServeConfig, replica: Callable[..., Any] = SharedReplica) -> serve.Deployment:

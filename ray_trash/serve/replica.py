@@ -23,6 +23,8 @@ from ray_trash.serve.contract import ModelCard, Scored
 
 MIN_DECODING_THREADS = 4
 """A photo that is slow to decode keeps one of them for seconds; the others go on."""
+BATCHES_AT_ONCE = 2
+"""The second one is there when the first one's last photos leave threads without work."""
 
 
 class Replica:
@@ -40,7 +42,7 @@ class Replica:
         self._n_threads = n_threads
         threads = max(MIN_DECODING_THREADS, os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._computer = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._predictor: Predictor | None = None
         self._problem = ""
         batching: Any = self._predict
@@ -55,7 +57,7 @@ class Replica:
         Raises:
             RayTrashError: It is not good, and there is none before it.
         """
-        await asyncio.get_running_loop().run_in_executor(self._computer, self._take, user_config["checkpoint"])
+        await asyncio.get_running_loop().run_in_executor(None, self._take, user_config["checkpoint"])
         if self._predictor is None:
             raise RayTrashError(self._problem)
 
@@ -110,7 +112,7 @@ class Replica:
         except ImageError as error:
             return error.code, str(error)
 
-    @serve.batch
+    @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE)
     async def _predict(
         self, items: list[tuple[Predictor, NDArray[np.uint8]]]
     ) -> list[tuple[NDArray[np.float32], int, int]]:
@@ -119,7 +121,7 @@ class Replica:
         for predictor in dict.fromkeys(predictor for predictor, _ in items):
             numbers = [n for n, (wanted, _) in enumerate(items) if wanted is predictor]
             squares = np.stack([items[n][1] for n in numbers])
-            answer = await asyncio.get_running_loop().run_in_executor(self._computer, predictor.predict, squares)
+            answer = await asyncio.get_running_loop().run_in_executor(self._computers, predictor.predict, squares)
             for n, row in zip(numbers, answer, strict=True):
                 rows[n] = (row, id(items), len(items))
         return rows

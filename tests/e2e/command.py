@@ -23,7 +23,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def run(*arguments: object, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, timeout_s: float = 480, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     child = start(*arguments, **environment)
     try:

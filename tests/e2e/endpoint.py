@@ -17,7 +17,7 @@ import httpx
 
 from tests.e2e.command import start, wait_until
 
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 240
 LOADING = (b".__init__", b".initialize_and_get_metadata")
 
 

@@ -47,7 +47,7 @@ class Cluster:
                 env={**self.environment, **environment},
                 capture_output=True,
                 text=True,
-                timeout=240,
+                timeout=480,
                 check=False,
             )
             if NOT_YET not in finished.stdout + finished.stderr:

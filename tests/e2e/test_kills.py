@@ -26,7 +26,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(photos: Path, tmp_path
     runs = tmp_path / "runs" / "tiny"
     wait_for_epoch(1, runs, child)
     os.kill(worker_pids(child.pid)[-1], signal.SIGKILL)
-    _, err = child.communicate(timeout=240)
+    _, err = child.communicate(timeout=480)
     assert child.returncode == 0, err
     assert epochs(runs) == [1, 2, 3, 4]
     assert json.loads((runs / "run.json").read_text())["status"] == "done"
@@ -57,7 +57,7 @@ def test_a_driver_killed_again_and_again_ends_with_every_epoch_once(photos: Path
 
 def wait_for_epoch(number: int, runs: Path, child: subprocess.Popen[str]) -> None:
     """Wait until a run has written an epoch, and no longer than it lives."""
-    wait_until(lambda: number in epochs(runs) or child.poll() is not None, timeout_s=180, what=f"epoch {number}")
+    wait_until(lambda: number in epochs(runs) or child.poll() is not None, timeout_s=360, what=f"epoch {number}")
     assert child.poll() is None, child.communicate()[1]
 
 
@@ -92,7 +92,7 @@ def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     def writing() -> bool:
         return bool(list(runs.glob("checkpoints/.epoch-003-*"))) or child.poll() is not None
 
-    wait_until(writing, timeout_s=180, what="the third checkpoint's write")
+    wait_until(writing, timeout_s=360, what="the third checkpoint's write")
     # The worker first, since it writes, and would end its write if it outlived its driver.
     for pid in worker_pids(child.pid):
         os.kill(pid, signal.SIGKILL)

