@@ -7,6 +7,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO_PHOTOS := data/sample
 
+# How many processes run the tests: most of their time they wait for processes to start and end.
+TEST_PROCESSES ?= 2
+# In one process what fails soonest comes first; of two, one would be left alone with the longest.
+TEST_ORDER := $(if $(filter 1,$(TEST_PROCESSES)),unit integration e2e,e2e integration unit)
+SPREAD := $(if $(filter 1,$(TEST_PROCESSES)),,-n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder)
+
 # PYTHON=/path/to/python picks one; left out, the first of these that is 3.11 to 3.13 and can make a venv.
 PYTHON ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
@@ -40,7 +46,7 @@ demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU c
 	$(BIN)/python -m ray_trash.serve.demo runs/quickstart/checkpoint $(DEMO_PHOTOS)
 
 test: setup ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit --durations=15
+	$(BIN)/python -m pytest $(SPREAD) $(TEST_ORDER:%=tests/%) --durations=15
 
 check: setup ## lint, formatting, types, import contracts, spelling
 	$(BIN)/ruff check .

@@ -55,6 +55,8 @@ def score_remotely(
             try:
                 done.put(_score_block(block, client, card, reader))
             except Exception as error:
+                # One ends the scoring, so nobody asks for more.
+                stopped.set()
                 done.put(error)
 
     # Daemons: whoever stops the command does not wait for answers that nobody wants.
