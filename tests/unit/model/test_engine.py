@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +93,18 @@ def test_calls_from_several_threads_get_their_own_answers(engine, photos, reques
         said = list(threads.map(predictor.predict, parts))
     for ours, reference in zip(said, expected, strict=True):
         np.testing.assert_allclose(ours, reference, atol=FP32_TOLERANCE)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are looked at in Linux's /proc")
+def test_openvino_holds_no_thread_to_a_cpu_that_another_process_may_hold_too(openvino, photos):
+    ours, held = os.sched_getaffinity(0), set()
+    computing = threading.Thread(target=openvino.predict, args=(photos,))
+    computing.start()
+    while computing.is_alive():
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # threads end meanwhile
+                held |= ours - os.sched_getaffinity(int(task))
+    assert not held
 
 
 def test_openvino_says_nothing_over_the_network(openvino):
