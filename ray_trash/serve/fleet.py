@@ -257,7 +257,8 @@ class SharedReplica(Replica):
         """Fetch the checkpoint and load it."""
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with or_end(START_TIMEOUT_S):
-            super().__init__(fetch(shared.reference, what="the checkpoint"), settings, n_threads)
+            checkpoint = fetch(shared.reference, what="the checkpoint", timeout_s=START_TIMEOUT_S)
+            super().__init__(checkpoint, settings, n_threads)
 
 
 def deployment(settings: ServeConfig, replica: Callable[..., Any] = SharedReplica) -> serve.Deployment:

@@ -268,7 +268,7 @@ def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
         clusters.update(pid for pid in processes_of(session) if b"gcs_server" in command_line(pid))
         return child.poll() is not None
 
-    wait_until(has_ended, timeout_s=60, what="the endpoint's end")
+    wait_until(has_ended, timeout_s=20, what="the endpoint's end")
     assert child.returncode == 0, child.communicate()[1]
     assert len(clusters) == 1, "it started another Ray on its way out"
     wait_until(lambda: not processes_of(session), timeout_s=15, what="Ray's processes to end")
