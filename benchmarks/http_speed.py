@@ -3,7 +3,9 @@
 The same JPEGs and the same engine four ways, in one run: a hand-written loop (two threads decode, the engine computes),
 `ray-trash serve` flooded with requests of 64 photos, LitServe with that engine flooded likewise (both take JSON with
 base64 then, which LitServe reads by itself), and single photos one after another through `serve`, against the engine
-alone. Prints one JSON object: photos a second, their ratios, and the milliseconds that HTTP adds to a photo.
+alone. All of them are up from the start and take turns, so that a machine whose speed drifts drifts for all. Prints one
+JSON object: medians of photos a second, medians of their ratios round by round, and the milliseconds that HTTP adds to
+a photo.
 
 LitServe is in the extra `bench`.
 """
@@ -52,28 +54,28 @@ def main() -> None:
         if not options.checkpoint:
             write_random_checkpoint(checkpoint)
         photos = [file.read_bytes() for file in files]
-        rates: dict[str, list[float]] = {"serve": [], "serve_json": [], "litserve": []}
-        engine_ms, rates["loop"] = alone(checkpoint, photos, options.requests, options.rounds)
-        with endpoint(str(checkpoint)) as child:
-            url = child.url
+        rates: dict[str, list[float]] = {"loop": [], "serve": [], "serve_json": [], "litserve": []}
+        singles: dict[str, list[float]] = {"engine": [], "serve": []}
+        predictor = Predictor.load(checkpoint, engine="auto")
+        with endpoint(str(checkpoint)) as child, litserve(checkpoint) as other, httpx.Client(timeout=120) as client:
             sys.stderr.write(f"{child.said}\n")
-            with httpx.Client(timeout=120) as client:
-                headers = {"content-type": "image/jpeg"}
-                single_ms = milliseconds(
-                    lambda: client.post(f"{url}/v1/score", content=photos[0], headers=headers).raise_for_status()
+            score = f"{child.url}/v1/score"
+            one: dict[str, Any] = {"content": photos[0], "headers": {"content-type": "image/jpeg"}}
+            for _ in range(options.rounds):
+                singles["engine"].append(
+                    milliseconds(lambda: predictor.predict(predictor.prepare(photos[0])[np.newaxis]))
                 )
-            for _ in range(options.rounds):
-                rates["serve"].append(flood_rate(f"{url}/v1/score", options.requests, files=multipart(photos)))
-                rates["serve_json"].append(flood_rate(f"{url}/v1/score", options.requests, json=as_json(photos)))
-        sys.stderr.write(f"{rates} {single_ms:.1f} {engine_ms:.1f}\n")
-        with litserve(checkpoint) as url:
-            for _ in range(options.rounds):
-                rates["litserve"].append(flood_rate(f"{url}/predict", options.requests, json=as_json(photos)))
-    photos_per_s = {name: statistics.median(values) for name, values in rates.items()}
+                singles["serve"].append(milliseconds(lambda: client.post(score, **one).raise_for_status()))
+                rates["loop"].append(loop_rate(predictor, photos, options.requests))
+                rates["serve"].append(flood_rate(score, options.requests, files=multipart(photos)))
+                rates["serve_json"].append(flood_rate(score, options.requests, json=as_json(photos)))
+                rates["litserve"].append(flood_rate(f"{other}/predict", options.requests, json=as_json(photos)))
+                sys.stderr.write(f"{ {name: [round(rate, 1) for rate in values] for name, values in rates.items()} }\n")
+    single_ms, engine_ms = (statistics.median(singles[name]) for name in ("serve", "engine"))
     result = {
-        "photos_per_s": {name: round(rate, 1) for name, rate in photos_per_s.items()},
-        "serve_over_loop": round(photos_per_s["serve"] / photos_per_s["loop"], 3),
-        "serve_json_over_litserve": round(photos_per_s["serve_json"] / photos_per_s["litserve"], 3),
+        "photos_per_s": {name: round(statistics.median(values), 1) for name, values in rates.items()},
+        "serve_over_loop": median_ratio(rates["serve"], rates["loop"]),
+        "serve_json_over_litserve": median_ratio(rates["serve_json"], rates["litserve"]),
         "single_photo_ms": round(single_ms, 1),
         "engine_alone_ms": round(engine_ms, 1),
         "http_adds_ms": round(single_ms - engine_ms, 1),
@@ -81,14 +83,12 @@ def main() -> None:
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def alone(checkpoint: Path, photos: list[bytes], requests: int, rounds: int) -> tuple[float, list[float]]:
-    """Measure the engine in this process: milliseconds of one photo, and photos a second of a loop, round by round."""
-    predictor = Predictor.load(checkpoint, engine="auto")
-    single_ms = milliseconds(lambda: predictor.predict(predictor.prepare(photos[0])[np.newaxis]))
-    return single_ms, [loop_rate(predictor, photos, requests) for _ in range(rounds)]
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    """Return the median over the rounds of one rate over the other."""
+    return round(statistics.median(our / their for our, their in zip(ours, theirs, strict=True)), 3)
 
 
-def milliseconds(ask: Callable[[], Any], n: int = 60) -> float:
+def milliseconds(ask: Callable[[], Any], n: int = 40) -> float:
     """Return the median of calls one after another, in milliseconds."""
     for _ in range(5):
         ask()
