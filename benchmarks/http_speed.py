@@ -61,15 +61,16 @@ def main() -> None:
             sys.stderr.write(f"{child.said}\n")
             score = f"{child.url}/v1/score"
             one: dict[str, Any] = {"content": photos[0], "headers": {"content-type": "image/jpeg"}}
+            form, tree = multipart(photos), as_json(photos)
             for _ in range(options.rounds):
                 singles["engine"].append(
                     milliseconds(lambda: predictor.predict(predictor.prepare(photos[0])[np.newaxis]))
                 )
                 singles["serve"].append(milliseconds(lambda: client.post(score, **one).raise_for_status()))
                 rates["loop"].append(loop_rate(predictor, photos, options.requests))
-                rates["serve"].append(flood_rate(score, options.requests, files=multipart(photos)))
-                rates["serve_json"].append(flood_rate(score, options.requests, json=as_json(photos)))
-                rates["litserve"].append(flood_rate(f"{other}/predict", options.requests, json=as_json(photos)))
+                rates["serve"].append(flood_rate(score, options.requests, files=form))
+                rates["serve_json"].append(flood_rate(score, options.requests, json=tree))
+                rates["litserve"].append(flood_rate(f"{other}/predict", options.requests, json=tree))
                 sys.stderr.write(f"{ {name: [round(rate, 1) for rate in values] for name, values in rates.items()} }\n")
     single_ms, engine_ms = (statistics.median(singles[name]) for name in ("serve", "engine"))
     result = {
