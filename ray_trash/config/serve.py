@@ -20,7 +20,7 @@ class ServeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes GPUs where the cluster has some."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 matrix instructions, else fp32."""
+    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32."""
     target_error: float | None = Field(0.05, gt=0, lt=1)
     """Share of wrong labels among the answers that are given; below the confidence that keeps it, a photo is answered
     with "not sure". Fixed when a checkpoint is written; left out, every photo is answered."""

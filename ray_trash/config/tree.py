@@ -107,9 +107,13 @@ class TrainConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto` takes GPUs where the cluster has some."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 matrix instructions, else fp32."""
+    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32."""
     epochs: int = Field(30, ge=1)
     """Passes over the training photos, at most."""
+    time_budget_min: float | None = Field(None, gt=0)
+    """Minutes from the first epoch's beginning to the last one's end: `epochs` is cut to what there is time for, at the
+    pace so far, and the cosine ends with it. A faster machine then trains for more epochs. Left out, time does not
+    matter."""
     steps_per_epoch: int | None = Field(None, ge=1)
     """Optimizer steps in an epoch; left out, one pass over the training photos."""
     batch_size_per_worker: int = Field(32, ge=1)

@@ -22,6 +22,9 @@ from ray_trash.image.tensor import normalise
 
 _PHOTO_TIMEOUT_S = 60.0
 """How long one photo may take once it is its turn: a thousand times what it does."""
+_WAITING_PER_THREAD = 2
+"""Inferences OpenVINO holds for each thread: one is computed, the next is there when it ends. With one, a thread that
+is done would wait until Python, busy with decoding, has come round to giving it another."""
 _PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -47,7 +50,8 @@ class OpenVinoEngine:
             # Every process would hold its first thread to the first CPU: two replicas were half as fast as one.
             "ENABLE_CPU_PINNING": False,
         }
-        self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), n_threads)
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._queue = openvino.AsyncInferQueue(compiled, _WAITING_PER_THREAD * n_threads)
         self._queue.set_callback(_Call.take)
         self._lock = threading.Lock()
         self._views = views

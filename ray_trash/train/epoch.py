@@ -139,7 +139,7 @@ def _set_learning_rates(state: TrainState, job: TrainJob, step: int, steps: int)
             state.progress.steps_done + step,
             group["initial_lr"],
             job.config.train,
-            total_steps=steps * job.config.train.epochs,
+            total_steps=steps * state.progress.epochs_of(job.config.train),
             plateau_cuts=state.progress.plateau_cuts,
         )
     return float(state.optimizer.param_groups[-1]["lr"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, build_state, restore_state, save_state
 from ray_trash.train.worker import Worker
 
+_Value = TypeVar("_Value")
 IS_OVER = "is_over"
 """Among what is reported of an epoch: whether it was the last."""
 STEP_EVENT_S = 1.0
@@ -101,12 +102,14 @@ def train(
         _agree(None, worker)
 
     inputs: Inputs | None = None
+    ended = time.perf_counter()
     while not state.progress.stop_reason:
         if inputs is None:
             # A run that is resumed when it is over has no use for the activations, which may take minutes.
             freeze_stages(state.network, config.model.frozen_stages)
             inputs = build_inputs(source, job, worker, state.network, lambda text: _say(job, text))
-        record, validation = _run_epoch(job, state, worker, inputs)
+        record, validation = _run_epoch(job, state, worker, inputs, since=ended)
+        ended = time.perf_counter()
         _agree(lambda: _save(job, run, state) if first else None, worker)
         if tensorboard is not None and mlflow is not None:
             tensorboard.add_epoch(record)
@@ -127,7 +130,7 @@ def train(
 
 
 def _run_epoch(
-    job: TrainJob, state: TrainState, worker: Worker, inputs: Inputs
+    job: TrainJob, state: TrainState, worker: Worker, inputs: Inputs, *, since: float
 ) -> tuple[dict[str, Any], ClassificationSums]:
     config = job.config
     started = time.perf_counter()
@@ -165,7 +168,16 @@ def _run_epoch(
             f"training diverged in epoch {epoch + 1}: the validation loss is {validation.loss:g} "
             f"at learning rate {training.learning_rate:g}; lower train.learning_rate"
         )
-    return _record(job, state, training, validation, frozen, time.perf_counter() - started), validation
+    now = time.perf_counter()
+    # Whether there is time for another epoch is one worker's to say, or some would wait for the others in it.
+    seconds, spent_s = _from_first((now - started, state.progress.spent_s + now - since), worker)
+    before = state.progress.epochs_of(config.train)
+    record = _record(job, state, training, validation, frozen, seconds, spent_s)
+    if worker.rank == 0 and (epochs := state.progress.epochs_of(config.train)) != before:
+        _say(
+            job, f"{epochs} of {config.train.epochs} epochs fit train.time_budget_min={config.train.time_budget_min:g}"
+        )
+    return record, validation
 
 
 def _record(
@@ -175,6 +187,7 @@ def _record(
     validation: ClassificationSums,
     frozen: int,
     seconds: float,
+    spent_s: float,
 ) -> dict[str, Any]:
     train = job.config.train
     record: dict[str, Any] = {
@@ -192,9 +205,11 @@ def _record(
         "images_per_s": training.images_per_s,
         "seconds": seconds,
     }
-    state.progress = state.progress.after_epoch(record, training.steps, train)
+    epochs_s = [*(done["seconds"] for done in state.history), seconds]
+    state.progress = state.progress.after_epoch(record, training.steps, train, epochs_s=epochs_s, spent_s=spent_s)
     metric = train.select_by if train.select_by.endswith("loss") else "val_loss"
     record["is_best"] = state.progress.best_epoch == record["epoch"]
+    record["stop_reason"] = state.progress.stop_reason
     record["checkpoint"] = epoch_name(record["epoch"], metric, record[metric])
     state.history.append(record)
     return record
@@ -230,7 +245,7 @@ def _agree(action: Any, worker: Worker) -> None:
         raise StorageError(problem)
 
 
-def _from_first(value: str | None, worker: Worker) -> str | None:
+def _from_first(value: _Value, worker: Worker) -> _Value:
     if worker.world == 1:
         return value
     holder = [value]

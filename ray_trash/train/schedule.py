@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ray_trash.config import TrainConfig
 
 Direction = Literal["min", "max"]
+
+_PACE_EPOCHS = 3
+"""How many of the last epochs say how long the next ones take."""
+TRAINED = "trained "
+"""How the reason of a run begins that has had its epochs, and may be given more."""
 
 
 def direction_of(metric: str) -> Direction:
@@ -54,6 +61,25 @@ def learning_rate_at(step: int, peak: float, train: TrainConfig, *, total_steps:
     return peak
 
 
+def epochs_in_time(epochs_s: Sequence[float], *, spent_s: float, train: TrainConfig) -> int:
+    """Return how many epochs a run has.
+
+    Args:
+        epochs_s: Seconds of each epoch that is done, at least one.
+        spent_s: Seconds since the first began, with everything between the epochs.
+        train: The `train` section.
+
+    Returns:
+        `train.epochs`, or as many as fit `train.time_budget_min` at the pace of the last epochs; those that are done
+        at least.
+    """
+    if train.time_budget_min is None:
+        return train.epochs
+    left_s = 60 * train.time_budget_min - spent_s
+    fitting = int(max(0.0, left_s) / statistics.median(epochs_s[-_PACE_EPOCHS:]))
+    return max(len(epochs_s), min(train.epochs, len(epochs_s) + fitting))
+
+
 @dataclass(frozen=True)
 class Patience:
     """Counts epochs since a metric was last better.
@@ -85,6 +111,8 @@ class Progress:
         stopping: Epochs since the monitored value was better.
         best_value: Value of the selecting metric at the best epoch.
         best_epoch: The best epoch, from 1; 0 before there is one.
+        epochs_in_time: How many epochs there is time for, by the last count; None where nothing was counted.
+        spent_s: Seconds since the first epoch began, of all starts of the run.
         stop_reason: Why the run is over, empty while it is not.
     """
 
@@ -95,10 +123,38 @@ class Progress:
     stopping: Patience = Patience()
     best_value: float | None = None
     best_epoch: int = 0
+    epochs_in_time: int | None = None
+    spent_s: float = 0.0
     stop_reason: str = ""
 
-    def after_epoch(self, metrics: dict[str, float], steps: int, train: TrainConfig) -> Progress:
-        """Return the progress after one more epoch with these metrics."""
+    def epochs_of(self, train: TrainConfig) -> int:
+        """Return how many epochs the run has, as far as is known."""
+        return train.epochs if self.epochs_in_time is None else self.epochs_in_time
+
+    def going_on(self, epochs_s: Sequence[float], train: TrainConfig) -> Progress:
+        """Return the progress of a run that is resumed, perhaps with more epochs or more time than it was begun with.
+
+        Args:
+            epochs_s: Seconds of each epoch that is done.
+            train: The `train` section as it is now.
+        """
+        epochs = epochs_in_time(epochs_s, spent_s=self.spent_s, train=train)
+        more = self.epochs_done < epochs and self.stop_reason.startswith(TRAINED)
+        counted = None if train.time_budget_min is None else epochs
+        return replace(self, epochs_in_time=counted, stop_reason="" if more else self.stop_reason)
+
+    def after_epoch(
+        self, metrics: dict[str, float], steps: int, train: TrainConfig, *, epochs_s: Sequence[float], spent_s: float
+    ) -> Progress:
+        """Return the progress after one more epoch.
+
+        Args:
+            metrics: What it gave.
+            steps: Its optimizer steps.
+            train: The `train` section.
+            epochs_s: Seconds of each epoch so far, this one included.
+            spent_s: Seconds since the first began.
+        """
         epochs_done = self.epochs_done + 1
         watched, direction = metrics[train.monitor], direction_of(train.monitor)
         plateau, cuts = self.plateau.after(watched, direction), self.plateau_cuts
@@ -109,8 +165,11 @@ class Progress:
         selected = metrics[train.select_by]
         better = is_better(selected, self.best_value, direction_of(train.select_by))
         patience = train.early_stopping_patience_epochs
+        epochs = epochs_in_time(epochs_s, spent_s=spent_s, train=train)
         if epochs_done >= train.epochs:
-            reason = f"trained all {train.epochs} epochs"
+            reason = f"{TRAINED}all {train.epochs} epochs"
+        elif epochs_done >= epochs:
+            reason = f"{TRAINED}the {epochs} epochs that fit train.time_budget_min={train.time_budget_min:g}"
         elif patience is not None and stopping.waited >= patience:
             reason = f"{train.monitor} was no better for {patience} epochs"
         else:
@@ -123,6 +182,8 @@ class Progress:
             stopping=stopping,
             best_value=selected if better else self.best_value,
             best_epoch=epochs_done if better else self.best_epoch,
+            epochs_in_time=None if train.time_budget_min is None else epochs,
+            spent_s=spent_s,
             stop_reason=reason,
         )
 

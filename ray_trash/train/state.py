@@ -128,12 +128,10 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> N
         {key.removeprefix(_OPTIMIZER): value for key, value in tensors.items() if key.startswith(_OPTIMIZER)},
         values["optimizer"],
     )
-    state.progress = Progress.from_json(values["progress"])
     state.history = values["history"]
+    epochs_s = [record["seconds"] for record in state.history]
+    state.progress = Progress.from_json(values["progress"]).going_on(epochs_s, job.config.train)
     state.mlflow_run_id = values["mlflow_run_id"]
-    if state.progress.epochs_done < job.config.train.epochs and state.progress.stop_reason.startswith("trained all"):
-        # The run was asked to go on for more epochs than it was started with.
-        state.progress = Progress.from_json({**values["progress"], "stop_reason": ""})
 
 
 def package_versions() -> dict[str, str]:

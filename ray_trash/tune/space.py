@@ -35,6 +35,7 @@ FIXED: Mapping[str, str] = {
     "train.device": _SAME_RESOURCES,
     "train.wait_for_workers_s": _SAME_RESOURCES,
     "train.select_by": "trials are ranked by it",
+    "train.time_budget_min": "trials are compared after the same numbers of epochs",
     "train.cache_frozen": _ONE_CACHE,
     "train.cache_frozen_gib": _ONE_CACHE,
     "train.cache_frozen_dir": _ONE_CACHE,

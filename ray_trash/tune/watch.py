@@ -21,16 +21,13 @@ from ray_trash.tune.trial import history_of
 _REFRESH_PER_S = 2
 
 
-def read_trial(
-    run: Storage, point: Point, metric: str, *, epochs: int, stopped_at: int | None, error: str | None
-) -> TrialRecord:
+def read_trial(run: Storage, point: Point, metric: str, *, stopped_at: int | None, error: str | None) -> TrialRecord:
     """Say how a trial ended, from what its run directory holds.
 
     Args:
         run: The sweep's directory.
         point: What was trained.
         metric: What trials are compared by.
-        epochs: Of a trial that is not stopped.
         stopped_at: The epoch after which the scheduler stopped it, if it did.
         error: What Ray Tune says went wrong, if it does.
     """
@@ -42,7 +39,7 @@ def read_trial(
         if is_better(value, None if best is None else curve[best], direction_of(metric)):
             best = number
     document = read_run(own) if own.exists(RUN) else {}
-    status, reason = _ending(document, stopped_at, error, len(history), point.params.get("train.epochs", epochs))
+    status, reason = _ending(document, stopped_at, error, history)
     return TrialRecord(
         trial=point.number,
         params=point.params,
@@ -59,10 +56,10 @@ def read_trial(
 
 
 def _ending(
-    document: Mapping[str, Any], stopped_at: int | None, error: str | None, epochs_run: int, epochs: int
+    document: Mapping[str, Any], stopped_at: int | None, error: str | None, history: Sequence[Mapping[str, Any]]
 ) -> tuple[Status, str]:
     if document.get("status") == "done":
-        return "done", f"trained all {epochs} epochs" if epochs_run >= epochs else "early stopping"
+        return "done", history[-1]["stop_reason"]
     if stopped_at is not None:
         return "pruned", f"stopped by the scheduler after epoch {stopped_at}"
     if document.get("status") == "failed":
@@ -145,14 +142,7 @@ class Watch(Callback):
         point = Point.from_tune(trial.config)
         if point.run in self.records:
             return
-        record = read_trial(
-            self._run,
-            point,
-            self._metric,
-            epochs=self._epochs,
-            stopped_at=self._stopped.get(point.run),
-            error=error,
-        )
+        record = read_trial(self._run, point, self._metric, stopped_at=self._stopped.get(point.run), error=error)
         self.records[point.run] = record
         self._keep(list(self.records.values()))
         self._show_end(record, say=True)

@@ -4,26 +4,26 @@ import pytest
 import torch
 
 from ray_trash.errors import ClusterError
-from ray_trash.model.precision import bf16_matrix_unit, resolve_device, resolve_precision
+from ray_trash.model.precision import bf16_unit, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
 
-def test_amx_is_a_matrix_unit():
-    assert bf16_matrix_unit({"architecture": "x86_64", "amx_bf16": True}) == "AMX-BF16"
+def test_amx_comes_before_the_dot_products_that_such_a_processor_has_too():
+    assert bf16_unit({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": True}) == "AMX-BF16"
 
 
-def test_arm_bf16_is_a_matrix_unit():
-    assert bf16_matrix_unit({"architecture": "arm64", "bf16": True}) == "Arm BF16 MMLA"
+def test_arm_bf16_counts():
+    assert bf16_unit({"architecture": "arm64", "bf16": True}) == "Arm BF16 MMLA"
 
 
-def test_avx512_bf16_is_not_a_matrix_unit():
+def test_avx512_bf16_counts():
     capabilities = {"architecture": "x86_64", "avx512_bf16": True, "amx_tile": False, "amx_bf16": False}
-    assert bf16_matrix_unit(capabilities) is None
+    assert bf16_unit(capabilities) == "AVX512-BF16"
 
 
 def test_a_processor_that_does_not_say_has_none():
-    assert bf16_matrix_unit({}) is None
+    assert bf16_unit({}) is None
 
 
 def test_asked_precision_is_taken_as_asked():
