@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ray_trash.arguments import build_parser
+from ray_trash.cluster.environment import prepare_environment
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
 
@@ -32,8 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever stops a job sends SIGTERM; without this Python dies at once and leaves Ray's processes.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    # Ray reads this when it is imported: a thread that calls it after its end would otherwise start another Ray.
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    prepare_environment()
     try:
         options = build_parser().parse_args(arguments)
         result = options.action(options, _console())

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ray_trash.cluster.environment import prepare_environment
+
+# As the command does, before anything imports torch or Ray.
+prepare_environment()
+
 LEVELS = ("unit", "integration", "e2e")
 
 UNIT_WARNINGS = ("error",)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
@@ -90,19 +91,25 @@ def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPl
     """
     deadline = time.monotonic() + train.wait_for_workers_s
     asked = False
-    while True:
-        try:
-            return plan_workers(train, ray.cluster_resources(), machines=count_machines())
-        except ClusterError as error:
-            if time.monotonic() >= deadline:
-                if train.wait_for_workers_s:
-                    raise ClusterError(f"{error} (waited {train.wait_for_workers_s:g} s for it to scale)") from error
-                raise
-            if not asked:
-                say(f"waiting up to {train.wait_for_workers_s:g} s for the cluster to scale: {error}")
-                _ask_autoscaler(train)
-                asked = True
-        time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+    try:
+        while True:
+            try:
+                return plan_workers(train, ray.cluster_resources(), machines=count_machines())
+            except ClusterError as error:
+                if time.monotonic() >= deadline:
+                    if train.wait_for_workers_s:
+                        waited = f"(waited {train.wait_for_workers_s:g} s for it to scale)"
+                        raise ClusterError(f"{error} {waited}") from error
+                    raise
+                if not asked:
+                    say(f"waiting up to {train.wait_for_workers_s:g} s for the cluster to scale: {error}")
+                    request_resources(bundles=wanted_bundles(train))
+                    asked = True
+            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+    finally:
+        if asked:
+            # A request stands until it is replaced, and would keep machines that nobody uses.
+            request_resources(bundles=[])
 
 
 def count_machines() -> int:
@@ -110,13 +117,12 @@ def count_machines() -> int:
     return sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0)
 
 
-def _ask_autoscaler(train: TrainConfig) -> None:
-    from ray.autoscaler.sdk import request_resources
-
+def wanted_bundles(train: TrainConfig) -> list[dict[str, float]]:
+    """List what `plan_workers` would find room for: each worker's share, and that of reading."""
     workers = train.workers if train.workers != "auto" else 1
     cpus = 1 if train.cpus_per_worker == "auto" else train.cpus_per_worker
     bundle: dict[str, float] = {"CPU": cpus, **({"GPU": 1} if train.device == "cuda" else {})}
-    request_resources(bundles=[bundle] * workers)
+    return [bundle] * workers + [{"CPU": READING_CPUS}]
 
 
 @dataclass(frozen=True)

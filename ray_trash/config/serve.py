@@ -31,7 +31,8 @@ class ServeConfig(Section):
     target_requests_per_replica: float = Field(4.0, gt=0)
     """Requests in a replica at which Ray adds another."""
     threads_per_replica: int | None = Field(None, ge=1)
-    """CPU threads that compute in a replica; left out, the machine's cores shared among the replicas."""
+    """CPU threads that compute in a replica; left out, the cluster's cores for one replica, and twice their share for
+    each of several, so that the others carry the photos of one that is replaced."""
     max_batch_size: int = Field(32, ge=1)
     """Photos in one forward pass, of all requests together."""
     batch_wait_s: float = Field(0.001, ge=0, le=1)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from ray_trash.config.section import Section
 from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tune import TuneConfig
+
+
+def _switch(value: object) -> object:
+    # YAML 1.1 reads on and off as true and false.
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -160,7 +166,7 @@ class TrainConfig(Section):
     """Largest global gradient norm; left out, gradients are not clipped."""
     keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = 2
     """How many of the newest checkpoints stay for `--resume`, besides the best."""
-    cache_frozen: Literal["auto", "on", "off"] = "auto"
+    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
     """Keep what the frozen stages make of the photos instead of computing it again every epoch. `auto` does where
     there are fewer views (`augment.views`) than epochs and they fit `train.cache_frozen_gib`."""
     cache_frozen_gib: float = Field(8.0, gt=0)
@@ -177,7 +183,8 @@ class EvaluateConfig(Section):
     """How a checkpoint is scored, stored in it."""
 
     views: Literal[1, 8] = 1
-    """1: the photo as it is; 8: the mean over its eight symmetries, at eight times the cost."""
+    """1: the photo as it is; 8: the mean over its eight symmetries, at eight times the cost; so is validating an epoch
+    that is the best so far."""
     batch_size: int = Field(32, ge=1)
     """Photos in one forward pass."""
 

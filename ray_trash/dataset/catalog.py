@@ -180,13 +180,22 @@ def trained_on(keys: NDArray[np.uint64]) -> str:
     return base64.b64encode(np.unique(keys).astype(">u8").tobytes()).decode()
 
 
+def join_trained_on(packed: str, more: str) -> str:
+    """Pack the photos of two that `trained_on` packed."""
+    return trained_on(np.concatenate([_unpacked(packed), _unpacked(more)]))
+
+
+def _unpacked(packed: str) -> NDArray[np.uint64]:
+    return np.frombuffer(base64.b64decode(packed, validate=True), ">u8").astype(np.uint64)
+
+
 def count_trained_on(packed: str, keys: NDArray[np.uint64]) -> int:
     """Count how many photos are among those that `trained_on` packed.
 
     Raises:
         ValueError: `packed` is something else.
     """
-    return int(np.isin(keys, np.frombuffer(base64.b64decode(packed, validate=True), ">u8")).sum())
+    return int(np.isin(keys, _unpacked(packed)).sum())
 
 
 def fingerprint(catalog: pa.Table) -> str:

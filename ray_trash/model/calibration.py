@@ -13,7 +13,6 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
-from scipy.optimize import minimize_scalar
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.2, 5.0
 """A temperature outside says more about too few photos than about the network."""
@@ -97,7 +96,7 @@ def fit_calibration(
     `KNOWN_SHARE` of its right answers have.
 
     Args:
-        probabilities: (N, C), what the network says, one view a photo; rows adding up to 1.
+        probabilities: (N, C), what the network says of the views that are answered from; rows adding up to 1.
         labels: (N,), true classes.
         target_error: Share of wrong answers among those given; None answers every photo.
 
@@ -124,6 +123,9 @@ def fit_calibration(
 
 
 def _fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    # Whoever only answers has no use for the half second that this takes.
+    from scipy.optimize import minimize_scalar
+
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:

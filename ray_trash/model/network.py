@@ -67,7 +67,7 @@ def freeze_stages(network: ResNet, n: int) -> None:
     _require_stage_count(n)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    for module in _first_stages(network, n):
+    for module in first_stages(network, n):
         for parameter in module.parameters():
             parameter.requires_grad_(False)
 
@@ -80,7 +80,7 @@ def set_training_mode(network: ResNet, frozen_stages: int) -> None:
     """
     _require_stage_count(frozen_stages)
     network.train()
-    for module in _first_stages(network, frozen_stages):
+    for module in first_stages(network, frozen_stages):
         module.eval()
 
 
@@ -137,7 +137,8 @@ def parameter_groups(
     return groups
 
 
-def _first_stages(network: ResNet, n: int) -> list[nn.Module]:
+def first_stages(network: ResNet, n: int) -> list[nn.Module]:
+    """List the modules of the first `n` stages, 0 to 5."""
     modules = stage_modules(network)
     return [module for stage in STAGES[:n] for module in modules[stage]]
 

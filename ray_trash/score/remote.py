@@ -18,7 +18,7 @@ from ray_trash.errors import CheckpointError, ClusterError, ImageError
 from ray_trash.score.inputs import Source
 from ray_trash.score.reading import PhotoReader, take_rows
 from ray_trash.score.rows import Outcomes, answered, refused
-from ray_trash.serve.client import Client, TooLargeError
+from ray_trash.serve.client import Client, TooLargeError, TooSlowError
 
 REQUEST_PHOTOS = 16
 """Photos of one request: the endpoint puts requests together, and small ones are quickly sent again."""
@@ -125,8 +125,10 @@ def _ask(
     try:
         # Called by their numbers: names of files are nobody else's business.
         answers = client.score([(str(position), photo) for position, photo in photos])
-    except TooLargeError as error:
+    except (TooLargeError, TooSlowError) as error:
         if len(photos) == 1:
+            if isinstance(error, TooSlowError):
+                raise
             return {photos[0][0]: ImageError("too_large", str(error))}
         half = len(photos) // 2
         return _ask(photos[:half], client, card) | _ask(photos[half:], client, card)

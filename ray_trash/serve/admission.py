@@ -38,8 +38,7 @@ class Admission:
         self._app, self._settings, self._turned_away = app, settings, turned_away
         self._api_key = None if api_key is None else api_key.encode()
         self._max_body_bytes = int(settings.max_body_mib * _MIB)
-        self._max_waiting_bytes = int(settings.max_waiting_mib * _MIB)
-        self._requests = self._bytes = 0
+        self._waiting = _Waiting(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -65,25 +64,18 @@ class Admission:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        if self._api_key is not None and scope["path"].startswith(PROTECTED):
+        if self._api_key is not None and _path_in_application(scope).startswith(PROTECTED):
             self._require_key(headers)
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         size = self._announced_bytes(headers)
-        settings = self._settings
-        if self._requests >= settings.max_waiting_requests:
-            raise self._busy("requests")
-        if self._bytes + size > self._max_waiting_bytes:
-            raise self._busy("bytes")
-        self._requests += 1
-        self._bytes += size
-        body = _LimitedBody(receive, self._max_body_bytes, settings.body_timeout_s)
+        self._waiting.require_room(size)
+        body = _LimitedBody(receive, self._waiting, self._max_body_bytes, self._settings.body_timeout_s)
         try:
             await self._app(scope, body.receive, send)
         finally:
-            self._requests -= 1
-            self._bytes -= size
+            body.give_back()
 
     def _require_key(self, headers: dict[bytes, bytes]) -> None:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
@@ -95,11 +87,31 @@ class Admission:
     def _announced_bytes(self, headers: dict[bytes, bytes]) -> int:
         text = headers.get(b"content-length")
         if text is None:
-            return self._max_body_bytes  # chunked: it may become that long
+            return 0  # chunked: it is counted as it comes
+        if b"transfer-encoding" in headers:
+            raise ServeError(400, "bad_request", "a body has a length or comes in chunks, not both")
         size = int(text)  # h11 has refused what is no number
         if size > self._max_body_bytes:
             raise _too_large(self._max_body_bytes)
         return size
+
+
+class _Waiting:
+    """What all requests together hold: bytes from their arrival on, a place from the moment their body is whole.
+
+    What is only announced holds nothing, so a client that sends nothing keeps nobody out.
+    """
+
+    def __init__(self, settings: ServeConfig) -> None:
+        self._settings = settings
+        self._max_bytes = int(settings.max_waiting_mib * _MIB)
+        self.requests = self.bytes = 0
+
+    def require_room(self, n_bytes: int) -> None:
+        if self.requests >= self._settings.max_waiting_requests:
+            raise self._busy("requests")
+        if self.bytes + n_bytes > self._max_bytes:
+            raise self._busy("bytes")
 
     def _busy(self, what: str) -> ServeError:
         return ServeError(
@@ -108,13 +120,15 @@ class Admission:
 
 
 class _LimitedBody:
-    """A body that is neither longer nor slower than is allowed."""
+    """A body that is neither longer nor slower than is allowed, and counted among those that wait."""
 
-    def __init__(self, receive: Callable[[], Awaitable[Message]], max_bytes: int, timeout_s: float) -> None:
-        self._receive, self._max_bytes = receive, max_bytes
+    def __init__(
+        self, receive: Callable[[], Awaitable[Message]], waiting: _Waiting, max_bytes: int, timeout_s: float
+    ) -> None:
+        self._receive, self._waiting, self._max_bytes = receive, waiting, max_bytes
         self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
-        self._seen_bytes = 0
+        self._held_bytes = 0
         self._whole = False
 
     async def receive(self) -> Message:
@@ -126,11 +140,20 @@ class _LimitedBody:
         except TimeoutError as error:
             raise ServeError(408, "slow_body", f"the body did not come within {self._timeout_s:g} s") from error
         if message["type"] == "http.request":
-            self._seen_bytes += len(message.get("body", b""))
-            self._whole = not message.get("more_body", False)
-            if self._seen_bytes > self._max_bytes:
+            n_bytes = len(message.get("body", b""))
+            if self._held_bytes + n_bytes > self._max_bytes:
                 raise _too_large(self._max_bytes)
+            self._waiting.require_room(n_bytes)
+            self._held_bytes += n_bytes
+            self._waiting.bytes += n_bytes
+            if not message.get("more_body", False):
+                self._whole = True
+                self._waiting.requests += 1
         return message
+
+    def give_back(self) -> None:
+        self._waiting.bytes -= self._held_bytes
+        self._waiting.requests -= self._whole
 
 
 def problem(error: ServeError, **more: Any) -> JSONResponse:
@@ -142,6 +165,12 @@ def problem(error: ServeError, **more: Any) -> JSONResponse:
         headers["Connection"] = "close"  # the rest of the body is not worth waiting for
     body = {**more, "error": {"code": error.code, "message": str(error)}}
     return JSONResponse(body, status_code=error.status, headers=headers)
+
+
+def _path_in_application(scope: Scope) -> str:
+    # Behind a proxy that serves other things too, the path begins with the address of this one.
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
 def _too_large(max_bytes: int) -> ServeError:

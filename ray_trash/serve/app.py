@@ -6,10 +6,13 @@ with limits before that.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -20,6 +23,8 @@ from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.replica import Replica
 from ray_trash.serve.server import read_api_key
 
+TOLD_S = 5.0
+"""How long a replica may take to say what it is."""
 GATEWAY_CPUS = 0.25
 """What a gateway reserves: it parses and waits."""
 
@@ -36,18 +41,25 @@ class Deployed:
         return await ask(self._handle, photos, self._settings, timeout_s=timeout_s)
 
     async def card(self) -> ModelCard | None:
-        """Return the model that answers."""
-        card: ModelCard | None = await self._handle.card.remote()
+        """Return the model that answers; None where no replica is there to say."""
+        card: ModelCard | None = await _told(self._handle.card.remote())
         return card
 
     async def swap_state(self) -> Mapping[str, Any]:
         """Say why the checkpoint of the newest config is not served, where it is not."""
-        problem = await self._handle.problem.remote()
+        problem = await _told(self._handle.problem.remote())
         return {"status": "refused", "detail": problem} if problem else {}
 
     async def roll_back(self) -> ModelCard:
         """Refuse: the model is the config's to choose."""
         raise ServeError(409, "deployed", "deploy the config with the checkpoint before this one")
+
+
+async def _told(answer: Any) -> Any:
+    try:
+        return await asyncio.wait_for(answer, TOLD_S)
+    except (TimeoutError, RayError, RayServeException):
+        return None
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

@@ -35,12 +35,18 @@ _REFUSED = {
 
 ROLL_BACK_HEADER = "x-ray-trash"
 """Must be sent to roll back: a page in a browser cannot make it send that without being asked."""
+ROLL_BACK_TIMEOUT_S = 400.0
+"""How long going back may take: a move that is under way ends first, and then replicas load the model before."""
 KEY_VARIABLE = "RAY_TRASH_API_KEY"
 """Environment variable with the key, where no file is named."""
 
 
 class TooLargeError(ConfigError):
     """The endpoint takes no request of so many photos or bytes."""
+
+
+class TooSlowError(ClusterError):
+    """The request did not arrive in the time that the endpoint gives it."""
 
 
 class Client:
@@ -104,7 +110,8 @@ class Client:
 
         Raises:
             ConfigError: The address, the key or the request is wrong; `TooLargeError` where fewer photos may do.
-            ClusterError: The endpoint cannot be reached, is full, is too slow, or answers nonsense.
+            ClusterError: The endpoint cannot be reached, is full, is too slow, or answers nonsense; `TooSlowError`
+                where fewer photos may do.
         """
         files = [("images", (name, encoded, "application/octet-stream")) for name, encoded in photos]
         answer = self._ask("POST", "/v1/score", files=files)
@@ -127,7 +134,9 @@ class Client:
             ClusterError: The endpoint cannot be reached.
             RayTrashError: It refuses; there may be no model before this one.
         """
-        return self._ask("POST", "/v1/model/rollback", retries=0, headers={ROLL_BACK_HEADER: "1"})
+        return self._ask(
+            "POST", "/v1/model/rollback", retries=0, headers={ROLL_BACK_HEADER: "1"}, timeout=ROLL_BACK_TIMEOUT_S
+        )
 
     def _ask(self, method: str, path: str, *, retries: int | None = None, **content: Any) -> dict[str, Any]:
         attempt, was_late = 0, False
@@ -160,6 +169,8 @@ class Client:
         status = response.status_code
         if status == 413:
             raise TooLargeError(f"{self.url}: the request is too large: {_message_of(response)}")
+        if status == 408:
+            raise TooSlowError(f"{self.url}: the request took too long to arrive: {_message_of(response)}")
         if status in _REFUSED:
             raise ConfigError(f"{self.url}: {_REFUSED[status]} (status {status}: {_message_of(response)})")
         if status != 200:

@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -41,8 +41,10 @@ DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
+_SHARES = 2
+"""How many replicas' shares of the processors one may use, where there are several."""
 ATTEMPTS = 2
-"""Scoring changes nothing, so what a dying replica did not answer is asked of another, once."""
+"""Scoring changes nothing, so what a failing replica did not answer is asked of another, once."""
 
 _logger = logging.getLogger(__name__)
 
@@ -93,20 +95,23 @@ class Fleet:
             ClusterError: There is no room for its replicas; the model that answers goes on.
         """
         async with self._swapping:
-            now = self._now
-            assert now is not None, "there is a model before there is another"
-            if checkpoint.document.classes != now.card.classes:
-                raise CheckpointError(
-                    f"its classes are {', '.join(checkpoint.document.classes)}; served are "
-                    f"{', '.join(now.card.classes)}, which clients rely on: start another endpoint for it"
-                )
-            self._now = await self._deploy(checkpoint)
-            self._before = now.checkpoint
-            self._note("done", self._now.card.id, f"from {now.card.id}")
-            drain = asyncio.ensure_future(self._drain(now))
-            self._drains.add(drain)
-            drain.add_done_callback(self._drains.discard)
-            return self._now.card
+            return await self._swap_to(checkpoint)
+
+    async def _swap_to(self, checkpoint: Checkpoint) -> ModelCard:
+        now = self._now
+        assert now is not None, "there is a model before there is another"
+        if checkpoint.document.classes != now.card.classes:
+            raise CheckpointError(
+                f"its classes are {', '.join(checkpoint.document.classes)}; served are "
+                f"{', '.join(now.card.classes)}, which clients rely on: start another endpoint for it"
+            )
+        self._now = await self._deploy(checkpoint)
+        self._before = now.checkpoint
+        self._note("done", self._now.card.id, f"from {now.card.id}")
+        drain = asyncio.ensure_future(self._drain(now))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        return self._now.card
 
     async def roll_back(self) -> ModelCard:
         """Go back to the checkpoint before this one.
@@ -114,11 +119,12 @@ class Fleet:
         Raises:
             ServeError: There is none, or it cannot be started.
         """
-        before = self._before
-        if before is None:
-            raise ServeError(409, "no_model_before", "there is no model before this one to go back to")
         try:
-            return await self.swap(before)
+            # What is before is known once a move that is under way is over.
+            async with self._swapping:
+                if self._before is None:
+                    raise ServeError(409, "no_model_before", "there is no model before this one to go back to")
+                return await self._swap_to(self._before)
         except (CheckpointError, ClusterError) as error:
             raise ServeError(503, "not_rolled_back", "the model before this one could not be started") from error
 
@@ -167,11 +173,11 @@ class Fleet:
         self._deployed.add(name)
         # In Ray's memory, so that a replica that is replaced later loads what was checked, whatever has become of the
         # files by then.
-        shared = ray.put(checkpoint)
-        application = deployment(self._settings).bind(
-            _Shared(shared), self._settings.model_dump(), threads(self._settings)
-        )
         try:
+            shared = ray.put(checkpoint)
+            application = deployment(self._settings).bind(
+                _Shared(shared), self._settings.model_dump(), threads(self._settings)
+            )
             handle = await asyncio.wait_for(
                 in_daemon_thread(lambda: serve.run(application, name=name, route_prefix=None), name="serve.run"),
                 START_TIMEOUT_S,
@@ -217,7 +223,7 @@ def _end_application(name: str) -> None:
 async def ask(
     handle: DeploymentHandle[Any], photos: Sequence[bytes], settings: ServeConfig, *, timeout_s: float
 ) -> Scored:
-    """Have replicas answer encoded photos; what a dying one leaves unanswered, another is asked.
+    """Have replicas answer encoded photos; what a failing one leaves unanswered, another is asked.
 
     Raises:
         ServeError: All replicas are busy, or there is no answer in time.
@@ -234,11 +240,12 @@ async def ask(
             raise ServeError(
                 503, "busy", "all replicas are busy; come again", retry_after_s=settings.retry_after_s
             ) from error
-        except (RayActorError, DeploymentUnavailableError) as error:
-            _logger.warning("a replica died under a request (attempt %d of %d)", attempt, ATTEMPTS)
+        except (RayActorError, RayTaskError, DeploymentUnavailableError) as error:
+            what = str(error).strip().splitlines()[-1]
+            _logger.warning("a replica failed under a request (attempt %d of %d): %s", attempt, ATTEMPTS, what)
             if attempt == ATTEMPTS:
                 raise ServeError(
-                    503, "replica_died", "the replica died; come again", retry_after_s=settings.retry_after_s
+                    503, "replica_failed", "the replica failed; come again", retry_after_s=settings.retry_after_s
                 ) from error
     raise AssertionError("the last attempt answers or raises")
 
@@ -298,7 +305,11 @@ def threads(settings: ServeConfig) -> int:
         raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
     if replicas > max(cpus, 1):
         raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
-    return settings.threads_per_replica or max(1, cpus // replicas)
+    if settings.threads_per_replica is not None:
+        return settings.threads_per_replica
+    share = max(1, cpus // replicas)
+    # Of several, one that is left alone while another is replaced has its processors to use too.
+    return share if replicas == 1 else min(cpus, _SHARES * share)
 
 
 def _on_gpus(settings: ServeConfig) -> bool:

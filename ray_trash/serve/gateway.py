@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ LATEST_SHARE = 0.5
 """A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
 ROLL_BACK_HEADER = "x-ray-trash"
 """A header that no page of another origin can send: going back is for operators, not for whoever is visited."""
+_logger = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "::1")
 _NOT_BASE64 = ("undecodable", "the data is not base64")
 
@@ -186,7 +188,9 @@ class Gateway:
         """Go back to the model before this one; without a key, only for clients on this machine."""
         if ROLL_BACK_HEADER not in request.headers:
             raise ServeError(403, "forbidden", f"send the header {ROLL_BACK_HEADER}")
-        local = request.client is not None and request.client.host in _LOOPBACK
+        # A page whose own name was made to lead here is not on this machine, though its browser is.
+        here = request.url.hostname in (*_LOOPBACK, "localhost")
+        local = here and request.client is not None and request.client.host in _LOOPBACK
         if self._api_key is None and not local:
             raise ServeError(403, "forbidden", "without a key this is answered on the machine of the endpoint only")
         return JSONResponse(await self._describe(await self._backend.roll_back()))
@@ -273,4 +277,5 @@ async def _answer_http_problem(request: Request, error: Exception) -> Response:
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
+    _logger.error("%s %s: something unforeseen", request.method, request.url.path, exc_info=error)
     return problem(ServeError(500, "internal", "something went wrong here; the endpoint's log says what"))

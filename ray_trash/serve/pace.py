@@ -46,6 +46,9 @@ class Pace:
         busy_s = min(WINDOW_S, now_s - self._busy_since_s)
         if busy_s >= MIN_BUSY_S:
             self._photos_per_s = sum(photos for _, photos in self._done) / busy_s
+        elif not self.waiting:
+            # All is done at once again: a rate from worse times would turn away what can be answered.
+            self._photos_per_s = None
 
     def expected_s(self, n: int) -> float:
         """Estimate when `n` more photos would be answered; 0 where nothing is known."""

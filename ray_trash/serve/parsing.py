@@ -24,6 +24,8 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"
 FIELD = "images"
 _MAX_OTHER_FIELDS = 16
 _MAX_NAME_CHARACTERS = 1024
+_MAX_JSON_PARTS = 100_000
+"""Braces, brackets and commas in a body: a hundred times what the largest batch has."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ async def _read_multipart(request: Request, max_images: int) -> Photos:
 
 
 def _read_json(body: bytes, max_images: int) -> Photos:
+    # Counted before it becomes objects, which take fifty times as much memory.
+    if sum(map(body.count, (b"{", b"[", b","))) > _MAX_JSON_PARTS:
+        raise ServeError(400, "bad_request", "the body has far more in it than photos")
     try:
         tree: Any = json.loads(body)
     except (ValueError, RecursionError) as error:

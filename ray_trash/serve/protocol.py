@@ -1,4 +1,4 @@
-"""HTTP on a socket with deadlines: a client that sends headers or a body too slowly is hung up on.
+"""HTTP on a socket with deadlines: a client that sends or reads too slowly is hung up on.
 
 uvicorn itself only watches connections that have been answered once.
 """
@@ -26,6 +26,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
             super().__init__(*arguments, **options)
             self._waits_for: str | None = None
             self._deadline: asyncio.TimerHandle | None = None
+            self._unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             if len(self.connections) >= MAX_CONNECTIONS:
@@ -36,6 +37,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._wait_for(None)
+            self._wait_for_reader(False)
             if self.transport is not None:
                 super().connection_lost(exc)
 
@@ -43,9 +45,20 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
             super().data_received(data)
             self._watch()
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._wait_for_reader(True)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if not self.transport.is_closing():
+                self._wait_for_reader(False)
+
         def on_response_complete(self) -> None:
             super().on_response_complete()
             self._watch()
+            if self.transport.is_closing():
+                self._wait_for_reader(True)
 
         def send_400_response(self, msg: str) -> None:
             body = json.dumps(
@@ -63,6 +76,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
             ):
                 self.transport.write(self.conn.send(event) or b"")
             self.transport.close()
+            self._wait_for_reader(True)
 
         def _watch(self) -> None:
             waits_for = {h11.IDLE: "headers", h11.SEND_BODY: "body"}.get(self.conn.their_state)
@@ -79,6 +93,14 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
             if what is not None:
                 timeout_s = header_timeout_s if what == "headers" else body_timeout_s + _GRACE_S
                 self._deadline = self.loop.call_later(timeout_s, self._hang_up)
+
+        def _wait_for_reader(self, unread: bool) -> None:
+            # Whoever does not read what was sent holds a connection, and the request that is answered.
+            if not unread and self._unread is not None:
+                self._unread.cancel()
+                self._unread = None
+            elif unread and self._unread is None:
+                self._unread = self.loop.call_later(body_timeout_s, self.transport.abort)
 
         def _hang_up(self) -> None:
             if not self.transport.is_closing():

@@ -23,6 +23,8 @@ from ray_trash.serve.contract import ModelCard, Scored
 
 MIN_DECODING_THREADS = 4
 """A photo that is slow to decode keeps one of them for seconds; the others go on."""
+MAX_DECODING_THREADS = 8
+"""The largest photo that is taken costs half a gibibyte while it is decoded."""
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
 
@@ -40,11 +42,12 @@ class Replica:
         """
         self._settings = ServeConfig.model_validate(settings)
         self._n_threads = n_threads
-        threads = max(MIN_DECODING_THREADS, os.cpu_count() or 1)
+        threads = min(MAX_DECODING_THREADS, max(MIN_DECODING_THREADS, os.cpu_count() or 1))
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._predictor: Predictor | None = None
         self._problem = ""
+        self._broken = ""
         batching: Any = self._predict
         batching.set_max_batch_size(self._settings.max_batch_size)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
@@ -79,6 +82,15 @@ class Replica:
             return
         self._predictor, self._problem = predictor, ""
 
+    async def check_health(self) -> None:
+        """Have Ray Serve replace this replica where its newest batch could not be computed.
+
+        Raises:
+            RuntimeError: It could not.
+        """
+        if self._broken:
+            raise RuntimeError(self._broken)
+
     async def card(self) -> ModelCard | None:
         """Return who answers; None where the checkpoint is not good."""
         return None if self._predictor is None else card_of(self._predictor)
@@ -90,7 +102,10 @@ class Replica:
     async def score(self, photos: Sequence[bytes]) -> Scored:
         """Answer encoded photos, all of them by the same model."""
         predictor = self._predictor
-        assert predictor is not None, "a replica without a model is never asked"
+        if predictor is None:
+            # One that was made later than those that were looked at, on a machine that cannot load the model.
+            self._broken = f"there is no model here: {self._problem}"
+            raise RuntimeError(self._broken)
         prepared = await asyncio.gather(*(self._prepare(predictor, encoded) for encoded in photos))
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
         answers = await asyncio.gather(
@@ -121,10 +136,20 @@ class Replica:
         for predictor in dict.fromkeys(predictor for predictor, _ in items):
             numbers = [n for n, (wanted, _) in enumerate(items) if wanted is predictor]
             squares = np.stack([items[n][1] for n in numbers])
-            answer = await asyncio.get_running_loop().run_in_executor(self._computers, predictor.predict, squares)
+            answer = await self.compute(predictor, squares)
             for n, row in zip(numbers, answer, strict=True):
                 rows[n] = (row, id(items), len(items))
         return rows
+
+    async def compute(self, predictor: Predictor, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute one batch off the event loop, and remember for `check_health` whether that worked."""
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._computers, predictor.predict, squares)
+        except Exception as error:
+            self._broken = f"{type(error).__name__}: {error}"
+            raise
+        self._broken = ""
+        return answer
 
 
 def card_of(predictor: Predictor) -> ModelCard:

@@ -45,6 +45,8 @@ async def watch(
             reason = without_place(error, checkpoint.uri)
             fleet.refuse(checkpoint.document.id, reason)
             say(f"not served: {error}")
+            if isinstance(error, ClusterError):
+                watcher.forget()  # nothing is wrong with the checkpoint: there may be room for it later
 
 
 def without_place(error: RayTrashError, uri: str) -> str:
@@ -59,6 +61,10 @@ class _Watcher:
         self._place, self._seen, self._say = place, seen, say
         self._failed_looks = 0
         self.complaint = ""
+
+    def forget(self) -> None:
+        """Take what was seen last for another one."""
+        self._seen = b""
 
     def look(self) -> Checkpoint | None:
         """Return the checkpoint where it is another one than before, and whole."""

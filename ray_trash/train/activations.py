@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -36,6 +37,7 @@ CHUNK = 32
 _LAYOUT = 1
 """Raised when the meaning of a file changes."""
 _KEY_DIGITS = 24
+_SET_NAME = re.compile(rf"[0-9a-f]{{{_KEY_DIGITS}}}")
 
 Side = Literal["train", "val"]
 
@@ -186,7 +188,7 @@ def _name(side: Side, view: int, chunk: int) -> str:
 
 
 def make_room(folder: Path, keep: frozenset[str], *, budget_bytes: int, needed_bytes: int) -> list[str]:
-    """Remove the sets that were used least recently until what is needed fits the budget.
+    """Remove the sets that were used least recently until what is needed fits the budget; nothing else is touched.
 
     Args:
         folder: Of all sets.
@@ -199,7 +201,12 @@ def make_room(folder: Path, keep: frozenset[str], *, budget_bytes: int, needed_b
     """
     others = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        others = [(entry.stat().st_mtime, entry.name) for entry in entries if entry.is_dir() and entry.name not in keep]
+        # The folder is the user's to name, and may hold other things of theirs.
+        others = [
+            (entry.stat().st_mtime, entry.name)
+            for entry in entries
+            if _SET_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False) and entry.name not in keep
+        ]
     others.sort()
     sizes = {name: _size_of(folder / name) for _, name in others}
     removed = []

@@ -12,7 +12,7 @@ import torch
 
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
-from ray_trash.errors import DivergedError, RayTrashError, StorageError
+from ray_trash.errors import DivergedError, RayTrashError
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.job import TrainJob
@@ -48,8 +48,9 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         train(job, initial, worker, source, ray.train.report)
     except RayTrashError as error:
         fetch(job.board.fail.remote(error), what="the run's board")
-        # All workers raise these two together; after any other the rest must be torn down.
-        if not isinstance(error, (DivergedError, StorageError)):
+        # All workers raise that one together; after any other there may be some that wait for this one, and Ray
+        # ends them all when it fails.
+        if worker.world > 1 and not isinstance(error, DivergedError):
             raise
 
 

@@ -20,6 +20,8 @@ from torchvision.models import ResNet
 from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
 from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.model.golden import symmetries
+from ray_trash.model.network import first_stages
 from ray_trash.train.inputs import Inputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
@@ -187,18 +189,31 @@ def _update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> 
 
 
 @torch.no_grad()
-def average_statistics(network: nn.Module, worker: Worker) -> None:
-    """Make the workers' batch-norm statistics equal: each saw its own photos only."""
+def average_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -> None:
+    """Make the workers' batch-norm statistics equal: each saw its own photos only.
+
+    Those of frozen stages are equal already, and a mean of three equal numbers may be off by a bit.
+    """
     if worker.world == 1:
         return
+    frozen = {id(buffer) for module in first_stages(network, frozen_stages) for buffer in module.buffers()}
     for buffer in network.buffers():
-        if buffer.is_floating_point():
+        if buffer.is_floating_point() and id(buffer) not in frozen:
             dist.all_reduce(buffer)
             buffer /= worker.world
 
 
-def validate(network: ResNet, job: TrainJob, worker: Worker, inputs: Inputs) -> tuple[ClassificationSums, np.ndarray]:
-    """Score every validation photo once, over all workers, one view each.
+def validate(
+    network: ResNet, job: TrainJob, worker: Worker, inputs: Inputs, *, views: int = 1
+) -> tuple[ClassificationSums, np.ndarray]:
+    """Score every validation photo once, over all workers.
+
+    Args:
+        network: What is judged.
+        job: The run.
+        worker: This worker; all of them call this together.
+        inputs: What the network is fed with; for more than one view, photos.
+        views: Symmetries of a photo whose probabilities are averaged, 1 or 8.
 
     Returns:
         What it adds up to, and the probabilities (N, C) float32 in the order of the photos.
@@ -212,7 +227,8 @@ def validate(network: ResNet, job: TrainJob, worker: Worker, inputs: Inputs) -> 
     part = inputs.part(network)
     with torch.inference_mode(), worker.autocast():
         for positions, batch in zip(batches, inputs.validation(batches), strict=True):
-            probabilities = part(batch).float().softmax(1).cpu().numpy()
+            said = [part(view).float().softmax(1) for view in symmetries(batch, views)]
+            probabilities = torch.stack(said).mean(0).cpu().numpy()
             sums.update(probabilities, job.val.labels[positions])
             scores[positions] = probabilities
     # Every photo belongs to one worker and is zero on all others, so adding up puts them together.

@@ -25,6 +25,8 @@ from ray_trash.train.inputs import CachedInputs, Inputs, PhotoInputs, Task
 from ray_trash.train.job import augmentation_of, preprocessing_of, training_transform
 from ray_trash.train.worker import Worker
 
+_Missing = dict[Side, dict[int, set[tuple[int, int]]]]
+"""For each side and cut, the (view, chunk) whose file is not there."""
 GIB = 2**30
 TRAINING_FORMAT = torch.bfloat16
 """What training's activations are rounded to: half the bytes of float32, and what bf16 arithmetic gives anyway."""
@@ -127,11 +129,14 @@ def compute_missing(
     needed = sum(part.n_bytes for part in files.values())
     for attempt in range(_BUILD_TRIES):
         problem: StorageError | None = None
+        missing = _missing(files)
+        # Each takes its share of the same list, so none may write before all have looked.
+        worker.any_of(False)
         try:
             if worker.local_rank == 0:
                 budget = int(job.config.train.cache_frozen_gib * GIB)
                 make_room(cache_folder(job.config), keep, budget_bytes=budget, needed_bytes=needed)
-            _compute(files, source, job, worker, network)
+            _compute(files, missing, source, job, worker, network)
         except StorageError as error:
             problem = error
         if worker.any_of(problem is not None):
@@ -147,14 +152,24 @@ def compute_missing(
             raise problem or StorageError("another worker lost what the frozen stages make of the photos")
 
 
+def _missing(files: dict[int, ActivationFiles]) -> _Missing:
+    sides: tuple[Side, ...] = ("val", "train")
+    return {side: {cut: set(part.missing(side)) for cut, part in files.items()} for side in sides}
+
+
 def _compute(
-    files: dict[int, ActivationFiles], source: PhotoSource, job: Task, worker: Worker, network: ResNet
+    files: dict[int, ActivationFiles],
+    missing_of: _Missing,
+    source: PhotoSource,
+    job: Task,
+    worker: Worker,
+    network: ResNet,
 ) -> None:
     photos = PhotoInputs(source, job, worker)
     some = next(iter(files.values()))
     sides: list[tuple[Side, PhotoTable]] = [("val", job.val), ("train", job.train)]
     for side, table in sides:
-        missing = {cut: set(part.missing(side)) for cut, part in files.items()}
+        missing = missing_of[side]
         wanted = sorted(set().union(*missing.values()))[worker.local_rank :: worker.local_world]
         for view in sorted({view for view, _ in wanted}):
             chunks = [chunk for v, chunk in wanted if v == view]

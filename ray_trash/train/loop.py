@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from ray_trash.dataset.sampler import steps_in_epoch
 from ray_trash.dataset.stream import PhotoSource
-from ray_trash.errors import DivergedError, StorageError
+from ray_trash.errors import DivergedError, RayTrashError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.model.checkpoint import open_checkpoint
@@ -31,7 +31,7 @@ from ray_trash.train.epoch import (
     validate,
 )
 from ray_trash.train.frozen import build_inputs
-from ray_trash.train.inputs import Inputs
+from ray_trash.train.inputs import Inputs, PhotoInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.records import MLflow, TensorBoard
 from ray_trash.train.run_directory import (
@@ -102,14 +102,19 @@ def train(
         _agree(None, worker)
 
     inputs: Inputs | None = None
-    ended = time.perf_counter()
+    ended = 0.0
     while not state.progress.stop_reason:
         if inputs is None:
             # A run that is resumed when it is over has no use for the activations, which may take minutes.
             freeze_stages(state.network, config.model.frozen_stages)
             inputs = build_inputs(source, job, worker, state.network, lambda text: _say(job, text))
+            ended = time.perf_counter()
         record, validation = _run_epoch(job, state, worker, inputs, since=ended)
         ended = time.perf_counter()
+        if record["is_best"] and config.evaluate.views > 1:
+            # The temperature has to fit what is answered, which is the mean over the views; epochs are compared by one.
+            answered = PhotoInputs(source, job, worker)
+            _, state.val_probabilities = validate(state.served, job, worker, answered, views=config.evaluate.views)
         _agree(lambda: _save(job, run, state) if first else None, worker)
         if tensorboard is not None and mlflow is not None:
             tensorboard.add_epoch(record)
@@ -159,9 +164,9 @@ def _run_epoch(
             job.board.post.remote(event)
 
     training = train_epoch(state, job, worker, inputs, on_step=on_step)
-    average_statistics(state.network, worker)
+    average_statistics(state.network, worker, frozen_stages=frozen)
     if state.ema is not None:
-        average_statistics(state.ema, worker)
+        average_statistics(state.ema, worker, frozen_stages=frozen)
     validation, state.val_probabilities = validate(state.served, job, worker, inputs)
     if not np.isfinite(validation.loss):
         raise DivergedError(
@@ -170,9 +175,9 @@ def _run_epoch(
         )
     now = time.perf_counter()
     # Whether there is time for another epoch is one worker's to say, or some would wait for the others in it.
-    seconds, spent_s = _from_first((now - started, state.progress.spent_s + now - since), worker)
+    seconds, since_last_s = _from_first((now - started, now - since), worker)
     before = state.progress.epochs_of(config.train)
-    record = _record(job, state, training, validation, frozen, seconds, spent_s)
+    record = _record(job, state, training, validation, frozen, seconds, since_last_s)
     if worker.rank == 0 and (epochs := state.progress.epochs_of(config.train)) != before:
         _say(
             job, f"{epochs} of {config.train.epochs} epochs fit train.time_budget_min={config.train.time_budget_min:g}"
@@ -187,7 +192,7 @@ def _record(
     validation: ClassificationSums,
     frozen: int,
     seconds: float,
-    spent_s: float,
+    since_last_s: float,
 ) -> dict[str, Any]:
     train = job.config.train
     record: dict[str, Any] = {
@@ -205,8 +210,7 @@ def _record(
         "images_per_s": training.images_per_s,
         "seconds": seconds,
     }
-    epochs_s = [*(done["seconds"] for done in state.history), seconds]
-    state.progress = state.progress.after_epoch(record, training.steps, train, epochs_s=epochs_s, spent_s=spent_s)
+    state.progress = state.progress.after_epoch(record, training.steps, train, seconds=since_last_s)
     metric = train.select_by if train.select_by.endswith("loss") else "val_loss"
     record["is_best"] = state.progress.best_epoch == record["epoch"]
     record["stop_reason"] = state.progress.stop_reason
@@ -234,15 +238,15 @@ def _repair(run: Storage, state: TrainState) -> None:
 
 def _agree(action: Any, worker: Worker) -> None:
     """Let the first worker write, and every worker know whether it could."""
-    problem: str | None = None
+    problem: RayTrashError | None = None
     if worker.rank == 0 and action is not None:
         try:
             action()
-        except StorageError as error:
-            problem = str(error)
+        except RayTrashError as error:
+            problem = error
     problem = _from_first(problem, worker)
     if problem is not None:
-        raise StorageError(problem)
+        raise problem
 
 
 def _from_first(value: _Value, worker: Worker) -> _Value:

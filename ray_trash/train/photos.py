@@ -23,7 +23,6 @@ from ray_trash.errors import DataError
 from ray_trash.evaluate.outputs import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.train.job import preprocessing_of
-from ray_trash.train.run_directory import METRICS
 
 CACHE_SHARE = 0.5
 """Share of a machine's object store that decoded photos may take; Ray Data needs the rest to work in."""
@@ -57,7 +56,13 @@ class TrainingPhotos:
 
 
 def prepare_photos(
-    config: Config, listing: Listing, run: Storage, say: Callable[[str], None], *, allow_changed_data: bool
+    config: Config,
+    listing: Listing,
+    run: Storage,
+    say: Callable[[str], None],
+    *,
+    begun: bool,
+    allow_changed_data: bool,
 ) -> TrainingPhotos:
     """Audit the photos, split them, and write `audit.json`, `audit.png` and `catalog.parquet`.
 
@@ -66,7 +71,8 @@ def prepare_photos(
         listing: The files under the data root.
         run: The run directory.
         say: Takes lines for people.
-        allow_changed_data: Go on though the run has trained on other photos.
+        begun: Whether something has been trained already, on the photos of `catalog.parquet`.
+        allow_changed_data: Go on though those were other photos, or others were kept back.
 
     Raises:
         DataError: There are bad photos and `data.on_bad_image` is `fail`, a class has no usable photo,
@@ -82,16 +88,17 @@ def prepare_photos(
         keep_pixels=cached,
     )
     catalog, splits, audit = audited.catalog, audited.sides, audited.document
-    changes = _changes_since_training(run, catalog)
+    catalog = catalog.append_column("split", pa.array(splits, pa.string()))
+    changes = _changes_since_training(run, catalog) if begun else ""
     if changes and not allow_changed_data:
         raise DataError(
-            f"data.root: the photos are not those this run has trained on: {changes}; restore them, start anew with "
-            "--overwrite, or go on all the same with --allow-changed-data"
+            f"data.root: the photos are not those this run has trained on: {changes}; restore them and "
+            "their split, start anew with --overwrite, or go on all the same with --allow-changed-data"
         )
     if changes:
         say(f"warning: going on with changed photos: {changes}")
     write_audit(audited, listing.root, run)
-    run.write_bytes(CATALOG, parquet_bytes(catalog.append_column("split", pa.array(splits, pa.string()))))
+    run.write_bytes(CATALOG, parquet_bytes(catalog))
     for line in audit_lines(audit):
         say(line)
     if audit["rejected"] and config.data.on_bad_image == "fail":
@@ -118,14 +125,16 @@ def prepare_photos(
 
 
 def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
-    if not run.exists(METRICS) or not run.exists(CATALOG):
+    if not run.exists(CATALOG):
         return ""
     before = _contents(pq.read_table(io.BytesIO(run.read_bytes(CATALOG))))
     now = _contents(catalog)
+    both = before.keys() & now.keys()
     changes = {
         "gone": sorted(before.keys() - now.keys()),
         "new": sorted(now.keys() - before.keys()),
-        "other content": sorted(path for path in before.keys() & now.keys() if before[path] != now[path]),
+        "with another content": sorted(path for path in both if before[path][:-1] != now[path][:-1]),
+        "on another side of the split": sorted(path for path in both if before[path][-1] != now[path][-1]),
     }
     return "; ".join(
         f"{len(paths)} {what} ({', '.join(paths[:_NAMED_CHANGES])}{', ...' if len(paths) > _NAMED_CHANGES else ''})"
@@ -134,10 +143,10 @@ def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
     )
 
 
-def _contents(catalog: pa.Table) -> dict[str, tuple[str, str]]:
+def _contents(catalog: pa.Table) -> dict[str, tuple[str | None, ...]]:
     accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
-    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256"))
-    return {path: (label, sha256) for path, label, sha256 in zip(*columns, strict=True)}
+    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256", "split"))
+    return {path: tuple(content) for path, *content in zip(*columns, strict=True)}
 
 
 def _fits_in_memory(config: Config, n_files: int) -> bool:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ray_trash.errors import RayTrashError
 from ray_trash.storage import Storage
-from ray_trash.train.run_directory import start_run, update_run
+from ray_trash.train.run_directory import read_run, start_run, update_run
 from ray_trash.train.state import package_versions
 
 
@@ -45,6 +45,8 @@ def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], N
     started = time.monotonic()
 
     def end(status: str, reason: str | None) -> None:
+        if read_run(run).get("attempt") != attempt:
+            return  # another start has taken over, and the record is its own
         seconds = round(time.monotonic() - started, 1)
         update_run(run, {"status": status, "ended_at": _now(), "seconds": seconds, "reason": reason})
 

@@ -175,7 +175,8 @@ def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
 
 def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
     config, run, listing = prepared.config, prepared.run, prepared.listing
-    photos = prepare_photos(config, listing, run, say, allow_changed_data=prepared.allow_changed_data)
+    begun = run.exists(METRICS)
+    photos = prepare_photos(config, listing, run, say, begun=begun, allow_changed_data=prepared.allow_changed_data)
     run.write_bytes("augmentation.png", augmentation_sheet(config, photos, listing.root))
     return photos
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -61,25 +60,6 @@ def learning_rate_at(step: int, peak: float, train: TrainConfig, *, total_steps:
     return peak
 
 
-def epochs_in_time(epochs_s: Sequence[float], *, spent_s: float, train: TrainConfig) -> int:
-    """Return how many epochs a run has.
-
-    Args:
-        epochs_s: Seconds of each epoch that is done, at least one.
-        spent_s: Seconds since the first began, with everything between the epochs.
-        train: The `train` section.
-
-    Returns:
-        `train.epochs`, or as many as fit `train.time_budget_min` at the pace of the last epochs; those that are done
-        at least.
-    """
-    if train.time_budget_min is None:
-        return train.epochs
-    left_s = 60 * train.time_budget_min - spent_s
-    fitting = int(max(0.0, left_s) / statistics.median(epochs_s[-_PACE_EPOCHS:]))
-    return max(len(epochs_s), min(train.epochs, len(epochs_s) + fitting))
-
-
 @dataclass(frozen=True)
 class Patience:
     """Counts epochs since a metric was last better.
@@ -111,8 +91,7 @@ class Progress:
         stopping: Epochs since the monitored value was better.
         best_value: Value of the selecting metric at the best epoch.
         best_epoch: The best epoch, from 1; 0 before there is one.
-        epochs_in_time: How many epochs there is time for, by the last count; None where nothing was counted.
-        spent_s: Seconds since the first epoch began, of all starts of the run.
+        epochs_s: Seconds of each epoch, with the writing that went before it.
         stop_reason: Why the run is over, empty while it is not.
     """
 
@@ -123,37 +102,42 @@ class Progress:
     stopping: Patience = Patience()
     best_value: float | None = None
     best_epoch: int = 0
-    epochs_in_time: int | None = None
-    spent_s: float = 0.0
+    epochs_s: tuple[float, ...] = ()
     stop_reason: str = ""
 
     def epochs_of(self, train: TrainConfig) -> int:
-        """Return how many epochs the run has, as far as is known."""
-        return train.epochs if self.epochs_in_time is None else self.epochs_in_time
+        """Return how many epochs the run has, those that are done at least.
 
-    def going_on(self, epochs_s: Sequence[float], train: TrainConfig) -> Progress:
-        """Return the progress of a run that is resumed, perhaps with more epochs or more time than it was begun with.
-
-        Args:
-            epochs_s: Seconds of each epoch that is done.
-            train: The `train` section as it is now.
+        `train.epochs`, or as many as fit `train.time_budget_min` at the pace of the last ones.
         """
-        epochs = epochs_in_time(epochs_s, spent_s=self.spent_s, train=train)
-        more = self.epochs_done < epochs and self.stop_reason.startswith(TRAINED)
-        counted = None if train.time_budget_min is None else epochs
-        return replace(self, epochs_in_time=counted, stop_reason="" if more else self.stop_reason)
+        if train.time_budget_min is None or not self.epochs_s:
+            return train.epochs
+        left_s = max(0.0, 60 * train.time_budget_min - sum(self.epochs_s))
+        fitting = int(left_s / statistics.median(self.epochs_s[-_PACE_EPOCHS:]))
+        return max(self.epochs_done, min(train.epochs, self.epochs_done + fitting))
 
-    def after_epoch(
-        self, metrics: dict[str, float], steps: int, train: TrainConfig, *, epochs_s: Sequence[float], spent_s: float
-    ) -> Progress:
+    def going_on(self, train: TrainConfig) -> Progress:
+        """Return the progress of a run that is resumed, perhaps with more or less to do than it was begun with."""
+        if self.stop_reason and not self.stop_reason.startswith(TRAINED):
+            return self
+        return replace(self, stop_reason=self._has_had_its_epochs(train))
+
+    def _has_had_its_epochs(self, train: TrainConfig) -> str:
+        epochs = self.epochs_of(train)
+        if self.epochs_done < epochs:
+            return ""
+        if self.epochs_done >= train.epochs:
+            return f"{TRAINED}all {train.epochs} epochs"
+        return f"{TRAINED}{epochs} of {train.epochs} epochs, as train.time_budget_min={train.time_budget_min:g} allows"
+
+    def after_epoch(self, metrics: dict[str, float], steps: int, train: TrainConfig, *, seconds: float) -> Progress:
         """Return the progress after one more epoch.
 
         Args:
             metrics: What it gave.
             steps: Its optimizer steps.
             train: The `train` section.
-            epochs_s: Seconds of each epoch so far, this one included.
-            spent_s: Seconds since the first began.
+            seconds: What it took, with the writing that went before it.
         """
         epochs_done = self.epochs_done + 1
         watched, direction = metrics[train.monitor], direction_of(train.monitor)
@@ -165,16 +149,7 @@ class Progress:
         selected = metrics[train.select_by]
         better = is_better(selected, self.best_value, direction_of(train.select_by))
         patience = train.early_stopping_patience_epochs
-        epochs = epochs_in_time(epochs_s, spent_s=spent_s, train=train)
-        if epochs_done >= train.epochs:
-            reason = f"{TRAINED}all {train.epochs} epochs"
-        elif epochs_done >= epochs:
-            reason = f"{TRAINED}the {epochs} epochs that fit train.time_budget_min={train.time_budget_min:g}"
-        elif patience is not None and stopping.waited >= patience:
-            reason = f"{train.monitor} was no better for {patience} epochs"
-        else:
-            reason = ""
-        return Progress(
+        after = Progress(
             epochs_done=epochs_done,
             steps_done=self.steps_done + steps,
             plateau=plateau,
@@ -182,10 +157,12 @@ class Progress:
             stopping=stopping,
             best_value=selected if better else self.best_value,
             best_epoch=epochs_done if better else self.best_epoch,
-            epochs_in_time=None if train.time_budget_min is None else epochs,
-            spent_s=spent_s,
-            stop_reason=reason,
+            epochs_s=(*self.epochs_s, seconds),
         )
+        reason = after._has_had_its_epochs(train)
+        if not reason and patience is not None and stopping.waited >= patience:
+            reason = f"{train.monitor} was no better for {patience} epochs"
+        return replace(after, stop_reason=reason)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -199,6 +176,7 @@ class Progress:
                 **values,
                 "plateau": Patience(**values["plateau"]),
                 "stopping": Patience(**values["stopping"]),
+                "epochs_s": tuple(values.get("epochs_s", ())),
             }
         )
 

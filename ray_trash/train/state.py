@@ -20,6 +20,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torchvision.models import ResNet
 
 from ray_trash.config import Config, effective_tree
+from ray_trash.dataset.catalog import join_trained_on
 from ray_trash.errors import CheckpointError
 from ray_trash.model.calibration import Calibration, fit_calibration
 from ray_trash.model.checkpoint import Checkpoint, write_checkpoint
@@ -47,7 +48,9 @@ class TrainState:
         progress: Epochs, steps, patience, best.
         history: One record an epoch.
         mlflow_run_id: MLflow's name for the run.
-        val_probabilities: What the newest epoch says of every validation photo, (N, C) float32.
+        val_probabilities: What the newest epoch says of every validation photo, (N, C) float32: the mean over
+            `evaluate.views` if it is the best so far, else one view.
+        trained_on: The photos of earlier starts, which may have been others, packed as `trained_on` does.
     """
 
     network: ResNet
@@ -57,6 +60,7 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
     mlflow_run_id: str | None = None
     val_probabilities: np.ndarray | None = None
+    trained_on: str = ""
 
     @property
     def served(self) -> ResNet:
@@ -129,9 +133,9 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> N
         values["optimizer"],
     )
     state.history = values["history"]
-    epochs_s = [record["seconds"] for record in state.history]
-    state.progress = Progress.from_json(values["progress"]).going_on(epochs_s, job.config.train)
+    state.progress = Progress.from_json(values["progress"]).going_on(job.config.train)
     state.mlflow_run_id = values["mlflow_run_id"]
+    state.trained_on = checkpoint.document.data.get("trained_on", "")
 
 
 def package_versions() -> dict[str, str]:
@@ -165,7 +169,7 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
         views=config.evaluate.views,
         calibration=calibration,
         metrics={key: record[key] for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "val_n")},
-        data=dict(job.data),
+        data={**job.data, "trained_on": join_trained_on(state.trained_on, job.data["trained_on"])},
         config=effective_tree(config),
         epoch=state.progress.epochs_done,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

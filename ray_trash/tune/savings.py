@@ -24,12 +24,10 @@ def savings_line(
     the frozen stages as long as when they were computed.
     """
     run = sum(record.epochs_run for record in records)
-    planned = sum(int(record.params.get("train.epochs", config.train.epochs)) for record in records)
+    planned = sum(_planned_epochs(record, config) for record in records)
     grid = n_grid_points(space) * config.train.epochs
     pruned_s = sum(
-        record.seconds
-        / record.epochs_run
-        * (int(record.params.get("train.epochs", config.train.epochs)) - record.epochs_run)
+        record.seconds / record.epochs_run * (_planned_epochs(record, config) - record.epochs_run)
         for record in records
         if record.status == "pruned" and record.epochs_run
     ) / max(1, concurrent)
@@ -46,3 +44,11 @@ def savings_line(
     if shared.pass_s:
         parts.append(f"about {cache_s:.0f} s saved by computing frozen stages once")
     return "; ".join(parts)
+
+
+def _planned_epochs(record: TrialRecord, config: Config) -> int:
+    epochs = int(record.params.get("train.epochs", config.train.epochs))
+    if config.train.time_budget_min is None or not record.epochs_run:
+        return epochs
+    in_time = int(60 * config.train.time_budget_min / (record.seconds / record.epochs_run))
+    return max(record.epochs_run, min(epochs, in_time))

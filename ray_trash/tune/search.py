@@ -10,6 +10,8 @@ from ray.tune.search import Searcher
 
 from ray_trash.tune.records import Params
 
+TRIALS = "trials"
+"""Folder of the trials' run directories in a sweep's."""
 _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 
@@ -39,7 +41,7 @@ class Point:
 
 def trial_run(number: int) -> str:
     """Name the run directory of a trial."""
-    return f"trials/{number:03d}"
+    return f"{TRIALS}/{number:03d}"
 
 
 class PointSearch(Searcher):

@@ -35,7 +35,7 @@ FIXED: Mapping[str, str] = {
     "train.device": _SAME_RESOURCES,
     "train.wait_for_workers_s": _SAME_RESOURCES,
     "train.select_by": "trials are ranked by it",
-    "train.time_budget_min": "trials are compared after the same numbers of epochs",
+    "train.time_budget_min": "all trials get the same time",
     "train.cache_frozen": _ONE_CACHE,
     "train.cache_frozen_gib": _ONE_CACHE,
     "train.cache_frozen_dir": _ONE_CACHE,
@@ -209,8 +209,6 @@ def _problems(config: Config, key: str, dimension: Dimension) -> list[str]:
     if reason:
         return [f"tune.space.{key} cannot be searched: {reason}"]
     interval = dimension.uniform or dimension.loguniform
-    if interval is not None and not all(map(math.isfinite, interval)):
-        return [f"tune.space.{key}: both bounds must be finite"]
     values = dimension.choice or interval or dimension.int or ()
     refused = [message for message in (_refusal(config, key, value) for value in values) if message]
     if not refused and interval is not None:

@@ -40,7 +40,7 @@ from ray_trash.tune.page import PAGE_FILE, sweep_page
 from ray_trash.tune.records import TRIALS_FILE, Params, TrialRecord, ranked, records_from_json, trials_json
 from ray_trash.tune.savings import savings_line
 from ray_trash.tune.schedulers import build_scheduler
-from ray_trash.tune.search import Point, PointSearch, trial_run
+from ray_trash.tune.search import TRIALS, Point, PointSearch, trial_run
 from ray_trash.tune.shared import share_activations
 from ray_trash.tune.space import optuna_space, points, require_optuna, search_space
 from ray_trash.tune.trial import Sweep, below_the_head, history_of, run_trial
@@ -111,7 +111,14 @@ def run_sweep(prepared: PreparedRun, source: str, *, console: Console) -> SweepR
         trials=max(len(numbered), config.tune.trials if config.tune.search == "optuna" else 1),
     )
     with recorded(run, "sweep", overwrite=prepared.overwrite, say=say):
-        photos = prepare_photos(config, prepared.listing, run, say, allow_changed_data=prepared.allow_changed_data)
+        photos = prepare_photos(
+            config,
+            prepared.listing,
+            run,
+            say,
+            begun=run.exists(TRIALS),
+            allow_changed_data=prepared.allow_changed_data,
+        )
         run.write_bytes("config.json", to_json(config).encode())
         return _search_and_judge(
             Sweep(

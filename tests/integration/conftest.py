@@ -23,9 +23,6 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     token.write_text("0123456789abcdef" * 4)
     environment = pytest.MonkeyPatch()
     environment.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    environment.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    # Ray reads some of these when it is imported.
     import ray
 
     ray.init(

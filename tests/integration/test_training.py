@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
 
 from ray_trash.config import Config, load_config
+from ray_trash.dataset.catalog import count_trained_on, photo_keys
 from ray_trash.errors import DataError
+from ray_trash.model.calibration import fit_calibration
 from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.predictor import Predictor
 from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.run import TrainResult, prepare_run, run_training
 from tests.photos import make_photos
@@ -137,6 +141,31 @@ def test_a_truncated_newest_checkpoint_is_passed_over_by_name(
     assert epochs(run_of_two) == [1, 2, 3]
 
 
+def test_photos_that_change_sides_are_noticed_and_all_that_were_trained_on_are_remembered(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
+) -> None:
+    def sides() -> dict[str, str]:
+        rows = pq.read_table(run_of_two / "catalog.parquet").to_pylist()
+        return {row["path"]: row["split"] for row in rows}
+
+    before = sides()
+    other = {**dict.fromkeys(before, "test"), **{path: "train" for path, side in before.items() if side == "val"}}
+    other.update({path: "val" for path, side in before.items() if side == "test"})
+    (tmp_path / "split.csv").write_text("path,split\n" + "".join(f"{path},{side}\n" for path, side in other.items()))
+    arguments = ("train", write_config(tmp_path, tiny_photos), *settings(train__epochs=3), "--resume")
+    changed = (*arguments, "--set", f"data.split={tmp_path / 'split.csv'}")
+    refused = command(*changed)
+    assert refused.code == 3
+    assert "on another side of the split" in error_line(refused.err)
+    gone_on = command(*changed, "--allow-changed-data")
+    assert gone_on.code == 0, gone_on.err
+    catalog = pq.read_table(run_of_two / "catalog.parquet")
+    seen = [before[path] == "train" or side == "train" for path, side in sides().items()]
+    packed = open_checkpoint(max((run_of_two / "checkpoints").iterdir())).document.data["trained_on"]
+    assert count_trained_on(packed, photo_keys(catalog)) == sum(seen)
+    assert count_trained_on(packed, photo_keys(catalog.filter(seen))) == sum(seen)
+
+
 def test_a_resumed_run_that_is_over_trains_no_further(
     command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
 ) -> None:
@@ -144,3 +173,28 @@ def test_a_resumed_run_that_is_over_trains_no_further(
     over = command("train", write_config(tmp_path, tiny_photos), *settings(train__epochs=2), "--resume")
     assert over.code == 0, over.err
     assert (run_of_two / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_ends_when_its_time_is_up_and_goes_on_when_it_is_given_more(tiny_photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tiny"
+    train(configured(tmp_path, tiny_photos, train__epochs=3, train__time_budget_min=1e-6))
+    assert epochs(run) == [1]
+    assert history(run)[-1]["stop_reason"] == "trained 1 of 3 epochs, as train.time_budget_min=1e-06 allows"
+    train(configured(tmp_path, tiny_photos, train__epochs=3, train__time_budget_min=60), resume=True)
+    assert epochs(run) == [1, 2, 3]
+    assert [record["stop_reason"] for record in history(run)[1:]] == ["", "trained all 3 epochs"]
+
+
+def test_the_temperature_fits_what_is_answered_also_where_that_is_a_mean_over_views(
+    tiny_photos: Path, tmp_path: Path
+) -> None:
+    train(configured(tmp_path, tiny_photos, evaluate__views=8, train__precision="fp32"))
+    run = tmp_path / "runs" / "tiny"
+    predictor = Predictor.load(run / "checkpoint", device="cpu", precision="fp32")
+    document = predictor.document
+    photos = [row for row in pq.read_table(run / "catalog.parquet").to_pylist() if row["split"] == "val"]
+    squares = np.stack([predictor.prepare((tiny_photos / row["path"]).read_bytes()) for row in photos])
+    labels = np.array([document.classes.index(row["label"]) for row in photos])
+    said = document.calibration.undo(predictor.predict(squares))
+    expected = fit_calibration(said, labels, target_error=document.calibration.target_error)
+    assert document.calibration.temperature == pytest.approx(expected.temperature, rel=1e-3)

@@ -179,6 +179,9 @@ def _check_parts(encoded: bytes, directory: _Directory, width_px: int, height_px
     parts = list(zip(offsets, sizes, strict=False))
     if any(start + size > len(encoded) for start, size in parts):
         raise truncated("TIFF")
+    if sum(sizes) > len(encoded):
+        # Each part is read and counted for itself, so a small file could ask for hours of work.
+        raise undecodable("TIFF", "its strips or tiles lie over one another")
     if compression == _JPEG:
         # The scans of one part are limited by libtiff itself, the work of all of them is not.
         scans = sum(encoded.count(_START_OF_SCAN, start, start + size) for start, size in parts)

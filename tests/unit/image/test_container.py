@@ -165,6 +165,12 @@ def test_jpeg_scans_inside_a_tiff_are_counted():
     read_container(tiff(b"\xff\xda" * 5, tags))
 
 
+def test_parts_of_a_tiff_that_lie_over_one_another_are_refused_before_they_are_read():
+    for compression in (5, 7, 8):
+        tags = tiff_tags(8000, 8000, [8, 8, 8], photometric=2, compression=compression)
+        assert code_of(tiff(bytes(1000), tags, strips=50)) == "undecodable"
+
+
 def test_rare_compressions_of_a_tiff_are_refused():
     for compression in (6, 34925, 34712, 9999):
         tags = tiff_tags(8, 8, [8, 8, 8], photometric=2, compression=compression)

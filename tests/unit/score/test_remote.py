@@ -61,6 +61,22 @@ def test_a_photo_too_large_for_the_endpoint_is_a_row(endpoint: StandIn, photos: 
     assert score(endpoint, photos, tmp_path / "out.parquet")["errors"] == {"empty_file": 1, "too_large": 60}
 
 
+def test_requests_shrink_to_what_a_slow_line_brings_in_time(
+    endpoint: StandIn, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, most = endpoint.answer, 3
+
+    def slow(path: str, key: str | None, body: bytes):
+        too_slow = body.count(b"filename=") > most
+        return (408, {}, {}) if too_slow else answer(path, key, body)
+
+    monkeypatch.setattr(endpoint, "answer", slow)
+    assert score(endpoint, photos, tmp_path / "out.parquet")["scored"] == 60
+    most = 0
+    with pytest.raises(ClusterError, match="took too long to arrive"):
+        score(endpoint, photos, tmp_path / "other.parquet")
+
+
 def test_large_photos_are_sent_alone(
     endpoint: StandIn, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def talk(
     *,
     api_key: str | None = None,
     peer: str = "127.0.0.1",
+    base_url: str = "http://127.0.0.1:8000",
     **settings: Any,
 ) -> Any:
     """Have a client talk to a gateway with these settings."""
@@ -38,7 +39,7 @@ def talk(
     async def run() -> Any:
         application = Gateway(backend, ServeConfig(**settings), api_key=api_key).application()
         transport = httpx.ASGITransport(application, client=(peer, 1), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
             return await conversation(client)
 
     return asyncio.run(run())
@@ -120,6 +121,11 @@ def test_what_is_no_base64_is_an_error_of_that_photo(backend):
         ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400, "bad_request"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "bad_request"),
         ({"content": b"\xff", "headers": {"content-type": "application/json"}}, 400, "bad_request"),
+        (
+            {"content": b'{"images": [' + b"{}," * 60_000, "headers": {"content-type": "application/json"}},
+            400,
+            "bad_request",
+        ),
         ({"files": [("photo", ("a.jpg", b"x", "image/jpeg"))]}, 400, "bad_request"),
         ({"data": {"images": "text"}, "files": []}, 415, "unsupported_media_type"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "bad_request"),
@@ -237,6 +243,60 @@ def test_more_than_may_wait_is_turned_away_at_once_and_the_rest_is_answered(back
     assert late.headers["retry-after"] == "1"
 
 
+def test_bodies_that_are_only_announced_keep_nobody_out(backend):
+    async def silent():
+        await asyncio.sleep(1)
+        yield b""
+
+    async def crowd(client: httpx.AsyncClient) -> httpx.Response:
+        waiting = [
+            asyncio.ensure_future(client.post("/v1/score", content=silent(), headers={**JPEG, **length}))
+            for length in ({}, {}, {"content-length": "900000"}, {"content-length": "900000"})
+        ]
+        await asyncio.sleep(0.1)
+        answer = await client.post("/v1/score", content=GOOD, headers=JPEG)
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        return answer
+
+    assert talk(backend, crowd, max_waiting_requests=2, max_waiting_mib=1, max_body_mib=1).status_code == 200
+
+
+def test_chunks_are_counted_as_they_come(backend):
+    backend.delay_s = 0.3
+
+    async def chunks():
+        for _ in range(6):
+            yield b"x" * 100_000
+
+    async def crowd(client: httpx.AsyncClient) -> tuple[httpx.Response, httpx.Response]:
+        first = asyncio.ensure_future(client.post("/v1/score", content=chunks(), headers=JPEG))
+        await asyncio.sleep(0.1)
+        late = await client.post("/v1/score", content=chunks(), headers=JPEG)
+        return await first, late
+
+    first, late = talk(backend, crowd, max_waiting_mib=1, max_body_mib=1)
+    assert first.json()["results"][0]["error"]["code"] == "truncated"  # it was let in
+    assert (late.status_code, code_of(late)) == (503, "busy")
+
+
+def test_a_length_beside_chunks_is_refused(backend):
+    headers = {**JPEG, "content-length": "1", "transfer-encoding": "chunked"}
+    response = post(backend, content=GOOD, headers=headers)
+    assert (response.status_code, code_of(response)) == (400, "bad_request")
+
+
+def test_the_key_is_asked_for_below_a_prefix_too(backend):
+    async def run() -> int:
+        application = Gateway(backend, ServeConfig(), api_key="secret").application()
+        transport = httpx.ASGITransport(application, root_path="/trash")
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            return (await client.post("/trash/v1/score", content=GOOD, headers=JPEG)).status_code
+
+    assert asyncio.run(run()) == 401
+
+
 def test_a_request_that_would_be_answered_too_late_is_turned_away_at_once(backend):
     backend.delay_s = 1.2
 
@@ -291,19 +351,21 @@ def test_an_unknown_path_or_method_is_told_in_json(backend):
 
 
 def test_going_back_is_for_operators(backend):
-    def ask(peer: str, headers: dict[str, str], api_key: str | None = None) -> int:
+    def ask(peer: str, headers: dict[str, str], api_key: str | None = None, name: str = "127.0.0.1") -> int:
         async def one(client: httpx.AsyncClient) -> int:
             return (await client.post("/v1/model/rollback", headers=headers)).status_code
 
-        return int(talk(backend, one, peer=peer, api_key=api_key))
+        return int(talk(backend, one, peer=peer, api_key=api_key, base_url=f"http://{name}:8000"))
 
     assert ask("127.0.0.1", {}) == 403
     assert ask("192.0.2.1", {"x-ray-trash": "1"}) == 403
+    assert ask("127.0.0.1", {"x-ray-trash": "1"}, name="a-page-that-leads-here.example") == 403
     assert ask("192.0.2.1", {"x-ray-trash": "1"}, "secret") == 401
     assert backend.rolled_back == 0
     assert ask("127.0.0.1", {"x-ray-trash": "1"}) == 200
+    assert ask("127.0.0.1", {"x-ray-trash": "1"}, name="localhost") == 200
     assert ask("192.0.2.1", {"x-ray-trash": "1", "authorization": "Bearer secret"}, "secret") == 200
-    assert backend.rolled_back == 2
+    assert backend.rolled_back == 3
 
 
 def test_counters_count_photos_by_what_became_of_them(backend):

@@ -60,3 +60,16 @@ def test_what_was_not_answered_does_not_count_as_speed():
     pace.end(50, answered=False)
     pace.end(10, answered=True)
     assert pace.expected_s(0) == pytest.approx(40 / 2)
+
+
+def test_a_request_that_stalled_alone_turns_nobody_away_once_all_is_well_again():
+    clock = Clock()
+    pace = Pace(clock)
+    pace.begin(1)
+    clock.now_s += 12
+    pace.end(1, answered=True)
+    pace.begin(1)
+    clock.now_s += 0.05
+    pace.end(1, answered=True)
+    pace.begin(1)
+    assert pace.expected_s(1) == 0

@@ -163,3 +163,22 @@ def test_two_requests_in_one_write_are_both_answered(address):
     request = POST + b"Content-Length: 4\r\n\r\ngood"
     client = connect(address, request + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert read_all(client).count(b"HTTP/1.1 200 ") == 2
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(address):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(address)
+    client.settimeout(0.2)
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def ask_on_and_on() -> None:
+        deadline_s = time.monotonic() + 15
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(TimeoutError):
+                client.sendall(request * 100)
+
+    with pytest.raises(ConnectionError):
+        ask_on_and_on()
+    client.close()
+    assert answers(address)

@@ -70,14 +70,24 @@ def test_the_key_changes_with_anything_it_depends_on() -> None:
 
 
 def test_room_is_made_by_removing_what_was_used_least_recently(tmp_path: Path) -> None:
-    for age, key in enumerate(("newest", "middle", "oldest")):
+    mine, newest, middle, oldest = (key_of({"number": number}) for number in range(4))
+    for age, key in enumerate((newest, middle, oldest)):
         (tmp_path / key).mkdir()
         (tmp_path / key / "x.bin").write_bytes(b"x" * 100)
         os.utime(tmp_path / key, (1e9 - age, 1e9 - age))
-    assert make_room(tmp_path, frozenset({"mine"}), budget_bytes=350, needed_bytes=50) == []
-    assert make_room(tmp_path, frozenset({"mine"}), budget_bytes=250, needed_bytes=100) == ["oldest", "middle"]
-    assert [path.name for path in tmp_path.iterdir()] == ["newest"]
-    assert make_room(tmp_path, frozenset({"newest"}), budget_bytes=1, needed_bytes=1) == []
+    assert make_room(tmp_path, frozenset({mine}), budget_bytes=350, needed_bytes=50) == []
+    assert make_room(tmp_path, frozenset({mine}), budget_bytes=250, needed_bytes=100) == [oldest, middle]
+    assert [path.name for path in tmp_path.iterdir()] == [newest]
+    assert make_room(tmp_path, frozenset({newest}), budget_bytes=1, needed_bytes=1) == []
+
+
+def test_making_room_takes_nothing_away_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x" * 100)
+    elsewhere = tmp_path / "photos"
+    (tmp_path / key_of({"number": 0})).symlink_to(elsewhere)
+    assert make_room(tmp_path, frozenset(), budget_bytes=1, needed_bytes=1) == []
+    assert (elsewhere / "a.jpg").exists()
 
 
 def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:

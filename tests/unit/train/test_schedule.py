@@ -11,18 +11,17 @@ from ray_trash.config import TrainConfig
 from ray_trash.train.schedule import (
     Progress,
     cosine_factor,
-    epochs_in_time,
     frozen_stages_at,
     is_better,
     learning_rate_at,
 )
 
 
-def run(train: TrainConfig, losses: list[float], *, epoch_s: float = 60.0) -> Progress:
+def run(train: TrainConfig, losses: list[float]) -> Progress:
     progress = Progress()
-    for done, loss in enumerate(losses, start=1):
+    for loss in losses:
         metrics = {"train_loss": loss, "val_loss": loss, "val_macro_f1": 1 - loss}
-        progress = progress.after_epoch(metrics, 10, train, epochs_s=[epoch_s] * done, spent_s=epoch_s * done)
+        progress = progress.after_epoch(metrics, 10, train, seconds=60.0)
     return progress
 
 
@@ -62,35 +61,43 @@ def test_the_run_ends_after_its_epochs() -> None:
     assert run(TrainConfig(epochs=2), [1.0, 0.5]).stop_reason == "trained all 2 epochs"
 
 
-def test_epochs_are_cut_to_those_there_is_time_for_at_the_pace_of_the_last_ones() -> None:
-    train = TrainConfig(epochs=24, time_budget_min=10)
-    assert epochs_in_time([60.0], spent_s=60, train=train) == 10
-    assert epochs_in_time([90.0], spent_s=150, train=train) == 6  # a minute went by before the first
-    assert epochs_in_time([90.0, 30.0, 30.0, 30.0], spent_s=180, train=train) == 18
-    assert epochs_in_time([5.0], spent_s=5, train=train) == 24
-    assert epochs_in_time([400.0, 400.0], spent_s=800, train=train) == 2
-    assert epochs_in_time([400.0], spent_s=400, train=TrainConfig(epochs=24)) == 24
+@pytest.mark.parametrize(
+    ("epochs_s", "epochs"),
+    [
+        ((60.0,), 10),
+        ((90.0, 30.0, 30.0, 30.0), 18),  # the pace is that of the last ones
+        ((5.0,), 24),
+        ((400.0, 400.0), 2),
+    ],
+)
+def test_epochs_are_cut_to_those_there_is_time_for(epochs_s: tuple[float, ...], epochs: int) -> None:
+    progress = Progress(epochs_done=len(epochs_s), epochs_s=epochs_s)
+    assert progress.epochs_of(TrainConfig(epochs=24, time_budget_min=10)) == epochs
+    assert progress.epochs_of(TrainConfig(epochs=24)) == 24
 
 
-def test_the_cosine_ends_with_the_epochs_there_is_time_for() -> None:
+def test_a_run_ends_with_its_time_and_its_cosine_with_it() -> None:
     train = TrainConfig(epochs=24, time_budget_min=4)
-    assert run(train, [1.0]).epochs_of(train) == 4
-    over = run(train, [1.0] * 4)
-    assert over.stop_reason == "trained the 4 epochs that fit train.time_budget_min=4"
+    assert Progress().epochs_of(train) == 24
     assert run(train, [1.0] * 3).stop_reason == ""
+    over = run(train, [1.0] * 4)
+    assert over.stop_reason == "trained 4 of 24 epochs, as train.time_budget_min=4 allows"
     assert learning_rate_at(40, 1.0, train, total_steps=10 * over.epochs_of(train), plateau_cuts=0) == 0.0
 
 
 def test_a_run_that_has_had_its_epochs_goes_on_when_it_is_given_more_of_them_or_more_time() -> None:
-    train = TrainConfig(epochs=24, time_budget_min=4)
-    over = run(train, [1.0] * 4)
-    assert over.going_on([60.0] * 4, train) == over
-    longer = over.going_on([60.0] * 4, TrainConfig(epochs=24, time_budget_min=6))
-    assert (longer.stop_reason, longer.epochs_in_time) == ("", 6)
-    unhurried = over.going_on([60.0] * 4, TrainConfig(epochs=5))
-    assert (unhurried.stop_reason, unhurried.epochs_in_time) == ("", None)
+    over = run(TrainConfig(epochs=24, time_budget_min=4), [1.0] * 4)
+    assert over.going_on(TrainConfig(epochs=24, time_budget_min=4)) == over
+    assert over.going_on(TrainConfig(epochs=24, time_budget_min=6)).stop_reason == ""
+    assert over.going_on(TrainConfig(epochs=5)).stop_reason == ""
     stopped = run(TrainConfig(early_stopping_patience_epochs=1), [1.0, 2.0])
-    assert stopped.going_on([60.0] * 2, TrainConfig(epochs=100)) == stopped
+    assert stopped.going_on(TrainConfig(epochs=100)) == stopped
+
+
+def test_a_run_that_is_resumed_with_less_to_do_than_it_has_done_is_over() -> None:
+    killed = run(TrainConfig(epochs=24), [1.0] * 4)
+    assert killed.going_on(TrainConfig(epochs=3)).stop_reason == "trained all 3 epochs"
+    assert killed.going_on(TrainConfig(epochs=24, time_budget_min=2)).stop_reason.startswith("trained 4 of 24 epochs")
 
 
 def test_selection_and_stopping_may_look_at_different_values() -> None:
@@ -98,7 +105,7 @@ def test_selection_and_stopping_may_look_at_different_values() -> None:
     progress = Progress()
     for epoch, (train_loss, val_loss) in enumerate([(3.0, 1.0), (2.0, 2.0), (1.0, 3.0)]):
         metrics = {"train_loss": train_loss, "val_loss": val_loss, "val_macro_f1": 0.0}
-        progress = progress.after_epoch(metrics, 1, train, epochs_s=[1.0], spent_s=1.0)
+        progress = progress.after_epoch(metrics, 1, train, seconds=1.0)
         assert progress.best_epoch == epoch + 1
     assert progress.stopping.waited == 2
 

@@ -85,7 +85,7 @@ def test_every_fixed_key_exists() -> None:
         ),
         (
             {"train.learning_rate": {"loguniform": [1e-4, math.inf]}},
-            "tune.space.train.learning_rate: both bounds must be finite",
+            "tune.space.train.learning_rate.loguniform.1=inf: input should be a finite number",
         ),
     ],
 )

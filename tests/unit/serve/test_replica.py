@@ -1,0 +1,55 @@
+"""A replica that cannot compute says so, and is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_trash.config import ServeConfig
+from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.predictor import Predictor
+from ray_trash.serve.replica import Replica
+from tests.models import write_model
+
+# Of Ray Serve's own configuration, when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+SETTINGS = ServeConfig(device="cpu").model_dump()
+
+
+class Broken:
+    def probabilities(self, photos: np.ndarray) -> np.ndarray:
+        raise RuntimeError("the device is gone")
+
+
+def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    good = Predictor.load(tmp_path, device="cpu", precision="fp32")
+    broken = Predictor(Broken(), good.document, good.plan)
+    squares = np.zeros((1, 32, 32, 3), np.uint8)
+
+    async def run() -> None:
+        replica = Replica(open_checkpoint(tmp_path), SETTINGS, 1)
+        await replica.check_health()
+        with pytest.raises(RuntimeError, match="the device is gone"):
+            await replica.compute(broken, squares)
+        with pytest.raises(RuntimeError, match="the device is gone"):
+            await replica.check_health()
+        assert len(await replica.compute(good, squares)) == 1
+        await replica.check_health()
+
+    asyncio.run(run())
+
+
+def test_a_replica_without_a_model_is_ill_once_it_is_asked() -> None:
+    async def run() -> None:
+        replica = Replica(None, SETTINGS, 1)
+        await replica.check_health()
+        with pytest.raises(RuntimeError, match="no model"):
+            await replica.score([b"x"])
+        with pytest.raises(RuntimeError, match="no model"):
+            await replica.check_health()
+
+    asyncio.run(run())
