@@ -50,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(models: Path) -> Iterator[Endpoint]:
     """Serve a run with two replicas, watched."""
-    settings = {"watch_interval_s": 0.5, "timeout_s": 60, "max_batch_images": 64}
+    settings = {"watch_interval_s": 0.5, "timeout_s": 60, "max_batch_images": 64, "precision": "fp32"}
     changes = [part for key, value in settings.items() for part in ("--set", f"serve.{key}={value}")]
     with endpoint("--watch", models / "run", "--replicas", 2, *changes) as running:
         yield running

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -197,6 +201,42 @@ def test_a_kill_while_it_is_written_costs_only_what_was_not_whole(tmp_path: Path
     again = Counted()
     assert isinstance(inputs_of(job, again), CachedInputs)
     assert again.n_asked == 2 * N_TRAIN - 32
+
+
+@dataclass(frozen=True)
+class OfTwo(Worker):
+    """One of two workers that are threads here."""
+
+    meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+    flags: list[bool] = field(default_factory=list)
+
+    def any_of(self, flag: bool) -> bool:
+        self.flags.append(flag)
+        self.meeting.wait(timeout=60)
+        found = any(self.flags)
+        if self.meeting.wait(timeout=60) == 0:
+            self.flags.clear()
+        self.meeting.wait(timeout=60)
+        return found
+
+
+def test_two_workers_of_a_machine_compute_everything_once_however_their_speeds_differ(tmp_path: Path) -> None:
+    class Late(Counted):
+        def batches(self, table: Any, batches: Any, transform: Any) -> Iterator[Any]:
+            time.sleep(0.5 if len(table) == N_VAL else 0)
+            return super().batches(table, batches, transform)
+
+    job = a_job(tmp_path)
+    sources, networks = (Late(), Counted()), (a_state(job).network, a_state(job).network)
+    meeting, flags = threading.Barrier(2), list[bool]()
+
+    def build(rank: int) -> Inputs:
+        worker = OfTwo(rank, 2, WORKER.device, WORKER.dtype, rank, 2, meeting, flags)
+        return build_inputs(sources[rank], job, worker, networks[rank], lambda _: None)
+
+    with ThreadPoolExecutor(2) as workers:
+        assert all(isinstance(inputs, CachedInputs) for inputs in workers.map(build, range(2)))
+    assert sum(source.n_asked for source in sources) == N_VAL + 2 * N_TRAIN
 
 
 def test_what_does_not_fit_the_budget_is_computed_every_epoch_or_refused(tmp_path: Path) -> None:
