@@ -237,3 +237,16 @@ def test_an_endpoint_takes_the_settings_of_its_checkpoint_and_changes_only_those
     ):
         with pytest.raises(ConfigError, match=says):
             serve_config(stored, {key: 3})
+
+
+def test_on_and_off_are_words_though_yaml_takes_them_for_truth(tmp_path: Path) -> None:
+    for word in ("on", "off"):
+        assert parse_override(f"train.cache_frozen={word}")[1] is (word == "on")
+        text = f"{MINIMAL}augment: {{views: 2}}\nmodel: {{frozen_stages: 3}}\ntrain: {{cache_frozen: {word}}}\n"
+        assert load_config(write(tmp_path, text)).train.cache_frozen == word
+
+
+def test_nothing_is_infinite(tmp_path: Path) -> None:
+    for key in ("train.time_budget_min", "train.wait_for_workers_s", "train.learning_rate"):
+        with pytest.raises(ConfigError, match=rf"{key}.*finite"):
+            load_config(write(tmp_path, MINIMAL), dict([parse_override(f"{key}=.inf")]))

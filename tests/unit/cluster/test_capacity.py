@@ -38,7 +38,7 @@ def test_a_cluster_is_asked_for_all_that_a_run_needs_and_no_longer_than_it_is_wa
 
     monkeypatch.setattr(capacity, "request_resources", request_resources)
     monkeypatch.setattr(capacity, "count_machines", lambda: 1)
-    monkeypatch.setattr(capacity.ray, "cluster_resources", lambda: {"CPU": cpus[0]})
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": cpus[0]})
     if scales:
         assert wait_for_workers(train, lambda _: None).workers == 2
     else:
