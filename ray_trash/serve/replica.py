@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,29 @@ MAX_DECODING_THREADS = 8
 """The largest photo that is taken costs half a gibibyte while it is decoded."""
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
+_PART_PHOTOS = 8
+"""Photos of one request that go into a batch, and come out of it, together."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Photos of one request, each (S, S, 3) uint8, and who is to answer them."""
+
+    predictor: Predictor
+    squares: list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What became of a part: (B, C) float32, and which batch it was in and how many photos that had."""
+
+    probabilities: NDArray[np.float32]
+    batch: int
+    batch_size: int
+
+
+def _count_photos(parts: Sequence[_Part]) -> int:
+    return sum(len(part.squares) for part in parts)
 
 
 class Replica:
@@ -42,8 +67,8 @@ class Replica:
         """
         self._settings = ServeConfig.model_validate(settings)
         self._n_threads = n_threads
-        threads = min(MAX_DECODING_THREADS, max(MIN_DECODING_THREADS, os.cpu_count() or 1))
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._n_decoders = min(MAX_DECODING_THREADS, max(MIN_DECODING_THREADS, os.cpu_count() or 1))
+        self._decoders = ThreadPoolExecutor(self._n_decoders, thread_name_prefix="decode")
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._predictor: Predictor | None = None
         self._problem = ""
@@ -106,40 +131,57 @@ class Replica:
             # One that was made later than those that were looked at, on a machine that cannot load the model.
             self._broken = f"there is no model here: {self._problem}"
             raise RuntimeError(self._broken)
-        prepared = await asyncio.gather(*(self._prepare(predictor, encoded) for encoded in photos))
+        prepared = await self._prepare(predictor, photos)
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
-        answers = await asyncio.gather(
-            *(self._predict((predictor, photo)) for photo in prepared if not isinstance(photo, tuple))
-        )
+        squares = [photo for photo in prepared if not isinstance(photo, tuple)]
+        step = min(_PART_PHOTOS, self._settings.max_batch_size)
+        parts = [_Part(predictor, squares[start : start + step]) for start in range(0, len(squares), step)]
+        answers = await asyncio.gather(*map(self._predict, parts))
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)
-        good = [n for n in range(len(photos)) if n not in refused]
-        batch_sizes: dict[int, int] = {}
-        for n, (row, batch_number, batch_size) in zip(good, answers, strict=True):
-            probabilities[n] = row
-            batch_sizes[batch_number] = batch_size
+        if answers:
+            good = [n for n in range(len(photos)) if n not in refused]
+            probabilities[good] = np.concatenate([answer.probabilities for answer in answers])
+        batch_sizes = {answer.batch: answer.batch_size for answer in answers}
         abstained = predictor.document.calibration.abstains(probabilities)
         abstained[list(refused)] = False
         return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batch_sizes.values()))
 
-    async def _prepare(self, predictor: Predictor, encoded: bytes) -> NDArray[np.uint8] | tuple[str, str]:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, predictor.prepare, encoded)
-        except ImageError as error:
-            return error.code, str(error)
+    async def _prepare(
+        self, predictor: Predictor, photos: Sequence[bytes]
+    ) -> list[NDArray[np.uint8] | tuple[str, str]]:
+        # Each thread takes the next photo when it is done with one: an errand for every photo costs more than to
+        # decode a small one.
+        prepared: list[Any] = [None] * len(photos)
+        waiting = deque(enumerate(photos))
 
-    @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE)
-    async def _predict(
-        self, items: list[tuple[Predictor, NDArray[np.uint8]]]
-    ) -> list[tuple[NDArray[np.float32], int, int]]:
+        def work() -> None:
+            while True:
+                try:
+                    n, encoded = waiting.popleft()
+                except IndexError:
+                    return
+                prepared[n] = _prepare_or_refuse(predictor, encoded)
+
+        loop = asyncio.get_running_loop()
+        threads = min(len(photos), self._n_decoders)
+        try:
+            await asyncio.gather(*(loop.run_in_executor(self._decoders, work) for _ in range(threads)))
+        finally:
+            # What nobody waits for any more is not decoded.
+            waiting.clear()
+        return prepared
+
+    @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=_count_photos)
+    async def _predict(self, parts: list[_Part]) -> list[_Answer]:
         # During a swap a batch may hold photos for the old and the new model.
-        rows: list[Any] = [None] * len(items)
-        for predictor in dict.fromkeys(predictor for predictor, _ in items):
-            numbers = [n for n, (wanted, _) in enumerate(items) if wanted is predictor]
-            squares = np.stack([items[n][1] for n in numbers])
-            answer = await self.compute(predictor, squares)
-            for n, row in zip(numbers, answer, strict=True):
-                rows[n] = (row, id(items), len(items))
-        return rows
+        answers: list[Any] = [None] * len(parts)
+        for predictor in dict.fromkeys(part.predictor for part in parts):
+            numbers = [n for n, part in enumerate(parts) if part.predictor is predictor]
+            rows = await self.compute(predictor, np.stack([square for n in numbers for square in parts[n].squares]))
+            for n in numbers:
+                mine, rows = np.split(rows, [len(parts[n].squares)])
+                answers[n] = _Answer(mine, id(parts), _count_photos(parts))
+        return answers
 
     async def compute(self, predictor: Predictor, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute one batch off the event loop, and remember for `check_health` whether that worked."""
@@ -150,6 +192,13 @@ class Replica:
             raise
         self._broken = ""
         return answer
+
+
+def _prepare_or_refuse(predictor: Predictor, encoded: bytes) -> NDArray[np.uint8] | tuple[str, str]:
+    try:
+        return predictor.prepare(encoded)
+    except ImageError as error:
+        return error.code, str(error)
 
 
 def card_of(predictor: Predictor) -> ModelCard:

@@ -7,11 +7,13 @@ import os
 import random
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.command import kill, run, start, wait_until, worker_pids
+from tests.e2e.endpoint import processes_of
 from tests.photos import make_photos
 from tests.runs import epochs, settings, write_config
 
@@ -21,48 +23,38 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_photos(tmp_path_factory.mktemp("photos"), 12)
 
 
-def test_a_killed_worker_is_replaced_and_training_goes_on(photos: Path, tmp_path: Path) -> None:
-    child = start("train", write_config(tmp_path, photos), *settings(train__workers=2, train__epochs=4))
-    runs = tmp_path / "runs" / "tiny"
-    wait_for_epoch(1, runs, child)
+@pytest.fixture(scope="module")
+def endless(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Train on two workers for longer than any test takes."""
+    folder = tmp_path_factory.mktemp("endless")
+    child = start("train", write_config(folder, photos), *settings(train__workers=2, train__epochs=500))
+    yield child, folder / "runs" / "tiny"
+    if child.poll() is None:
+        kill(child)
+
+
+def test_a_killed_worker_is_replaced_and_training_goes_on(endless: tuple[subprocess.Popen[str], Path]) -> None:
+    child, runs = endless
+    wait_for_epoch(2, runs, child)
     os.kill(worker_pids(child.pid)[-1], signal.SIGKILL)
-    _, err = child.communicate(timeout=480)
-    assert child.returncode == 0, err
-    assert epochs(runs) == [1, 2, 3, 4]
-    assert json.loads((runs / "run.json").read_text())["status"] == "done"
+    wait_for_epoch(max(epochs(runs)) + 2, runs, child)
+    assert epochs(runs) == list(range(1, len(epochs(runs)) + 1))
 
 
-def test_a_driver_killed_again_and_again_ends_with_every_epoch_once(photos: Path, tmp_path: Path) -> None:
-    runs, draw = tmp_path / "runs" / "tiny", random.Random(7)
-    arguments = ["train", write_config(tmp_path, photos), "--resume", *settings(train__epochs=10)]
-    # Moments of a start-up, from nothing to the first step; and moments around an epoch's end, where the
-    # checkpoint, the best one, the metrics and the clearing away of old ones are written.
-    moments = [("start", draw.uniform(1, 9)) for _ in range(7)] + [("epoch", draw.uniform(0, 1)) for _ in range(3)]
-    draw.shuffle(moments)
-    for since, delay_s in moments:
-        child = start(*arguments)
-        if since == "epoch":
-            wait_for_epoch(len(epochs(runs)) + 1, runs, child)
-        try:
-            out, err = child.communicate(timeout=delay_s)
-        except subprocess.TimeoutExpired:
-            kill(child)
-        else:
-            # Where start-up is quick, the last kills may come too late; what has ended must have ended well.
-            assert child.returncode == 0, out + err
-    finished = run(*arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert epochs(runs) == list(range(1, 11))
-
-
-def wait_for_epoch(number: int, runs: Path, child: subprocess.Popen[str]) -> None:
-    """Wait until a run has written an epoch, and no longer than it lives."""
-    wait_until(lambda: number in epochs(runs) or child.poll() is not None, timeout_s=360, what=f"epoch {number}")
-    assert child.poll() is None, child.communicate()[1]
+def test_sigterm_ends_the_command_and_every_process_it_started(endless: tuple[subprocess.Popen[str], Path]) -> None:
+    child, runs = endless
+    wait_for_epoch(1, runs, child)
+    session = os.getsid(child.pid)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=15)
+    assert child.returncode == 128 + signal.SIGTERM, err
+    assert "--resume" in err
+    wait_until(lambda: not processes_of(session), timeout_s=15, what="Ray's processes to end")
+    assert json.loads((runs / "run.json").read_text())["status"] == "interrupted"
 
 
 RICH = settings(
-    train__epochs=4,
+    train__epochs=8,
     train__ema_decay=0.9,
     train__warmup_steps=3,
     model__frozen_stages=2,
@@ -83,28 +75,64 @@ def unbroken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kill a run inside the write of its third checkpoint, and resume it."""
-    folder = tmp_path_factory.mktemp("broken")
-    config = write_config(folder, photos)
-    child = start("train", config, *RICH)
+    """Kill a run ten times, go on with it each time, and let it end."""
+    folder, draw = tmp_path_factory.mktemp("broken"), random.Random(7)
     runs = folder / "runs" / "tiny"
+    arguments = ["train", write_config(folder, photos), *RICH, "--resume"]
+    # Moments of a start-up, from nothing to the first step; and moments around an epoch's end, where the
+    # checkpoint, the best one, the metrics and the clearing away of old ones are written.
+    moments = [("start", draw.uniform(1, 9)) for _ in range(6)] + [("epoch", draw.uniform(0, 1)) for _ in range(3)]
+    moments.append(("write", 0.0))
+    draw.shuffle(moments)
+    for since, delay_s in moments:
+        child = start(*arguments)
+        if since == "epoch":
+            wait_for_epoch(len(epochs(runs)) + 1, runs, child)
+        elif since == "write":
+            kill_inside_a_write(runs, child)
+            continue
+        try:
+            out, err = child.communicate(timeout=delay_s)
+        except subprocess.TimeoutExpired:
+            kill(child)
+        else:
+            # Where start-up is quick, the last kills may come too late; what has ended must have ended well.
+            assert child.returncode == 0, out + err
+    finished = run(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    return runs
+
+
+def wait_for_epoch(number: int, runs: Path, child: subprocess.Popen[str]) -> None:
+    """Wait until a run has written an epoch, and no longer than it lives."""
+    wait_until(lambda: number in epochs(runs) or child.poll() is not None, timeout_s=360, what=f"epoch {number}")
+    assert child.poll() is None, child.communicate()[1]
+
+
+def kill_inside_a_write(runs: Path, child: subprocess.Popen[str]) -> None:
+    """Kill a run, and what writes for it, while a checkpoint is half there."""
+
+    def half_written() -> list[Path]:
+        return list((runs / "checkpoints").glob(".epoch-*"))
+
+    old = half_written()
 
     def writing() -> bool:
-        return bool(list(runs.glob("checkpoints/.epoch-003-*"))) or child.poll() is not None
+        return half_written() not in ([], old) or child.poll() is not None
 
-    wait_until(writing, timeout_s=360, what="the third checkpoint's write")
+    wait_until(writing, timeout_s=360, what="a checkpoint's write")
     # The worker first, since it writes, and would end its write if it outlived its driver.
     for pid in worker_pids(child.pid):
         os.kill(pid, signal.SIGKILL)
     kill(child)
-    assert list((runs / "checkpoints").glob(".epoch-003-*")), "the write was over before the kill"
-    resumed = run("train", config, *RICH, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    return runs
+    assert half_written(), "the write was over before the kill"
 
 
-def test_a_kill_inside_a_checkpoint_s_write_leaves_the_one_before(broken: Path) -> None:
-    assert epochs(broken) == [1, 2, 3, 4]
+def test_a_driver_killed_again_and_again_ends_with_every_epoch_once(broken: Path) -> None:
+    assert epochs(broken) == list(range(1, 9))
+
+
+def test_a_kill_inside_a_checkpoint_s_write_leaves_nothing_of_it(broken: Path) -> None:
     assert not list((broken / "checkpoints").glob(".epoch-*"))
 
 
@@ -120,27 +148,3 @@ def test_resume_on_one_worker_equals_an_unbroken_run_to_the_bit(broken: Path, un
     for part in ("weights.safetensors", "trainer/state.safetensors"):
         files = [runs / "checkpoints" / names[0] / part for runs in (unbroken, broken)]
         assert files[0].read_bytes() == files[1].read_bytes(), part
-
-
-def test_sigterm_ends_the_command_and_every_process_it_started(photos: Path, tmp_path: Path) -> None:
-    child = start("train", write_config(tmp_path, photos), *settings(train__epochs=200))
-    runs = tmp_path / "runs" / "tiny"
-    wait_for_epoch(1, runs, child)
-    session = os.getsid(child.pid)
-    os.kill(child.pid, signal.SIGTERM)
-    _, err = child.communicate(timeout=15)
-    assert child.returncode == 128 + signal.SIGTERM, err
-    assert "--resume" in err
-
-    def all_gone() -> bool:
-        alive = []
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and os.getsid(int(folder.name)) == session:
-                    alive.append((folder / "stat").read_text().split(") ")[1][0])
-            except (OSError, ProcessLookupError):
-                continue
-        return all(state == "Z" for state in alive)
-
-    wait_until(all_gone, timeout_s=15, what="Ray's processes to end")
-    assert json.loads((runs / "run.json").read_text())["status"] == "interrupted"

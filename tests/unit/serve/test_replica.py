@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.serve.replica import Replica
+from ray_trash.serve.replica import MAX_DECODING_THREADS, Replica
 from tests.models import write_model
 
 # Of Ray Serve's own configuration, when it is imported.
@@ -51,5 +52,30 @@ def test_a_replica_without_a_model_is_ill_once_it_is_asked() -> None:
             await replica.score([b"x"])
         with pytest.raises(RuntimeError, match="no model"):
             await replica.check_health()
+
+    asyncio.run(run())
+
+
+def test_photos_that_nobody_waits_for_any_more_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path)
+    begun, released = [], threading.Event()
+
+    def prepare(predictor: Predictor, encoded: bytes) -> np.ndarray:
+        begun.append(encoded)
+        assert released.wait(10)
+        return np.zeros((32, 32, 3), np.uint8)
+
+    async def run() -> None:
+        replica = Replica(open_checkpoint(tmp_path), SETTINGS, 1)
+        monkeypatch.setattr(Predictor, "prepare", prepare)
+        scoring = asyncio.ensure_future(replica.score([b"x"] * 100))
+        while not begun:
+            await asyncio.sleep(0.01)
+        scoring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await scoring
+        released.set()
+        await asyncio.sleep(0.2)
+        assert len(begun) <= MAX_DECODING_THREADS
 
     asyncio.run(run())
