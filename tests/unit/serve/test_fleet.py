@@ -1,0 +1,110 @@
+"""From one model to the next and back, one move at a time; only the replicas are made up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_trash.config import ServeConfig
+from ray_trash.errors import CheckpointError
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
+from ray_trash.serve.contract import ModelCard, ServeError
+from ray_trash.serve.fleet import Fleet, _Generation
+from tests.models import write_model
+
+# Of Ray Serve's own configuration, when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Instant(Fleet):
+    """A fleet whose replicas take a moment to start, and then are there."""
+
+    def __init__(self) -> None:
+        super().__init__(ServeConfig())
+        self.alive: set[str] = set()
+
+    async def _deploy(self, checkpoint: Checkpoint) -> Any:
+        self._made += 1
+        name = f"generation-{self._made}"
+        await asyncio.sleep(0.02)
+        self.alive.add(name)
+        document = checkpoint.document
+        card = ModelCard(document.id, document.classes, "made up", {}, {}, 1.0, 0.05, {})
+        return _Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
+
+    async def _delete(self, name: str) -> None:
+        self.alive.discard(name)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[Checkpoint, Checkpoint]:
+    for seed in (0, 1):
+        write_model(tmp_path / str(seed), seed=seed)
+    return open_checkpoint(tmp_path / "0"), open_checkpoint(tmp_path / "1")
+
+
+def finish(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 20))
+
+
+def test_there_is_nothing_to_go_back_to_before_the_first_move(models: tuple[Checkpoint, Checkpoint]) -> None:
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.start(models[0])
+        with pytest.raises(ServeError) as raised:
+            await fleet.roll_back()
+        assert raised.value.status == 409
+
+    finish(run())
+
+
+def test_a_rollback_during_a_move_waits_for_it_and_undoes_it(models: tuple[Checkpoint, Checkpoint]) -> None:
+    first, second = models
+
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.start(first)
+        moved, back = await asyncio.gather(fleet.swap(second), fleet.roll_back())
+        assert (moved.id, back.id) == (second.document.id, first.document.id)
+        now = await fleet.card()
+        assert now is not None
+        assert now.id == first.document.id
+
+    finish(run())
+
+
+def test_of_two_rollbacks_at_once_the_second_undoes_the_first_and_one_generation_is_left(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    first, second = models
+
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.start(first)
+        await fleet.swap(second)
+        cards = await asyncio.gather(fleet.roll_back(), fleet.roll_back())
+        assert [card.id for card in cards] == [first.document.id, second.document.id]
+        while len(fleet.alive) > 1:
+            await asyncio.sleep(0.01)
+        assert fleet.alive == {"generation-4"}
+
+    finish(run())
+
+
+def test_other_classes_are_refused_before_anything_is_started(models: tuple[Checkpoint, Checkpoint]) -> None:
+    first, second = models
+    other = dataclasses.replace(second, document=dataclasses.replace(second.document, classes=tuple("abcdef")))
+
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.start(first)
+        with pytest.raises(CheckpointError, match="its classes are a, b, c, d, e, f"):
+            await fleet.swap(other)
+        assert fleet.alive == {"generation-1"}
+
+    finish(run())

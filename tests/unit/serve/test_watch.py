@@ -1,0 +1,110 @@
+"""A watched folder: what is served of it, what is reported, and what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ray_trash.errors import CheckpointError, ClusterError
+from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint
+from ray_trash.serve.watch import LOOKS, watch
+from ray_trash.storage import Storage
+from tests.models import write_model
+
+# Of Ray Serve's own configuration, when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Fleet:
+    """Says of each checkpoint it is given what it was told to: an error, or nothing where it is good."""
+
+    def __init__(self, served: Checkpoint, outcomes: Sequence[Exception | None]) -> None:
+        self.served = served.document.id
+        self.asked: list[str] = []
+        self.refused: list[tuple[str, str]] = []
+        self._outcomes = list(outcomes)
+
+    async def card(self) -> Any:
+        return SimpleNamespace(id=self.served)
+
+    async def swap(self, checkpoint: Checkpoint) -> Any:
+        self.asked.append(checkpoint.document.id)
+        outcome = self._outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        self.served = checkpoint.document.id
+        return await self.card()
+
+    def refuse(self, what: str, reason: str) -> None:
+        self.refused.append((what, reason))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_model(tmp_path / "place", seed=0)
+    return tmp_path / "place"
+
+
+def watched(folder: Path, fleet: Fleet, served: Checkpoint, *, looks: int) -> list[str]:
+    """Look at a folder so many times. Returns what was said."""
+    said: list[str] = []
+
+    async def run() -> None:
+        watching = asyncio.ensure_future(
+            watch(Storage.open(folder), served, fleet, interval_s=0.01, say=said.append)  # type: ignore[arg-type]
+        )
+        await asyncio.wait((watching,), timeout=0.05 * looks)
+        assert not watching.done(), watching.exception()
+        watching.cancel()
+
+    asyncio.run(run())
+    return said
+
+
+def test_another_checkpoint_is_moved_to_once(folder: Path) -> None:
+    served = open_checkpoint(folder)
+    fleet = Fleet(served, [None])
+    second = write_model(folder, seed=1).id
+    said = watched(folder, fleet, served, looks=10)
+    assert fleet.asked == [second]
+    assert said == [f"now answered by {second}"]
+
+
+def test_one_that_there_was_no_room_for_is_tried_again(folder: Path) -> None:
+    served = open_checkpoint(folder)
+    fleet = Fleet(served, [ClusterError("no room"), ClusterError("no room"), None])
+    second = write_model(folder, seed=1).id
+    watched(folder, fleet, served, looks=20)
+    assert fleet.asked == [second] * 3
+    assert fleet.served == second
+
+
+def test_one_that_is_not_good_is_refused_once_and_the_reason_tells_clients_no_place(folder: Path) -> None:
+    served = open_checkpoint(folder)
+    second = write_model(folder, seed=1).id
+    fleet = Fleet(served, [CheckpointError(f"{open_checkpoint(folder).uri}: answered differently")])
+    said = watched(folder, fleet, served, looks=10)
+    assert fleet.asked == [second]
+    assert fleet.refused == [(second, "the checkpoint: answered differently")]
+    assert str(folder) in said[0]
+    assert fleet.served == served.document.id
+
+
+def test_one_that_stays_incomplete_is_reported_once_and_served_when_it_is_whole(folder: Path) -> None:
+    served = open_checkpoint(folder)
+    second = write_model(folder, seed=1).id
+    marker = (folder / MARKER).read_bytes()
+    (folder / MARKER).unlink()
+    fleet = Fleet(served, [None])
+    said = watched(folder, fleet, served, looks=5 * LOOKS)
+    assert len(said) == len(fleet.refused) == 1
+    assert str(folder) not in fleet.refused[0][1]
+    assert fleet.asked == []
+    (folder / MARKER).write_bytes(marker)
+    watched(folder, fleet, served, looks=10)
+    assert fleet.asked == [second]
