@@ -22,3 +22,11 @@ def make_photos(root: Path, per_class: int, *, classes: tuple[str, ...] = tuple(
             pixels = np.clip(colour + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index:03d}.jpg", quality=90)
     return root
+
+
+def make_twenty_five_photos(root: Path) -> Path:
+    """Draw twelve photos, twelve, and one that is all its class has."""
+    make_photos(root, 12)
+    for path in sorted((root / "metal").iterdir())[1:]:
+        path.unlink()
+    return root

@@ -30,7 +30,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
     """
     job: TrainJob = loop_config["job"]
-    if fetch(job.board.error.remote(), what="the run's board") is not None:
+    if job.board.error() is not None:
         return  # A failure that trying again does not mend has been reported.
     context = ray.train.get_context()
     device = torch.device("cpu") if job.device == "cpu" else ray.train.torch.get_device()
@@ -47,7 +47,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         source = build_source(job.root, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None, worker.device)
         train(job, initial, worker, source, ray.train.report)
     except RayTrashError as error:
-        fetch(job.board.fail.remote(error), what="the run's board")
+        job.board.fail(error)
         # All workers raise that one together; after any other there may be some that wait for this one, and Ray
         # ends them all when it fails.
         if worker.world > 1 and not isinstance(error, DivergedError):

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ray.actor import ActorHandle
-
 from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoTable, Transform
 from ray_trash.image.augment import Augmentation
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.train.progress import Board
+from ray_trash.train.progress import Board, SharedBoard
 
 VIEW_SEED = 0
 """What a fixed number of views is drawn from."""
@@ -33,7 +31,7 @@ class TrainJob:
         attempt: Names this start of the run; a worker of an earlier start must not write.
         in_memory: Whether decoded photos come with the workers' data set.
         device: Where to compute.
-        board: The `ProgressBoard` actor.
+        board: Where what happens is posted, for the driver to show.
         sharing: How many runs share a machine's processors.
     """
 
@@ -47,7 +45,7 @@ class TrainJob:
     attempt: str
     in_memory: bool
     device: Literal["cpu", "cuda"]
-    board: ActorHandle[Board]
+    board: Board | SharedBoard
     sharing: int = 1
 
 

@@ -124,7 +124,7 @@ def train(
                 record["epoch"],
             )
             mlflow.add_epoch(record)
-            job.board.post.remote({"kind": "epoch", "record": record})
+            job.board.post({"kind": "epoch", "record": record})
         result = {key: value for key, value in record.items() if isinstance(value, (int, float))}
         result[IS_OVER] = bool(state.progress.stop_reason)
         report(result)
@@ -161,7 +161,7 @@ def _run_epoch(
                 "loss": loss,
                 "images_per_s": images_per_s,
             }
-            job.board.post.remote(event)
+            job.board.post(event)
 
     training = train_epoch(state, job, worker, inputs, on_step=on_step)
     average_statistics(state.network, worker, frozen_stages=frozen)
@@ -258,7 +258,7 @@ def _from_first(value: _Value, worker: Worker) -> _Value:
 
 
 def _say(job: TrainJob, text: str) -> None:
-    job.board.post.remote({"kind": "say", "text": text})
+    job.board.post({"kind": "say", "text": text})
 
 
 def _say_start(job: TrainJob, worker: Worker, state: TrainState) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ray_trash.cluster.waiting import fetch
 
 POLL_S = 1.0
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
@@ -21,16 +22,19 @@ class Board:
 
     def __init__(self) -> None:
         """Start empty."""
+        self._lock = threading.Lock()
         self._events: list[dict[str, Any]] = []
         self._error: Exception | None = None
 
     def post(self, event: dict[str, Any]) -> None:
         """Add an event; `kind` is `say`, `step` or `epoch`."""
-        self._events.append(event)
+        with self._lock:
+            self._events.append(event)
 
     def take(self) -> list[dict[str, Any]]:
         """Return the events since the last call."""
-        events, self._events = self._events, []
+        with self._lock:
+            events, self._events = self._events, []
         return events
 
     def fail(self, error: Exception) -> None:
@@ -42,9 +46,34 @@ class Board:
         return self._error
 
 
-def start_board() -> ActorHandle[Board]:
-    """Start the actor the workers post to; it takes no CPU of the cluster."""
-    return cast("ActorHandle[Board]", ray.remote(Board).options(num_cpus=0).remote())
+class SharedBoard:
+    """A board that workers in other processes post to: an actor, which takes no CPU of the cluster."""
+
+    def __init__(self) -> None:
+        """Start the actor."""
+        self._actor: Any = ray.remote(Board).options(num_cpus=0).remote()
+
+    def post(self, event: dict[str, Any]) -> None:
+        """Add an event, without waiting for its arrival."""
+        self._actor.post.remote(event)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return the events since the last call.
+
+        Raises:
+            ray.exceptions.RayError: The cluster is gone, or busy for seconds.
+        """
+        events: list[dict[str, Any]] = ray.get(self._actor.take.remote(), timeout=10)
+        return events
+
+    def fail(self, error: Exception) -> None:
+        """Keep the first error of ours."""
+        fetch(self._actor.fail.remote(error), what="the run's board")
+
+    def error(self) -> Exception | None:
+        """Return the error that ended the run, if one did."""
+        error: Exception | None = fetch(self._actor.error.remote(), what="the run's board")
+        return error
 
 
 class Display:
@@ -66,7 +95,7 @@ class Display:
         self._bar: TaskID | None = None
 
     @contextmanager
-    def following(self, board: ActorHandle[Board]) -> Iterator[None]:
+    def following(self, board: Board | SharedBoard) -> Iterator[None]:
         """Show what arrives on the board while the block runs."""
         done = threading.Event()
         thread = threading.Thread(target=self._follow, args=(board, done), name="display", daemon=True)
@@ -78,12 +107,12 @@ class Display:
                 done.set()
                 thread.join(timeout=10)
 
-    def _follow(self, board: ActorHandle[Board], done: threading.Event) -> None:
+    def _follow(self, board: Board | SharedBoard, done: threading.Event) -> None:
         last = False
         while not last:
             last = done.wait(POLL_S)
             try:
-                events: list[dict[str, Any]] = ray.get(board.take.remote(), timeout=10)
+                events = board.take()
             except ray.exceptions.RayError:
                 return  # the cluster is gone, and the main thread says so
             for event in events:

@@ -17,7 +17,7 @@ from ray.train.v2.api.config import FailureConfig
 from rich.console import Console
 
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
-from ray_trash.cluster.waiting import fetch, wait_in_thread
+from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.audit.run import make_rule
 from ray_trash.dataset.listing import Listing, list_photos
@@ -31,7 +31,7 @@ from ray_trash.train.contact import augmentation_sheet
 from ray_trash.train.entry import PHOTOS, train_here, train_worker
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
-from ray_trash.train.progress import Display, start_board
+from ray_trash.train.progress import Board, Display, SharedBoard
 from ray_trash.train.recording import recorded, sayer
 from ray_trash.train.records import require_mlflow
 from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing
@@ -142,7 +142,7 @@ def run_training(prepared: PreparedRun, *, console: Console, share: SweepShare |
                 "photos; use fewer workers"
             )
         run.write_bytes("config.json", to_json(config).encode())
-        board = start_board()
+        board = Board() if plan.in_process else SharedBoard()
         job = TrainJob(
             config=config,
             classes=photos.classes,
@@ -230,7 +230,7 @@ def _fit(
             f"the workers did not start: {_first_line(error.controller_failure)}; is the cluster busy with other work?"
         ) from error
     except WorkerGroupError as error:
-        _raise_known(fetch(job.board.error.remote(), what="the run's board"), error)
+        _raise_known(job.board.error(), error)
         failures = "; ".join(
             f"worker {rank}: {_first_line(why)}" for rank, why in sorted(error.worker_failures.items())
         )
@@ -238,7 +238,7 @@ def _fit(
             f"training gave up after {job.config.train.max_worker_failures} restarts of its workers: {failures}; "
             f"what is complete stays in {run.uri}, go on with --resume"
         ) from error
-    _raise_known(fetch(job.board.error.remote(), what="the run's board"), None)
+    _raise_known(job.board.error(), None)
 
 
 def _raise_known(error: Any, cause: Exception | None) -> None:

@@ -25,8 +25,11 @@ def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> No
     assert by_hand.count("ray-trash") == 5
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    # The whole recipe takes minutes; one epoch of two trials runs the same commands.
-    quick = by_hand.replace("--set name=mine", "--set name=mine --set train.epochs=1 --set tune.trials=2")
+    # The whole recipe takes minutes; fewer photos, and an epoch of two trials, run the same commands.
+    quick = by_hand.replace("sample --to data/sample", "sample --to data/sample --per-class 12").replace(
+        "--set name=mine", "--set name=mine --set train.epochs=1 --set tune.trials=2 --set model.frozen_stages=4"
+    )
+    assert quick.count("--per-class") == quick.count("tune.trials=2") == 1
     finished = subprocess.run(
         ["bash", "-ec", quick], cwd=tmp_path, capture_output=True, text=True, timeout=560, check=False
     )

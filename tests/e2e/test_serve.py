@@ -30,6 +30,8 @@ from tests.e2e.endpoint import Endpoint, command_line, endpoint, processes_of
 from tests.models import spoil_weights, write_model
 
 JPEG = {"content-type": "image/jpeg"}
+PAUSE_S = 0.05
+"""Between two requests of one client."""
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +59,13 @@ def served(models: Path) -> Iterator[Endpoint]:
 
 
 class Load:
-    """Clients that ask one after another while something happens."""
+    """Clients that ask again and again while something happens, and leave the processors some room for it."""
 
-    def __init__(self, url: str, photo: bytes, *, pause_s: float = 0.0) -> None:
+    def __init__(self, url: str, photo: bytes) -> None:
         self.statuses: Counter[int] = Counter()
         self.ids: set[str] = set()
         self.slowest_s = 0.0
         self._url, self._photo, self._over = url, photo, threading.Event()
-        self._pause_s = pause_s
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(3)]
 
     def __enter__(self) -> Load:
@@ -92,7 +93,7 @@ class Load:
                 self.slowest_s = max(self.slowest_s, time.monotonic() - started)
                 if response.status_code == 200:
                     self.ids.add(response.json()["model"]["id"])
-                self._over.wait(self._pause_s)
+                self._over.wait(PAUSE_S)
 
 
 def numbered_photo(number: int) -> bytes:
@@ -174,8 +175,7 @@ def test_a_good_checkpoint_takes_over_under_load_bad_ones_never_answer_and_there
     served: Endpoint, models: Path, photo: bytes
 ) -> None:
     first = served.model_id()
-    # Six models are loaded beside the load: on two processors it leaves them some room.
-    with Load(served.url, photo, pause_s=0.05) as load:
+    with Load(served.url, photo) as load:
         for spoil in (truncated, not_finite, other_answers, other_classes):
             publish(models / "second", models / "run", spoil)
             wait_until(

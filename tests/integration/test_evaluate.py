@@ -188,7 +188,7 @@ def test_what_is_left_unanswered_is_in_the_rows_and_counted(evaluations):
 
 
 def test_masks_come_with_pictures_of_no_class(evaluations, checkpoint, photos, tmp_path):
-    result = evaluate(checkpoint, photos, tmp_path, split="all", workers=2, with_masks=True)
+    result = evaluate(checkpoint, photos, tmp_path, split="all", workers=1, with_masks=True)
     kinds, squares = draw_unknown(PREPROCESSING)
     abstained = CALIBRATION.abstains(Predictor.load(checkpoint, device="cpu", precision="fp32").predict(squares))
     assert result["unknown"] == unknown_figures(kinds, abstained)

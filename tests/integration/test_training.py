@@ -21,7 +21,7 @@ from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.run import TrainResult, prepare_run, run_training
-from tests.photos import make_photos
+from tests.photos import make_photos, make_twenty_five_photos
 from tests.runs import Command, epochs, error_line, settings, write_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -44,19 +44,20 @@ def history(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_s")} for record in records]
 
 
-def test_frozen_stages_keep_every_bit_through_two_workers_and_resume(tiny_photos: Path, tmp_path: Path) -> None:
+def test_frozen_stages_keep_every_bit_on_25_photos_through_two_workers_and_resume(tmp_path: Path) -> None:
     console = Console(quiet=True)
-    shorter = configured(tmp_path, tiny_photos, model__frozen_stages=3, train__workers=2, train__epochs=1)
+    photos = make_twenty_five_photos(tmp_path / "photos")
+    shorter = configured(tmp_path, photos, model__frozen_stages=4, train__workers=2, train__epochs=1)
     prepared = prepare_run(shorter, resume=False, overwrite=False, console=console)
     before = from_safetensors(prepared.initial, "initial")
     run_training(prepared, console=console)
-    longer = configured(tmp_path, tiny_photos, model__frozen_stages=3)
+    longer = configured(tmp_path, photos, model__frozen_stages=4)
     after = open_checkpoint(train(longer, resume=True).checkpoint).weights()
-    frozen = ("conv1.", "bn1.", "layer1.", "layer2.")
+    frozen = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
     for name, tensor in before.items():
         if name.startswith(frozen):
             assert torch.equal(tensor, after[name]), name
-    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("layer3."))
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("layer4."))
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("fc."))
 
 
