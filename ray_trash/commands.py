@@ -59,20 +59,24 @@ def audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Check every file of a folder."""
     from ray_trash.cluster.connect import ray_session
     from ray_trash.dataset.audit.folds import fold_files
-    from ray_trash.dataset.audit.run import audit_photos, make_rule, write_audit
+    from ray_trash.dataset.audit.run import PREPROCESSING, audit_photos, make_rule, write_audit
     from ray_trash.dataset.audit.table import print_audit
     from ray_trash.dataset.listing import list_photos
-    from ray_trash.evaluate.features import FEATURES_PREPROCESSING, pretrained_features
     from ray_trash.storage import Storage
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
     listing = list_photos(options.root)
     rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
-    features = pretrained_features(options.features, listing.root) if options.features else None
+    features = None
+    if options.features:
+        # Without them no network is needed, and torch takes seconds to load.
+        from ray_trash.evaluate.features import pretrained_features
+
+        features = pretrained_features(options.features, listing.root)
     with ray_session(dashboard=False):
         audited = audit_photos(
-            listing, FEATURES_PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
+            listing, PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
         )
     if options.out:
         out = Storage.open(options.out)

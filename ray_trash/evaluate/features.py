@@ -12,17 +12,16 @@ import ray.data
 from numpy.typing import NDArray
 
 from ray_trash.cluster.waiting import fetch
+from ray_trash.dataset.audit.run import PREPROCESSING
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import DataError, ImageError
-from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
+from ray_trash.image.preprocess import fit_photo, load_photo
 from ray_trash.model.network import build_network, evaluation_mode
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 
-FEATURES_PREPROCESSING = Preprocessing(size_px=224, stored_short_side_px=256, fit="crop")
-"""As ImageNet's own evaluation. Source: torchvision ResNet50_Weights.IMAGENET1K_V1.transforms()."""
 FEATURES = 2048
 _BATCH = 32
 _CPUS = 0.5
@@ -99,12 +98,12 @@ class _Extractor:
             nothing = [{"position": position, "error": str(error)} for position in positions]
             return pa.Table.from_pylist(nothing, schema=_FEATURES)
         with torch.inference_mode(), evaluation_mode(self._network):
-            features = self._network(normalise(torch.from_numpy(photos), FEATURES_PREPROCESSING))
+            features = self._network(normalise(torch.from_numpy(photos), PREPROCESSING))
         return pa.table([positions, list(features.numpy()), [None] * len(positions)], schema=_FEATURES)
 
     def _prepare(self, path: str) -> NDArray[np.uint8]:
         try:
             encoded = read_photo_bytes(self._storage.filesystem, photo_location(self._storage.path, path))
-            return fit_photo(load_photo(encoded, FEATURES_PREPROCESSING), FEATURES_PREPROCESSING)
+            return fit_photo(load_photo(encoded, PREPROCESSING), PREPROCESSING)
         except ImageError as error:
             raise DataError(f"{path}: changed while it was audited ({error.code})") from error

@@ -26,7 +26,7 @@ def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> No
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     # The whole recipe takes minutes; fewer photos, and an epoch of two trials, run the same commands.
-    quick = by_hand.replace("sample --to data/sample", "sample --to data/sample --per-class 12").replace(
+    quick = by_hand.replace("sample --to data/sample", "sample --to data/sample --per-class 8").replace(
         "--set name=mine", "--set name=mine --set train.epochs=1 --set tune.trials=2 --set model.frozen_stages=4"
     )
     assert quick.count("--per-class") == quick.count("tune.trials=2") == 1

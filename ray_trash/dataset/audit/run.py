@@ -28,6 +28,9 @@ from ray_trash.storage import Storage
 
 AUDIT_FILE = "audit.json"
 SHEET_FILE = "audit.png"
+PREPROCESSING = Preprocessing(size_px=224, stored_short_side_px=256, fit="crop")
+"""What an audit looks at where no config says: as ImageNet's own evaluation. Source: torchvision
+ResNet50_Weights.IMAGENET1K_V1.transforms()."""
 
 Features = Callable[[pa.Table], NDArray[np.float32]]
 """Takes catalog rows of accepted photos, gives what a pretrained network makes of each."""
