@@ -179,12 +179,13 @@ class Replica:
     async def _predict(self, parts: list[_Part]) -> list[_Answer]:
         # During a swap a batch may hold photos for the old and the new model.
         answers: list[Any] = [None] * len(parts)
+        batch_size = _count_photos(parts)
         for predictor in dict.fromkeys(part.predictor for part in parts):
             numbers = [n for n, part in enumerate(parts) if part.predictor is predictor]
             rows = await self.compute(predictor, np.stack([square for n in numbers for square in parts[n].squares]))
             for n in numbers:
                 mine, rows = np.split(rows, [len(parts[n].squares)])
-                answers[n] = _Answer(mine, id(parts), _count_photos(parts))
+                answers[n] = _Answer(mine, id(parts), batch_size)
         return answers
 
     async def compute(self, predictor: Predictor, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
