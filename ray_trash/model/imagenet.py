@@ -18,9 +18,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import torch
-from torchvision.models import ResNet50_Weights
 
 from ray_trash.errors import CheckpointError, StorageError
+from ray_trash.model.resnet import ResNet50_Weights
 
 _LOG = logging.getLogger(__name__)
 _SOCKET_TIMEOUT_S = 30.0

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torchvision.models import ResNet, resnet50
+
+from ray_trash.model.resnet import ResNet, resnet50
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 """The parts of ResNet50 below its head, from the photo upwards; the order in which they freeze."""

@@ -40,9 +40,9 @@ class OpenVinoEngine:
         example = torch.zeros((1, side_px, side_px, 3), dtype=torch.uint8)
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # about the tracing of shapes, which are fixed here
-            model = openvino.convert_model(
-                _Answering(network, preprocessing).eval(), example_input=example, input=[1, side_px, side_px, 3]
-            )
+            # Not compared with itself by a second tracing: what it answers is compared with the stored answers.
+            traced = torch.jit.trace(_Answering(network, preprocessing).eval(), example, check_trace=False)
+            model = openvino.convert_model(traced, example_input=example, input=[1, side_px, side_px, 3])
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "INFERENCE_NUM_THREADS": n_threads,

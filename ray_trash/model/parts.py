@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Collection
 
 from torch import Tensor, nn
-from torchvision.models import ResNet
 
 from ray_trash.model.network import STAGES, stage_modules
+from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import plain_state, to_safetensors
 
 _CHANNELS = (64, 256, 512, 1024, 2048)

@@ -15,13 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.models import ResNet
 
 from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
 from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.model.golden import symmetries
 from ray_trash.model.network import first_stages
+from ray_trash.model.resnet import ResNet
 from ray_trash.train.inputs import Inputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torchvision.models import ResNet
 
 from ray_trash.config import Config, why_not_cached
 from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform
 from ray_trash.errors import ConfigError, StorageError
 from ray_trash.model.network import evaluation_mode
 from ray_trash.model.parts import activation_shape, activations_at, lower_digest
+from ray_trash.model.resnet import ResNet
 from ray_trash.train.activations import ActivationFiles, Part, Side, default_folder, key_of, make_room
 from ray_trash.train.inputs import CachedInputs, Inputs, PhotoInputs, Task
 from ray_trash.train.job import augmentation_of, preprocessing_of, training_transform

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models import ResNet
 
 from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform, prepared_ahead
 from ray_trash.image.tensor import normalise
 from ray_trash.model.parts import Upper
+from ray_trash.model.resnet import ResNet
 from ray_trash.train.activations import ActivationFiles, Side
 from ray_trash.train.job import preprocessing_of, training_transform
 from ray_trash.train.worker import Worker

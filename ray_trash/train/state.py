@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torchvision.models import ResNet
 
 from ray_trash.config import Config, effective_tree
 from ray_trash.dataset.catalog import join_trained_on
@@ -28,6 +27,7 @@ from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network, parameter_groups
 from ray_trash.model.optimizer_state import flatten_optimizer, restore_optimizer
+from ray_trash.model.resnet import ResNet
 from ray_trash.train.job import TrainJob, preprocessing_of
 from ray_trash.train.schedule import Progress
 

@@ -13,7 +13,6 @@ import ray.tune
 import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
-from torchvision.models import ResNet
 
 from ray_trash.cluster.capacity import TrialPlan
 from ray_trash.cluster.connect import silence_ray
@@ -21,6 +20,7 @@ from ray_trash.config import Config, override
 from ray_trash.dataset.listing import Listing
 from ray_trash.errors import RayTrashError
 from ray_trash.model.network import build_network
+from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import HEAD_PREFIX, fit_state, from_safetensors, plain_state, to_safetensors
 from ray_trash.storage import Storage
 from ray_trash.train.loop import IS_OVER

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.models import ResNet
 
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration
@@ -17,6 +16,7 @@ from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.document import CheckpointDocument, Golden
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
+from ray_trash.model.resnet import ResNet
 
 CLASSES = ("paper", "glass", "metal")
 

@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from safetensors.torch import save
-from torchvision.models import ResNet50_Weights
 
 from ray_trash.errors import CheckpointError, StorageError
 from ray_trash.model.imagenet import imagenet_file
+from ray_trash.model.resnet import ResNet50_Weights
 from ray_trash.model.weights import load_pretrained
 
 CONTENT = b"not really weights" * 100

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchvision.models import ResNet
 
 from ray_trash.model.network import build_network
 from ray_trash.model.parts import Upper, activation_shape, activations_at, lower_digest
+from ray_trash.model.resnet import ResNet
 
 CUTS = (1, 2, 3, 4, 5)
 

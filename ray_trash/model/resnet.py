@@ -1,0 +1,38 @@
+"""torchvision's ResNet50, loaded without torch's compiler.
+
+torchvision (0.25 to 0.29 at least) imports `torch._dynamo` for one question that its `ops/roi_align.py` asks when it
+is called, and with that sympy and half of torch.distributed: nearly half of the time that torch and torchvision take
+to load, in every command, worker and replica. Nothing here compiles, so the question waits until it is asked.
+Everything imports torchvision's names from here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+
+_COMPILER = "torch._dynamo.utils"
+
+
+@contextmanager
+def _compiler_left_out() -> Iterator[None]:
+    if _COMPILER in sys.modules:
+        yield
+        return
+    absent = ModuleType(_COMPILER)
+    # Stays in roi_align, and asks torch itself once somebody in this process pools regions.
+    absent.is_compile_supported = lambda device: import_module(_COMPILER).is_compile_supported(device)  # type: ignore[attr-defined]
+    sys.modules[_COMPILER] = absent
+    try:
+        yield
+    finally:
+        del sys.modules[_COMPILER]
+
+
+with _compiler_left_out():
+    from torchvision.models import ResNet, ResNet50_Weights, resnet50
+
+__all__ = ["ResNet", "ResNet50_Weights", "resnet50"]
