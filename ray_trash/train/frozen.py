@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ray_trash.config import Config, why_not_cached
@@ -20,7 +22,7 @@ from ray_trash.errors import ConfigError, StorageError
 from ray_trash.model.network import evaluation_mode
 from ray_trash.model.parts import activation_shape, activations_at, lower_digest
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.activations import ActivationFiles, Part, Side, default_folder, key_of, make_room
+from ray_trash.train.activations import CHUNK, ActivationFiles, Part, Side, default_folder, key_of, make_room
 from ray_trash.train.inputs import CachedInputs, Inputs, PhotoInputs, Task
 from ray_trash.train.job import augmentation_of, preprocessing_of, training_transform
 from ray_trash.train.worker import Worker
@@ -112,7 +114,7 @@ def cache_folder(config: Config) -> Path:
 
 def compute_missing(
     files: dict[int, ActivationFiles], source: PhotoSource, job: Task, worker: Worker, network: ResNet
-) -> None:
+) -> int:
     """Compute and write whatever files are missing, shared among the workers of a machine, and open all.
 
     Args:
@@ -122,9 +124,13 @@ def compute_missing(
         worker: This worker; all of them call this together.
         network: With the frozen stages as they stay.
 
+    Returns:
+        Views of photos that this worker computed.
+
     Raises:
         StorageError: The disk does not take them, on this worker or another.
     """
+    n_computed = 0
     keep = frozenset(part.folder.name for part in files.values())
     needed = sum(part.n_bytes for part in files.values())
     for attempt in range(_BUILD_TRIES):
@@ -136,7 +142,7 @@ def compute_missing(
             if worker.local_rank == 0:
                 budget = int(job.config.train.cache_frozen_gib * GIB)
                 make_room(cache_folder(job.config), keep, budget_bytes=budget, needed_bytes=needed)
-            _compute(files, missing, source, job, worker, network)
+            n_computed += _compute(files, missing, source, job, worker, network)
         except StorageError as error:
             problem = error
         if worker.any_of(problem is not None):
@@ -147,9 +153,24 @@ def compute_missing(
         except StorageError as error:
             problem = error
         if not worker.any_of(problem is not None):
-            return
+            break
         if attempt == _BUILD_TRIES - 1:
             raise problem or StorageError("another worker lost what the frozen stages make of the photos")
+    return n_computed
+
+
+def seconds_per_view(source: PhotoSource, job: Task, worker: Worker, network: ResNet, cut: int) -> float:
+    """Measure what the frozen stages take for one view of a training photo, where all of it was computed before."""
+    photos = PhotoInputs(source, job, worker)
+    chunk = np.arange(min(len(job.train), CHUNK))
+    with torch.inference_mode(), evaluation_mode(network), worker.autocast():
+        # The first time finds out how to compute.
+        for _ in range(2):
+            started = time.perf_counter()
+            (batch,) = photos.transformed(job.train, [chunk], training_transform(job.config, 0))
+            activations_at(network, batch, [cut])[cut].cpu()
+            seconds = time.perf_counter() - started
+    return seconds / len(chunk)
 
 
 def _missing(files: dict[int, ActivationFiles]) -> _Missing:
@@ -164,8 +185,9 @@ def _compute(
     job: Task,
     worker: Worker,
     network: ResNet,
-) -> None:
+) -> int:
     photos = PhotoInputs(source, job, worker)
+    n_computed = 0
     some = next(iter(files.values()))
     sides: list[tuple[Side, PhotoTable]] = [("val", job.val), ("train", job.train)]
     for side, table in sides:
@@ -179,9 +201,11 @@ def _compute(
             )
             with torch.inference_mode(), evaluation_mode(network), worker.autocast():
                 for chunk, batch in zip(chunks, photos.transformed(table, positions, transform), strict=True):
+                    n_computed += len(batch)
                     cuts = [cut for cut in files if (view, chunk) in missing[cut]]
                     for cut, activations in activations_at(network, batch, cuts).items():
                         files[cut].write(side, view, chunk, activations)
+    return n_computed
 
 
 def _obstacle(config: Config, files: Sequence[ActivationFiles]) -> str:

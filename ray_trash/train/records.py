@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from ray_trash.config import Config, effective_tree
 from ray_trash.errors import ConfigError
@@ -36,6 +35,9 @@ class TensorBoard:
 
     def __init__(self, run: Storage, *, first_epoch: int) -> None:
         """Open a log whose earlier entries from `first_epoch` on, from 1, are void."""
+        # Loading it takes a third of a second, which only the worker that writes should pay.
+        from torch.utils.tensorboard import SummaryWriter
+
         self._run = run
         self._folder = None if run.is_local else tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name) if self._folder else run.local_path() / TENSORBOARD

@@ -17,7 +17,7 @@ from ray_trash.errors import RayTrashError
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.train.entry import build_source
-from ray_trash.train.frozen import GIB, activation_files, compute_missing, n_views
+from ray_trash.train.frozen import GIB, activation_files, compute_missing, seconds_per_view
 from ray_trash.train.worker import Worker, usable_cpus
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep, initial_network
@@ -82,7 +82,8 @@ def share_activations(sweep: Sweep, points: Sequence[Point], say: Callable[[str]
         named = ", ".join(f"{cut}: {shared.bytes_per_photo[cut] / 1024:.0f} KiB" for cut in sorted(shared.cuts))
         say(
             f"what {'/'.join(map(str, sorted(shared.cuts)))} frozen stages make of the photos is shared by all trials: "
-            f"{shared.n_bytes / GIB:.2f} GiB ({named} a view of a photo), computed in {shared.build_s:.0f} s"
+            f"{shared.n_bytes / GIB:.2f} GiB ({named} a view of a photo), "
+            + (f"computed in {shared.build_s:.0f} s" if shared.build_s else "computed before")
         )
     for cut in sorted(set(wanted) - (shared.cuts or frozenset())):
         say(f"trials with {cut} frozen stages compute them anew: they do not fit train.cache_frozen_gib")
@@ -132,14 +133,12 @@ def _computed(sweep: Sweep, cuts: Sequence[int]) -> SharedActivations:
     if not chosen:
         return SharedActivations(frozenset(), {}, 0, 0.0, {})
     source = build_source(sweep.listing.root, photos.decoded, device)
-    there = not any(part.missing("train") or part.missing("val") for part in chosen.values())
     started = time.perf_counter()
-    compute_missing(chosen, source, task, worker, network)
-    build_s = 0.0 if there else time.perf_counter() - started
-    # Validation is one more view of fewer photos.
-    passes = n_views(config) + len(photos.val) / len(photos.train)
+    n_computed = compute_missing(chosen, source, task, worker, network)
+    build_s = time.perf_counter() - started if n_computed else 0.0
+    view_s = build_s / n_computed if n_computed else seconds_per_view(source, task, worker, network, max(chosen))
+    an_epoch = view_s * (len(photos.train) + len(photos.val))
     whole = sum(STAGE_COST[: max(chosen)])
-    an_epoch = build_s / passes * (1 + len(photos.val) / len(photos.train))
     return SharedActivations(
         frozenset(chosen),
         {cut: part.part("train").bytes_per_photo for cut, part in chosen.items()},

@@ -126,7 +126,7 @@ def test_the_winner_is_evaluated_like_any_checkpoint(command: Command, swept: Pa
 
 
 def test_finalists_train_again_with_other_seeds_and_noise_is_called_noise(
-    command: Command, tiny_photos: Path, tmp_path: Path
+    command: Command, swept: Path, tiny_photos: Path, tmp_path: Path
 ) -> None:
     config = sweep_config(tmp_path, tiny_photos)
     # Two learning rates that differ by a hundredth cannot be told apart on a handful of photos.
@@ -136,8 +136,10 @@ def test_finalists_train_again_with_other_seeds_and_noise_is_called_noise(
         config,
         "--json",
         *settings(tune__space=space, tune__verdict_seeds=2, tune__finalists=1, train__epochs=2),
+        *("--set", f"train.cache_frozen_dir={swept / 'cache'}"),
     )
     assert result.code == 0, result.err
+    assert "a view of a photo), computed before" in result.err
     run = tmp_path / "runs" / "sweep"
     assert sorted(path.name for path in (run / "finals").iterdir()) == [
         f"{trial:03d}-seed-{seed}" for trial in (0, 1) for seed in (4, 5)

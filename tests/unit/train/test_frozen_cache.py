@@ -20,7 +20,7 @@ from ray_trash.dataset.stream import MemoryPhotos, PhotoTable
 from ray_trash.errors import ConfigError
 from ray_trash.model.network import build_network, freeze_stages, set_training_mode
 from ray_trash.train.epoch import train_epoch, validate
-from ray_trash.train.frozen import build_inputs
+from ray_trash.train.frozen import activation_files, build_inputs, compute_missing, seconds_per_view
 from ray_trash.train.inputs import CachedInputs, Inputs, PhotoInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.state import TrainState, build_state
@@ -149,6 +149,14 @@ def test_a_second_run_computes_nothing_again_and_a_new_seed_shares_the_views(tmp
             CachedInputs,
         )
         assert again.n_asked == 0
+
+
+def test_what_a_view_costs_is_known_also_where_none_is_left_to_compute(tmp_path: Path) -> None:
+    job, network = a_job(tmp_path), a_state(a_job(tmp_path)).network
+    files = activation_files(job, WORKER.dtype, network, [4])
+    assert compute_missing(files, Counted(), job, WORKER, network) == 2 * N_TRAIN + N_VAL
+    assert compute_missing(files, Counted(), job, WORKER, network) == 0
+    assert 0 < seconds_per_view(Counted(), job, WORKER, network, 4) < 1
 
 
 @pytest.mark.parametrize(
