@@ -1,8 +1,6 @@
 """`python -m ray_trash` is the `ray-trash` command."""
 
-import sys
-
-from ray_trash.cli import main
+from ray_trash.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ray_trash.arguments import build_parser
 from ray_trash.cluster.environment import prepare_environment
+from ray_trash.cluster.threads import leave
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
 
@@ -26,6 +27,11 @@ class Interrupted(BaseException):
         """Remember which signal it was."""
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+
+
+def command() -> NoReturn:
+    """Run the command of this process's arguments and end the process with its exit code."""
+    leave(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,12 +13,13 @@ from pathlib import Path
 import ray
 
 from ray_trash.cluster.environment import prepare_environment
+from ray_trash.cluster.threads import threads_left
 from ray_trash.errors import ClusterError
 
 
 @contextmanager
 def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Iterator[None]:
-    """Be connected to Ray inside the block; a cluster started here ends with it.
+    """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is.
 
@@ -64,7 +65,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     try:
         yield
     finally:
-        ray.shutdown()
+        if not threads_left():
+            ray.shutdown()
 
 
 def silence_ray() -> None:

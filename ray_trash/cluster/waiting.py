@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError
 
+from ray_trash.cluster.threads import start_thread
 from ray_trash.errors import ClusterError
 
 ANSWER_TIMEOUT_S = 60.0
@@ -91,8 +91,7 @@ def wait_in_thread(work: Callable[[], object], *, name: str) -> None:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
+    thread = start_thread(run, name=name)
     while thread.is_alive():
         thread.join(timeout=0.5)
     if raised:
@@ -127,5 +126,5 @@ async def in_daemon_thread(work: Callable[[], Result], *, name: str) -> Result:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, raised)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    start_thread(run, name=name)
     return await done

@@ -11,6 +11,7 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ray_trash.cluster.threads import start_thread
 from ray_trash.cluster.waiting import fetch
 
 POLL_S = 1.0
@@ -98,9 +99,8 @@ class Display:
     def following(self, board: Board | SharedBoard) -> Iterator[None]:
         """Show what arrives on the board while the block runs."""
         done = threading.Event()
-        thread = threading.Thread(target=self._follow, args=(board, done), name="display", daemon=True)
         with self._progress:
-            thread.start()
+            thread = start_thread(lambda: self._follow(board, done), name="display")
             try:
                 yield
             finally:

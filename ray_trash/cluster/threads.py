@@ -1,0 +1,47 @@
+"""Threads that may still be inside Ray when this process wants to end.
+
+Nothing ends a thread that waits in Ray, and Ray ends a process with exit code 1 whose threads call it after its
+shutdown. So a process that leaves such threads behind keeps its connection to Ray, and ends at once. Knows no
+commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import NoReturn
+
+import psutil
+
+_STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def start_thread(work: Callable[[], None], *, name: str) -> threading.Thread:
+    """Start work that calls Ray, in a thread that no end of this process waits for."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    _STARTED.add(thread)
+    thread.start()
+    return thread
+
+
+def threads_left() -> bool:
+    """Say whether a thread that may be inside Ray has not ended."""
+    return any(thread.is_alive() for thread in _STARTED)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process, in good order if no thread may be inside Ray."""
+    if threads_left():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        # Of a cluster that was started here; some would not end with this process, or only in minutes. Those that
+        # the threads are connected to come last.
+        for process in reversed(psutil.Process().children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        os._exit(exit_code)
+    sys.exit(exit_code)
