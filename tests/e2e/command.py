@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+RUN_TIMEOUT_S = 480
+
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a command in a process group of its own."""
@@ -23,11 +25,11 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def run(*arguments: object, timeout_s: float = 480, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     child = start(*arguments, **environment)
     try:
-        out, err = child.communicate(timeout=timeout_s)
+        out, err = child.communicate(timeout=RUN_TIMEOUT_S)
     finally:
         if child.poll() is None:
             child.kill()

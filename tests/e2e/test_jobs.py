@@ -2,112 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from tests.e2e.command import wait_until
+from tests.e2e.cluster import Cluster
 from tests.photos import make_photos
 from tests.runs import settings, write_config
-
-RAY = Path(sys.executable).parent / "ray"
-NOT_YET = "No available agent to submit job"
-"""What `ray job submit` says until the cluster's job agent has come up, seconds after `ray start` has ended."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A running cluster.
-
-    Attributes:
-        address: Where it takes jobs.
-        environment: Of a shell on it, with its token.
-    """
-
-    address: str
-    environment: dict[str, str]
-
-    def submit(self, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Submit a job and wait for its end."""
-        deadline = time.monotonic() + 60
-        while True:
-            finished = subprocess.run(
-                [str(RAY), "job", "submit", "--address", self.address, "--", *map(str, command)],
-                env={**self.environment, **environment},
-                capture_output=True,
-                text=True,
-                timeout=480,
-                check=False,
-            )
-            if NOT_YET not in finished.stdout + finished.stderr:
-                return finished
-            assert time.monotonic() < deadline, f"waited 60 s for the job agent: {finished.stderr}"
-            time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return int(holder.getsockname()[1])
-
-
-def pids_of(folder: str) -> list[int]:
-    """Find the processes that name a folder in their command line."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and folder.encode() in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except (OSError, ProcessLookupError):
-            continue
-    return found
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """Start a cluster of one node in a folder of its own, and kill it by pid."""
-    # Ray's sockets live below this folder, and a socket's path must stay below 108 bytes.
-    with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as folder:
-        token = Path(folder) / "token"
-        token.write_text(secrets.token_hex(32))
-        token.chmod(0o600)
-        dashboard = free_port()
-        environment = {
-            **os.environ,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-        command = [RAY, "start", "--head", "--num-cpus=2", f"--port={free_port()}", "--dashboard-host=127.0.0.1"]
-        command += [f"--dashboard-port={dashboard}", "--object-store-memory=400000000", "--disable-usage-stats"]
-        # Left to Ray it is the same for all clusters, and of two on one machine the second then takes no jobs.
-        command += [f"--dashboard-agent-listen-port={free_port()}"]
-        try:
-            subprocess.run(
-                [*map(str, command), f"--temp-dir={folder}/r"],
-                env=environment,
-                check=True,
-                capture_output=True,
-                timeout=120,
-            )
-            yield Cluster(f"http://127.0.0.1:{dashboard}", environment)
-        finally:
-            for pid in pids_of(folder):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not pids_of(folder), timeout_s=30, what="the cluster's processes to end")
 
 
 def test_a_submitted_run_ends_right_and_a_bad_config_or_token_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cluster import Cluster
 from tests.e2e.command import kill, run, start, wait_until, worker_pids
 from tests.e2e.endpoint import processes_of
 from tests.photos import make_photos
@@ -76,15 +77,15 @@ RICH = settings(
 
 
 @pytest.fixture(scope="module")
-def unbroken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(photos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
-    finished = run("train", write_config(folder, photos), *RICH)
+    finished = run("train", write_config(folder, photos), *RICH, **cluster.joined)
     assert finished.returncode == 0, finished.stderr
     return folder / "runs" / "tiny"
 
 
 @pytest.fixture(scope="module")
-def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def broken(photos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kill a run ten times, go on with it each time, and let it end."""
     folder, draw = tmp_path_factory.mktemp("broken"), random.Random(7)
     runs = folder / "runs" / "tiny"
@@ -95,7 +96,7 @@ def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     moments.append(("write", 0.0))
     draw.shuffle(moments)
     for since, delay_s in moments:
-        child = start(*arguments)
+        child = start(*arguments, **cluster.joined)
         if since == "epoch":
             wait_for_epoch(len(epochs(runs)) + 1, runs, child)
         elif since == "write":
@@ -108,7 +109,7 @@ def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             # Where start-up is quick, the last kills may come too late; what has ended must have ended well.
             assert child.returncode == 0, out + err
-    finished = run(*arguments)
+    finished = run(*arguments, **cluster.joined)
     assert finished.returncode == 0, finished.stderr
     return runs
 

@@ -29,7 +29,7 @@ from tests.e2e.endpoint import Endpoint, command_line, endpoint, processes_of
 from tests.models import spoil_weights, write_model
 
 JPEG = {"content-type": "image/jpeg"}
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 """Between two requests of one client."""
 
 

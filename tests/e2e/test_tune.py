@@ -1,4 +1,4 @@
-"""A sweep as a child process: killed and gone on with, and with trials that have workers of their own."""
+"""A sweep as a child process, killed and gone on with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cluster import Cluster
 from tests.e2e.command import kill, run, start, wait_until
 from tests.photos import make_photos
-from tests.runs import epochs, settings, write_config
+from tests.runs import epochs, write_config
 
 SWEEP = """
 name: sweep
@@ -34,18 +35,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_sweep_goes_on_with_the_half_done_trial_and_repeats_no_finished_one(
-    photos: Path, tmp_path: Path
+    photos: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     arguments = ["tune", write_config(tmp_path, photos, SWEEP), "--resume"]
     sweep = tmp_path / "runs" / "sweep"
-    child = start(*arguments)
+    child = start(*arguments, **cluster.joined)
     half_done = sweep / "trials" / "001"
     wait_until(lambda: len(epochs(half_done)) >= 2 or child.poll() is not None, timeout_s=360, what="trial 1")
     kill(child)
     before = {name: (sweep / "trials" / name / "metrics.jsonl").read_text() for name in ("000", "001")}
     attempt = json.loads((sweep / "trials" / "000" / "run.json").read_text())["attempt"]
     assert len(before["001"].splitlines()) < 6, "the kill came too late to show anything"
-    finished = run(*arguments)
+    finished = run(*arguments, **cluster.joined)
     assert finished.returncode == 0, finished.stderr
     assert json.loads((sweep / "trials" / "000" / "run.json").read_text())["attempt"] == attempt
     for name in ("000", "001", "002"):
@@ -54,16 +55,3 @@ def test_a_killed_sweep_goes_on_with_the_half_done_trial_and_repeats_no_finished
     assert (sweep / "trials" / "001" / "metrics.jsonl").read_text().startswith(before["001"])
     rows = json.loads((sweep / "trials.json").read_text())
     assert [(row["trial"], row["status"]) for row in rows] == [(0, "done"), (1, "done"), (2, "done")]
-
-
-def test_trials_with_two_workers_each_take_turns_and_leave_nothing_behind(photos: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path, photos, SWEEP)
-    changes = settings(train__workers=2, train__cpus_per_worker=0.5, train__epochs=2, tune__trials=2)
-    finished = run("tune", config, *changes, "--set", "tune.scheduler=asha")
-    assert finished.returncode == 0, finished.stderr
-    sweep = tmp_path / "runs" / "sweep"
-    rows = json.loads((sweep / "trials.json").read_text())
-    assert [row["trial"] for row in rows] == [0, 1]
-    assert rows[0]["status"] == "done"
-    assert "2 workers on cpu each" in finished.stderr
-    assert epochs(sweep / rows[0]["run"]) == [1, 2]

@@ -28,7 +28,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.init(
         num_cpus=4,
         object_store_memory=500_000_000,
-        include_dashboard=False,
+        include_dashboard=True,  # Ray cleans up after trials with workers only where it has one
         log_to_driver=False,
     )
     yield

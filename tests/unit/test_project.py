@@ -30,6 +30,9 @@ def does_work(node: ast.stmt) -> bool:
     if isinstance(node, ast.If):
         guard = ast.unparse(node.test)
         return guard not in ("TYPE_CHECKING", "__name__ == '__main__'")
+    if isinstance(node, ast.With):
+        # How something is imported, as `ray_trash.model.resnet` imports torchvision.
+        return not all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in node.body)
     definitions = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign)
     scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return not isinstance(node, definitions + scopes)
