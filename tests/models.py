@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -23,6 +24,13 @@ def write_model(
     directory: Path, *, seed: int = 0, size_px: int = 32, classes: tuple[str, ...] = CLASSES
 ) -> CheckpointDocument:
     """Write a checkpoint of random weights; another seed is another model."""
+    return write_checkpoint(directory, *_random_model(seed, size_px, classes))
+
+
+@lru_cache(maxsize=2)
+def _random_model(
+    seed: int, size_px: int, classes: tuple[str, ...]
+) -> tuple[dict[str, torch.Tensor], CheckpointDocument]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(len(classes)).eval()
@@ -44,7 +52,7 @@ def write_model(
         versions={},
         golden=compute_golden(network, preprocessing, 1, calibration),
     )
-    return write_checkpoint(directory, network.state_dict(), document)
+    return network.state_dict(), document
 
 
 def spoil_weights(folder: Path, added: torch.Tensor) -> None:

@@ -93,7 +93,7 @@ def running_cluster() -> Iterator[Cluster]:
         try:
             subprocess.run(
                 [*map(str, command), f"--temp-dir={folder}/r"],
-                env={**os.environ, **joined, "RAY_ADDRESS": ""},
+                env={**os.environ, **joined, "RAY_ADDRESS": "", "RAY_idle_worker_killing_time_threshold_ms": "60000"},
                 check=True,
                 capture_output=True,
                 timeout=120,

@@ -54,11 +54,13 @@ def test_sigterm_ends_the_command_and_every_process_it_started(endless: tuple[su
     assert json.loads((runs / "run.json").read_text())["status"] == "interrupted"
 
 
-def test_a_run_that_lost_a_worker_and_was_told_to_stop_ends_well(endless: tuple[subprocess.Popen[str], Path]) -> None:
+def test_a_run_that_lost_a_worker_and_was_told_to_stop_ends_well(
+    endless: tuple[subprocess.Popen[str], Path], cluster: Cluster
+) -> None:
     child, runs = endless
     assert child.poll() == 128 + signal.SIGTERM, "the test before this one ends it"
     last = len(epochs(runs)) + 1
-    finished = run("train", runs.parents[1] / "tiny.yaml", *settings(train__epochs=last), "--resume")
+    finished = run("train", runs.parents[1] / "tiny.yaml", *settings(train__epochs=last), "--resume", **cluster.joined)
     assert finished.returncode == 0, finished.stderr
     assert epochs(runs) == list(range(1, last + 1))
     assert json.loads((runs / "run.json").read_text())["status"] == "done"

@@ -1,4 +1,4 @@
-"""A sweep as a child process, killed and gone on with."""
+"""A sweep as a child process: killed and gone on with, and with trials that have workers of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.cluster import Cluster
 from tests.e2e.command import kill, run, start, wait_until
 from tests.photos import make_photos
-from tests.runs import epochs, write_config
+from tests.runs import epochs, settings, write_config
 
 SWEEP = """
 name: sweep
@@ -55,3 +55,16 @@ def test_a_killed_sweep_goes_on_with_the_half_done_trial_and_repeats_no_finished
     assert (sweep / "trials" / "001" / "metrics.jsonl").read_text().startswith(before["001"])
     rows = json.loads((sweep / "trials.json").read_text())
     assert [(row["trial"], row["status"]) for row in rows] == [(0, "done"), (1, "done"), (2, "done")]
+
+
+def test_trials_with_two_workers_each_take_turns_and_leave_nothing_behind(photos: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, photos, SWEEP)
+    changes = settings(train__workers=2, train__cpus_per_worker=0.5, train__epochs=2, tune__trials=2)
+    finished = run("tune", config, *changes, "--set", "tune.scheduler=asha")
+    assert finished.returncode == 0, finished.stderr
+    sweep = tmp_path / "runs" / "sweep"
+    rows = json.loads((sweep / "trials.json").read_text())
+    assert [row["trial"] for row in rows] == [0, 1]
+    assert rows[0]["status"] == "done"
+    assert "2 workers on cpu each" in finished.stderr
+    assert epochs(sweep / rows[0]["run"]) == [1, 2]

@@ -23,12 +23,14 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     token.write_text("0123456789abcdef" * 4)
     environment = pytest.MonkeyPatch()
     environment.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    # Ray ends a worker that is idle for a second, and the next test would wait for another to start.
+    environment.setenv("RAY_idle_worker_killing_time_threshold_ms", "600000")
     import ray
 
     ray.init(
         num_cpus=4,
         object_store_memory=500_000_000,
-        include_dashboard=True,  # Ray cleans up after trials with workers only where it has one
+        include_dashboard=False,
         log_to_driver=False,
     )
     yield

@@ -152,20 +152,6 @@ def test_finalists_train_again_with_other_seeds_and_noise_is_called_noise(
     assert load_config(run / "best_config.yaml").train.learning_rate == 1e-3
 
 
-def test_trials_with_two_workers_each_take_turns_and_leave_nothing_behind(
-    command: Command, tiny_photos: Path, tmp_path: Path
-) -> None:
-    changes = settings(train__workers=2, train__cpus_per_worker=1, train__epochs=2, tune__trials=2)
-    result = command("tune", sweep_config(tmp_path, tiny_photos), *changes)
-    assert result.code == 0, result.err
-    assert "2 workers on cpu each" in result.err
-    rows = trials(tmp_path)
-    assert [row["trial"] for row in rows] == [0, 1]
-    assert rows[0]["status"] == "done"
-    assert epochs(tmp_path / "runs" / "sweep" / rows[0]["run"]) == [1, 2]
-    wait_for_released_resources()
-
-
 def test_trials_that_diverge_or_raise_do_not_hurt_the_others(
     command: Command, tiny_photos: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,11 +40,12 @@ class Instant(Fleet):
         self.alive.discard(name)
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> tuple[Checkpoint, Checkpoint]:
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Checkpoint]:
+    folder = tmp_path_factory.mktemp("models")
     for seed in (0, 1):
-        write_model(tmp_path / str(seed), seed=seed)
-    return open_checkpoint(tmp_path / "0"), open_checkpoint(tmp_path / "1")
+        write_model(folder / str(seed), seed=seed)
+    return open_checkpoint(folder / "0"), open_checkpoint(folder / "1")
 
 
 def finish(work: Coroutine[Any, Any, None]) -> None:

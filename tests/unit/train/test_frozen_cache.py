@@ -98,7 +98,7 @@ def trained(job: TrainJob) -> tuple[dict[str, torch.Tensor], np.ndarray]:
     return state.network.state_dict(), first
 
 
-@pytest.mark.parametrize("frozen", [1, 4, 5])
+@pytest.mark.parametrize("frozen", [1, 5])
 def test_kept_as_float32_the_trained_head_differs_by_rounding_alone(
     tmp_path: Path, frozen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
