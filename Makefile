@@ -34,9 +34,10 @@ $(BIN)/python:
 	done; \
 	echo "no Python 3.11 to 3.13 with venv among: $(PYTHONS); install one, or name it: make setup PYTHON=..." >&2; exit 2
 
+# Not compiled ahead: of what is installed, a fifth is ever imported, and is compiled then.
 $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) ..."
-	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt,$(VENV)/setup.log)
+	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r requirements.txt,$(VENV)/setup.log)
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
 	@touch $@
 

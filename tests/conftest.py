@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ LEVELS = ("unit", "integration", "e2e")
 
 UNIT_WARNINGS = ("error",)
 """Filters of the unit level, the last that matches wins; one after `error` needs a reason."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several test processes a share of the processors, for itself and whatever it starts."""
+    workers, own = os.environ.get("PYTEST_XDIST_WORKER_COUNT"), os.environ.get("PYTEST_XDIST_WORKER", "")
+    if workers is not None and hasattr(os, "sched_setaffinity"):
+        # Threads that wait for one another are slow where two processes want the same processors.
+        share = sorted(os.sched_getaffinity(0))[int(own.removeprefix("gw")) :: int(workers)]
+        if share:
+            os.sched_setaffinity(0, share)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -69,7 +69,9 @@ READ_CPUS = 0.25
 MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 4
 TARGET_BLOCKS = 8
-"""A small set still spreads over this many tasks, unless they would have less than `MIN_BLOCK_ROWS`."""
+"""A small set still has this many blocks, unless they would have less than `MIN_BLOCK_ROWS`."""
+MIN_TASK_ROWS = 64
+"""Photos that are worth a process: as many are looked at while another one starts."""
 TARGET_BLOCK_BYTES = 32 << 20
 """Decoded photos of a block, estimated at 4:3: what a task holds in memory at once."""
 
@@ -113,7 +115,7 @@ def build_catalog(
         keep_sketches=keep_sketches,
     )
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
-    n_tasks = min(len(blocks), max(1, int(ray.cluster_resources().get("CPU", 1))))
+    n_tasks = min(max(1, len(pending) // MIN_TASK_ROWS), max(1, int(ray.cluster_resources().get("CPU", 1))))
     looked_at = _quiet(ray.data.from_arrow(blocks)).map_batches(
         look, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS, compute=ray.data.TaskPoolStrategy(n_tasks)
     )
