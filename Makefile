@@ -21,6 +21,9 @@ SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_in
 # $(call quietly,COMMAND,LOG) shows what the command said only where it fails.
 quietly = $(1) > $(2) 2>&1 || { status=$$?; tail -n 40 $(2) >&2; echo "failed: $(1) (all of it: $(2))" >&2; exit $$status; }
 
+# Hundreds of processes would each compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo test check format lock
 
 help: ## list the targets
@@ -34,11 +37,13 @@ $(BIN)/python:
 	done; \
 	echo "no Python 3.11 to 3.13 with venv among: $(PYTHONS); install one, or name it: make setup PYTHON=..." >&2; exit 2
 
-# Not compiled ahead: of what is installed, a fifth is ever imported, and is compiled then.
+# Compiled after it is installed, which pip would do on one processor alone. Some packages carry files that are no
+# Python of this version, and pip leaves those as well.
 $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r requirements.txt,$(VENV)/setup.log)
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU cores
