@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -47,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
     except RayTrashError as error:
-        sys.stderr.write(f"error: {_one_line(str(error))}\n")
+        _complain(f"error: {_one_line(str(error))}")
         return error.exit_code
     except Interrupted as interruption:
-        sys.stderr.write(f"stopped by {interruption}; a run goes on with --resume, a scoring as it is\n")
+        _complain(f"stopped by {interruption}; a run goes on with --resume, a scoring as it is")
         return interruption.exit_code
     except BrokenPipeError:
         # The reader of stdout has gone; Python would complain once more at exit.
@@ -59,12 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("RAY_TRASH_TRACEBACK"):
             traceback.print_exc()
-        sys.stderr.write(
+        _complain(
             f"error: unforeseen: {type(error).__name__}: {_one_line(str(error))}; "
-            "RAY_TRASH_TRACEBACK=1 shows where, please report it\n"
+            "RAY_TRASH_TRACEBACK=1 shows where, please report it"
         )
         return 1
     return 0
+
+
+def _complain(line: str) -> None:
+    # Whoever reads may have gone, as `tee` has after Ctrl-C; the exit code still says it.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

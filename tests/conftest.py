@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     workers, own = os.environ.get("PYTEST_XDIST_WORKER_COUNT"), os.environ.get("PYTEST_XDIST_WORKER", "")
     if workers is not None and hasattr(os, "sched_setaffinity"):
         # Threads that wait for one another are slow where two processes want the same processors.
-        share = sorted(os.sched_getaffinity(0))[int(own.removeprefix("gw")) :: int(workers)]
+        share = sorted(os.sched_getaffinity(0))[int(own.removeprefix("gw")) % int(workers) :: int(workers)]
         if share:
             os.sched_setaffinity(0, share)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 
 from ray_trash.cluster.environment import prepare_environment
-from ray_trash.cluster.threads import threads_left
+from ray_trash.cluster.threads import own_cluster, threads_left
 from ray_trash.errors import ClusterError
 
 
@@ -59,6 +59,7 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
             logging_level=logging.ERROR,
             configure_logging=True,
         )
+        own_cluster()
     # Ray's start puts a handler of its own in place that aborts the process with a dump of its stack.
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -18,6 +18,7 @@ from typing import NoReturn
 import psutil
 
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_CLUSTER_IS_OURS = threading.Event()
 
 
 def start_thread(work: Callable[[], None], *, name: str) -> threading.Thread:
@@ -33,15 +34,29 @@ def threads_left() -> bool:
     return any(thread.is_alive() for thread in _STARTED)
 
 
+def own_cluster() -> None:
+    """Note that a cluster was started by this process, and ends with it."""
+    _CLUSTER_IS_OURS.set()
+
+
 def leave(exit_code: int) -> NoReturn:
     """End this process, in good order if no thread may be inside Ray."""
     if threads_left():
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        # Of a cluster that was started here; some would not end with this process, or only in minutes. Those that
-        # the threads are connected to come last.
-        for process in reversed(psutil.Process().children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+            # Whoever read it may have gone.
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        if _CLUSTER_IS_OURS.is_set():
+            _end_descendants()
         os._exit(exit_code)
     sys.exit(exit_code)
+
+
+def _end_descendants() -> None:
+    # Some would not end with this process, or only in minutes. Once they are stopped they start no others, and close
+    # no connection that a thread would notice.
+    for end in (psutil.Process.suspend, psutil.Process.kill):
+        with contextlib.suppress(psutil.Error):
+            for process in reversed(psutil.Process().children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    end(process)

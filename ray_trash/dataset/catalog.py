@@ -70,7 +70,7 @@ MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 4
 TARGET_BLOCKS = 8
 """A small set still has this many blocks, unless they would have less than `MIN_BLOCK_ROWS`."""
-MIN_TASK_ROWS = 64
+MIN_TASK_ROWS = 32
 """Photos that are worth a process: as many are looked at while another one starts."""
 TARGET_BLOCK_BYTES = 32 << 20
 """Decoded photos of a block, estimated at 4:3: what a task holds in memory at once."""

@@ -156,10 +156,10 @@ def load_network(checkpoint: Checkpoint) -> ResNet:
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leaves tensors as they are where random numbers would go: on the meta device, drawing loads torch's compiler."""
+    """Leaves out torch's normal numbers: on the meta device, drawing them loads torch's compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _torch_engine(network: nn.Module, document: CheckpointDocument, plan: EnginePlan) -> TorchEngine:

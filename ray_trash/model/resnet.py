@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 _COMPILER = "torch._dynamo.utils"
 
@@ -24,11 +25,30 @@ def _compiler_left_out() -> Iterator[None]:
         return
     absent = ModuleType(_COMPILER)
     # Stays in roi_align, and asks torch itself once somebody in this process pools regions.
-    absent.is_compile_supported = lambda device: import_module(_COMPILER).is_compile_supported(device)  # type: ignore[attr-defined]
+    vars(absent)["is_compile_supported"] = lambda device: _compiler().is_compile_supported(device)
+    vars(absent)["__getattr__"] = _asked_for
     sys.modules[_COMPILER] = absent
     try:
         yield
     finally:
+        _forget(absent)
+
+
+def _asked_for(name: str) -> Any:
+    # Another torchvision may want more of it, and gets it; Python's import looks for names of its own.
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return getattr(_compiler(), name)
+
+
+def _compiler() -> ModuleType:
+    _forget(sys.modules.get(_COMPILER))
+    return import_module(_COMPILER)
+
+
+def _forget(module: ModuleType | None) -> None:
+    # The real one has a file.
+    if module is not None and module is sys.modules.get(_COMPILER) and "__file__" not in vars(module):
         del sys.modules[_COMPILER]
 
 

@@ -161,16 +161,18 @@ def compute_missing(
 
 def seconds_per_view(source: PhotoSource, job: Task, worker: Worker, network: ResNet, cut: int) -> float:
     """Measure what the frozen stages take for one view of a training photo, where all of it was computed before."""
-    photos = PhotoInputs(source, job, worker)
-    chunk = np.arange(min(len(job.train), CHUNK))
+    timed = np.array_split(np.arange(min(len(job.train), 4 * CHUNK)), 4)
+    batches = [positions for positions in timed if len(positions)]
+    n, started = 0, time.perf_counter()
     with torch.inference_mode(), evaluation_mode(network), worker.autocast():
-        # The first time finds out how to compute.
-        for _ in range(2):
-            started = time.perf_counter()
-            (batch,) = photos.transformed(job.train, [chunk], training_transform(job.config, 0))
+        photos = PhotoInputs(source, job, worker).transformed(job.train, batches, training_transform(job.config, 0))
+        for number, batch in enumerate(photos):
             activations_at(network, batch, [cut])[cut].cpu()
-            seconds = time.perf_counter() - started
-    return seconds / len(chunk)
+            if number == 0 and len(batches) > 1:
+                started = time.perf_counter()  # the first waits for the source, and finds out how to compute
+            else:
+                n += len(batch)
+    return (time.perf_counter() - started) / n
 
 
 def _missing(files: dict[int, ActivationFiles]) -> _Missing:

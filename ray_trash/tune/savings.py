@@ -21,7 +21,7 @@ def savings_line(
     """Say what was run and what was not.
 
     The seconds are estimates: an epoch that was not trained would have taken as long as the trial's others, and
-    the frozen stages as long as when they were computed.
+    the frozen stages as long as when they were computed, or as they take now where some were there before.
     """
     run = sum(record.epochs_run for record in records)
     planned = sum(_planned_epochs(record, config) for record in records)

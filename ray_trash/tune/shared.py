@@ -17,7 +17,7 @@ from ray_trash.errors import RayTrashError
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.train.entry import build_source
-from ray_trash.train.frozen import GIB, activation_files, compute_missing, seconds_per_view
+from ray_trash.train.frozen import GIB, activation_files, compute_missing, n_views, seconds_per_view
 from ray_trash.train.worker import Worker, usable_cpus
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep, initial_network
@@ -136,7 +136,10 @@ def _computed(sweep: Sweep, cuts: Sequence[int]) -> SharedActivations:
     started = time.perf_counter()
     n_computed = compute_missing(chosen, source, task, worker, network)
     build_s = time.perf_counter() - started if n_computed else 0.0
-    view_s = build_s / n_computed if n_computed else seconds_per_view(source, task, worker, network, max(chosen))
+    if n_computed == n_views(config) * len(photos.train) + len(photos.val):
+        view_s = build_s / n_computed
+    else:
+        view_s = seconds_per_view(source, task, worker, network, max(chosen))
     an_epoch = view_s * (len(photos.train) + len(photos.val))
     whole = sum(STAGE_COST[: max(chosen)])
     return SharedActivations(

@@ -94,7 +94,7 @@ def broken(photos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFact
     arguments = ["train", write_config(folder, photos), *RICH, "--resume"]
     # Moments of a start-up, from nothing to the first step; and moments around an epoch's end, where the
     # checkpoint, the best one, the metrics and the clearing away of old ones are written.
-    moments = [("start", draw.uniform(1, 9)) for _ in range(6)] + [("epoch", draw.uniform(0, 1)) for _ in range(3)]
+    moments = [("start", draw.uniform(0.5, 7)) for _ in range(6)] + [("epoch", draw.uniform(0, 1)) for _ in range(3)]
     moments.append(("write", 0.0))
     draw.shuffle(moments)
     for since, delay_s in moments:

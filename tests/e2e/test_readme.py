@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ray_trash.arguments import build_parser
-from tests.e2e.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_commands_of_the_quick_start_run_as_they_stand(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_commands_of_the_quick_start_run_as_they_stand(tmp_path: Path) -> None:
     by_hand = blocks("bash")[1]
     assert by_hand.count("ray-trash") == 5
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
@@ -34,7 +33,6 @@ def test_the_commands_of_the_quick_start_run_as_they_stand(cluster: Cluster, tmp
     finished = subprocess.run(
         ["bash", "-ec", quick],
         cwd=tmp_path,
-        env={**os.environ, **cluster.joined},
         capture_output=True,
         text=True,
         timeout=560,

@@ -31,8 +31,8 @@ def does_work(node: ast.stmt) -> bool:
         guard = ast.unparse(node.test)
         return guard not in ("TYPE_CHECKING", "__name__ == '__main__'")
     if isinstance(node, ast.With):
-        # How something is imported, as `ray_trash.model.resnet` imports torchvision.
-        return not all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in node.body)
+        # How `ray_trash.model.resnet` imports torchvision.
+        return ast.unparse(node.items[0].context_expr) != "_compiler_left_out()"
     definitions = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign)
     scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return not isinstance(node, definitions + scopes)

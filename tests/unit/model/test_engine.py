@@ -8,6 +8,7 @@ import dataclasses
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +26,18 @@ from ray_trash.model.predictor import Predictor
 FP32_TOLERANCE = 1e-4
 """How far two engines' probabilities may be apart in fp32."""
 N_PHOTOS = 500
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_processor() -> Iterator[None]:
+    """Where tests run in several processes each has a share, and one processor shows no thread that is held to it."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    share = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    yield
+    os.sched_setaffinity(0, share)
 
 
 @pytest.fixture(scope="module")
