@@ -27,16 +27,18 @@ FP32_TOLERANCE = 1e-4
 """How far two engines' probabilities may be apart in fp32."""
 N_PHOTOS = 500
 
+TASKS = Path("/proc/self/task")
+
 
 @pytest.fixture(scope="module", autouse=True)
-def every_processor() -> Iterator[None]:
-    """Where tests run in several processes each has a share, and one processor shows no thread that is held to it."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
+def older_threads() -> Iterator[frozenset[str]]:
+    """Let what follows use every processor, and name the threads that keep to this test process's share."""
+    if not TASKS.exists():
+        yield frozenset()
         return
     share = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    yield
+    yield frozenset(os.listdir(TASKS))
     os.sched_setaffinity(0, share)
 
 
@@ -108,13 +110,13 @@ def test_calls_from_several_threads_get_their_own_answers(engine, photos, reques
         np.testing.assert_allclose(ours, reference, atol=FP32_TOLERANCE)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are looked at in Linux's /proc")
-def test_openvino_holds_no_thread_to_a_cpu_that_another_process_may_hold_too(openvino, photos):
+@pytest.mark.skipif(not TASKS.exists(), reason="threads are looked at in Linux's /proc")
+def test_openvino_holds_no_thread_to_a_cpu_that_another_process_may_hold_too(openvino, photos, older_threads):
     ours, held = os.sched_getaffinity(0), set()
     computing = threading.Thread(target=openvino.predict, args=(photos,))
     computing.start()
     while computing.is_alive():
-        for task in os.listdir("/proc/self/task"):
+        for task in set(os.listdir(TASKS)) - older_threads:
             with contextlib.suppress(ProcessLookupError):  # threads end meanwhile
                 held |= ours - os.sched_getaffinity(int(task))
     assert not held
