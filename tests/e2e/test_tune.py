@@ -17,7 +17,7 @@ name: sweep
 seed: 3
 image: {size_px: 32, stored_short_side_px: 48}
 model: {weights: none, frozen_stages: 5}
-train: {epochs: 6, batch_size_per_worker: 8, learning_rate: 1.0e-3, select_by: val_loss}
+train: {workers: 1, epochs: 6, batch_size_per_worker: 8, learning_rate: 1.0e-3, select_by: val_loss}
 tune:
   trials: 3
   max_concurrent_trials: 1

@@ -119,7 +119,7 @@ def evaluate(checkpoint: Path, photos: Path, out: Path, **options) -> dict:
 @pytest.fixture(scope="module")
 def evaluations(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     folders = {}
-    for workers in (1, 3):
+    for workers in (1, 2, 3):
         folders[workers] = tmp_path_factory.mktemp(f"evaluation-{workers}")
         evaluate(checkpoint, photos, folders[workers], split="all", workers=workers)
     return folders
@@ -129,10 +129,11 @@ def read_json(folder: Path) -> dict:
     return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_three_workers_give_the_same_files_as_one_to_the_bit(evaluations):
-    assert read_json(evaluations[3])["confusion_matrix"] == read_json(evaluations[1])["confusion_matrix"]
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_gives_the_same_files_to_the_bit(evaluations, workers):
+    assert read_json(evaluations[workers])["confusion_matrix"] == read_json(evaluations[1])["confusion_matrix"]
     for name in ("predictions.parquet", "evaluation.json"):
-        assert (evaluations[3] / name).read_bytes() == (evaluations[1] / name).read_bytes()
+        assert (evaluations[workers] / name).read_bytes() == (evaluations[1] / name).read_bytes()
 
 
 def test_every_good_photo_is_scored_once_and_every_other_file_is_named(evaluations):
