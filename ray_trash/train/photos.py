@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import ray
 
 from ray_trash.config import Config
-from ray_trash.dataset.audit.run import audit_photos, make_rule, write_audit
+from ray_trash.dataset.audit.run import AUDIT_FILE, audit_photos, make_rule, write_audit
 from ray_trash.dataset.audit.table import audit_lines
 from ray_trash.dataset.catalog import fingerprint, photo_keys, require_usable_classes, trained_on
 from ray_trash.dataset.listing import Listing
@@ -86,6 +87,7 @@ def prepare_photos(
         rule,
         balance=_BALANCE[config.train.class_balance],
         keep_pixels=cached,
+        known=_known_audit(run),
     )
     catalog, splits, audit = audited.catalog, audited.sides, audited.document
     catalog = catalog.append_column("split", pa.array(splits, pa.string()))
@@ -122,6 +124,17 @@ def prepare_photos(
         "trained_on": trained_on(train.keys),
     }
     return TrainingPhotos(listing.classes, train, val, audited.decoded, data)
+
+
+def _known_audit(run: Storage) -> dict[str, Any] | None:
+    if not run.exists(AUDIT_FILE):
+        return None
+    try:
+        known = json.loads(run.read_bytes(AUDIT_FILE))
+    except ValueError:
+        # Somebody has edited it; it is written anew.
+        return None
+    return known if isinstance(known, dict) else None
 
 
 def _changes_since_training(run: Storage, catalog: pa.Table) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ray_trash.dataset.audit.trees import make_trees
 from ray_trash.dataset.sketches import bytes_matrix
 
 MIN_PHOTOS = 30
@@ -22,7 +23,6 @@ MIN_PHOTOS = 30
 _MAX_PHOTOS = 5000
 """Photos to learn from, and to score; more change an accuracy by less than its interval."""
 _FOLDS = 5
-_TREES = 200
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,6 @@ def _rounds(
 def _correct(
     values: NDArray[np.float64], labels: NDArray[np.str_], learn: NDArray[np.int64], test: NDArray[np.int64]
 ) -> int:
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    trees = ExtraTreesClassifier(_TREES, min_samples_leaf=2, random_state=0, n_jobs=-1)
+    trees = make_trees(values[learn])
     trees.fit(values[learn], labels[learn])
     return int((trees.predict(values[test]) == labels[test]).sum())

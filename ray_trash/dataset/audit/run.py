@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,11 @@ import ray.data
 from numpy.typing import NDArray
 
 from ray_trash.dataset.audit.document import SEARCHED, Findings, build_audit
+from ray_trash.dataset.audit.learnt import learn
 from ray_trash.dataset.audit.near import MIN_SHARED_POINTS
-from ray_trash.dataset.audit.probes import run_probes
 from ray_trash.dataset.audit.relations import ONE_SHOT, Relation, anchors_of, connected, find_relations, too_plain
 from ray_trash.dataset.audit.sheet import audit_sheet
-from ray_trash.dataset.audit.suspects import find_outliers, find_suspects, suspects_of_conflicts
+from ray_trash.dataset.audit.suspects import find_outliers, suspects_of_conflicts
 from ray_trash.dataset.catalog import LookedAt, build_catalog
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.official import Side, has_official_lists
@@ -72,6 +72,7 @@ def audit_photos(
     balance: str,
     keep_pixels: bool = False,
     features: Features | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> Audited:
     """Look at every file once and at how the photos relate; needs a connection to Ray.
 
@@ -82,6 +83,7 @@ def audit_photos(
         balance: What is done about classes of different sizes, in words.
         keep_pixels: Return the decoded photos as well.
         features: Of a pretrained network; left out, suspects are looked for in thumbnails.
+        known: The document of an earlier audit; what it learnt from the same photos is not learnt again.
 
     Raises:
         DataError: The lists of an official split are missing, damaged, or contradict the folders.
@@ -97,19 +99,27 @@ def audit_photos(
     photo_sides = [
         side for side, verdict in zip(sides, catalog["verdict"].to_pylist(), strict=True) if verdict == "accepted"
     ]
+    learnt = learn(
+        photos,
+        sketches,
+        photo_sides,
+        groups,
+        features=None if features is None else features(photos),
+        known=known,
+    )
     findings = Findings(
         relations=relations,
         uncompared=too_plain(sketches, MIN_SHARED_POINTS),
-        probes=run_probes(photos, sketches, photo_sides, groups),
+        probes=learnt.probes,
         outliers=find_outliers(photos, sketches),
         balance=balance,
         searched=f"{SEARCHED}; not searched: other poses of things without such a part",
     )
     document = build_audit(catalog, sides, [*listing.warnings, *split_warnings], findings)
-    suspects = find_suspects(photos, sketches, groups, None if features is None else features(photos))
+    document["learnt_from"] = learnt.source
     named = suspects_of_conflicts(document["conflicts"])
-    known = {suspect["path"] for suspect in named}
-    document["suspects"] = [*named, *(suspect for suspect in suspects if suspect["path"] not in known)]
+    tied = {suspect["path"] for suspect in named}
+    document["suspects"] = [*named, *(suspect for suspect in learnt.suspects if suspect["path"] not in tied)]
     for conflict in document["conflicts"]:
         del conflict["path_labels"]
     return Audited(catalog, looked_at.decoded, sides, rule, document, relations)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.dataset.audit.near import MIN_SHARED_POINTS
+from ray_trash.dataset.audit.trees import make_trees
 from ray_trash.dataset.sketches import bytes_matrix
 
 SUSPECTS_MAX = 50
@@ -47,7 +48,6 @@ def find_suspects(
     labels = np.array(photos["label"].to_pylist())
     if len(labels) > _MAX_PHOTOS or not _learnable(labels, groups):
         return []
-    from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -55,7 +55,7 @@ def find_suspects(
 
     if features is None:
         values, what = bytes_matrix(sketches, "thumbnail").astype(np.float32), "its thumbnail"
-        classifier: Any = ExtraTreesClassifier(200, min_samples_leaf=2, random_state=0, n_jobs=-1)
+        classifier = make_trees(values)
     else:
         values, what = features, "its features"
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))

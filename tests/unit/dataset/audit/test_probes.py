@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from ray_trash.dataset.audit.learnt import learn
 from ray_trash.dataset.audit.probes import run_probes
 from ray_trash.dataset.audit.suspects import find_outliers, find_suspects, suspects_of_conflicts
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
@@ -132,3 +137,39 @@ def test_outliers_are_named_by_kind_the_furthest_out_first() -> None:
         ("bright", 2),
         ("odd_shape", 6),
     ]
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What an earlier audit learnt; from here on every learning has an outcome of its own."""
+    outcomes = itertools.count()
+    monkeypatch.setattr("ray_trash.dataset.audit.learnt.run_probes", lambda *_: {"corners": {"n": next(outcomes)}})
+    monkeypatch.setattr("ray_trash.dataset.audit.learnt.find_suspects", lambda *_: [{"score": next(outcomes)}])
+    learnt = learn(photos(), sketches(), SIDES, ALONE)
+    return json.loads(json.dumps({"probes": learnt.probes, "suspects": learnt.suspects, "learnt_from": learnt.source}))
+
+
+def test_what_was_learnt_of_the_same_photos_is_taken_over(known: dict[str, object]) -> None:
+    again = learn(photos(), sketches(), SIDES, ALONE, known=known)
+    assert again.probes == {"corners": {"n": 0}}
+    assert list(again.suspects) == [{"score": 1}]
+
+
+@pytest.mark.parametrize("change", ["size_bytes", "colours", "sides", "groups", "features", "file of another version"])
+def test_what_was_learnt_of_something_else_is_learnt_again(change: str, known: dict[str, object]) -> None:
+    table, looks, sides, groups, features = photos(), sketches(), SIDES, ALONE, None
+    if change == "size_bytes":
+        table = photos(size_bytes=[20_000 + row for row in range(N)])
+    elif change == "colours":
+        looks = sketches(object_shift=1)
+    elif change == "sides":
+        sides = ["val", *SIDES[1:]]
+    elif change == "groups":
+        groups = np.array([1, *ALONE[1:]])
+    elif change == "features":
+        features = np.eye(3, dtype=np.float32)[np.arange(N) % 3]
+    else:
+        del known["learnt_from"]
+    again = learn(table, looks, sides, groups, features=features, known=known)
+    assert again.probes == {"corners": {"n": 2}}
+    assert list(again.suspects) == [{"score": 3}]
