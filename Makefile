@@ -37,13 +37,13 @@ $(BIN)/python:
 	done; \
 	echo "no Python 3.11 to 3.13 with venv among: $(PYTHONS); install one, or name it: make setup PYTHON=..." >&2; exit 2
 
-# Compiled after it is installed, which pip would do on one processor alone. Some packages carry files that are no
-# Python of this version, and pip leaves those as well.
+# Compiled after it is installed, which pip would do on one processor alone; packages' own tests are not, since nobody
+# runs them. Some packages carry files that are no Python of this version, and pip leaves those as well.
 $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r requirements.txt,$(VENV)/setup.log)
 	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
 demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU cores
