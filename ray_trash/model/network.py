@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ray_trash.model.resnet import ResNet, resnet50
 
@@ -46,6 +48,22 @@ def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropou
     layers.append(nn.Linear(width, n_classes))
     network.fc = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
     return network
+
+
+def network_without_numbers(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
+    """Build what `build_network` builds on torch's meta device, to be filled from a state dict.
+
+    It has no memory and draws no random numbers: neither the caller's, nor those of a fifth of a second.
+    """
+    with torch.device("meta"), _NothingDrawn():
+        return build_network(n_classes, hidden_layers=hidden_layers, dropout=dropout)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out torch's normal numbers: on the meta device, drawing them loads torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def stage_modules(network: ResNet) -> dict[str, list[nn.Module]]:

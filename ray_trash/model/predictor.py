@@ -6,20 +6,18 @@ Reads nothing but the checkpoint. Knows no HTTP and no data set.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from ray_trash.image.preprocess import fit_photo, load_photo
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine
 from ray_trash.model.golden import TOLERANCE, require_golden
-from ray_trash.model.network import build_network
+from ray_trash.model.network import network_without_numbers
 from ray_trash.model.openvino_engine import OpenVinoEngine
 from ray_trash.model.precision import DeviceChoice, PrecisionChoice
 from ray_trash.model.resnet import ResNet
@@ -148,18 +146,11 @@ def load_network(checkpoint: Checkpoint) -> ResNet:
         CheckpointError: The weights are not those of the network the checkpoint describes.
     """
     document = checkpoint.document
-    # Without memory of its own the network costs no random numbers, the caller's or its own time.
-    with torch.device("meta"), _NothingDrawn():
-        network = build_network(len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout)
+    network = network_without_numbers(
+        len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout
+    )
     fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)
     return network.eval()
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves out torch's normal numbers: on the meta device, drawing them loads torch's compiler."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _torch_engine(network: nn.Module, document: CheckpointDocument, plan: EnginePlan) -> TorchEngine:

@@ -25,7 +25,7 @@ from ray_trash.model.calibration import Calibration, fit_calibration
 from ray_trash.model.checkpoint import Checkpoint, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
-from ray_trash.model.network import build_network, parameter_groups
+from ray_trash.model.network import network_without_numbers, parameter_groups
 from ray_trash.model.optimizer_state import flatten_optimizer, restore_optimizer
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.job import TrainJob, preprocessing_of
@@ -77,9 +77,11 @@ class TrainState:
 def build_state(job: TrainJob, initial: Mapping[str, Tensor], device: torch.device) -> TrainState:
     """Make the state of a run that has not begun, from the weights it begins with."""
     config = job.config
-    network = build_network(len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
-    network.load_state_dict(initial)
-    network.to(device=device, memory_format=torch.channels_last)
+    network = network_without_numbers(
+        len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout
+    )
+    network.to_empty(device=device).load_state_dict(initial)
+    network.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(network).requires_grad_(False).eval() if config.train.ema_decay else None
     return TrainState(network, ema, build_optimizer(network, config))
 

@@ -30,8 +30,9 @@ from tests.e2e.endpoint import Endpoint, command_line, endpoint, processes_of
 from tests.models import spoil_weights, write_model
 
 JPEG = {"content-type": "image/jpeg"}
-PAUSE_S = 0.1
-"""Between two requests of one client."""
+PAUSE_S = 0.3
+"""Between two requests of one client: three of them then take half of one processor, and leave the other half to what
+happens meanwhile."""
 
 
 @pytest.fixture(scope="module")

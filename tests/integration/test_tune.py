@@ -157,11 +157,11 @@ def test_trials_that_diverge_or_raise_do_not_hurt_the_others(
 ) -> None:
     config = sweep_config(tmp_path, tiny_photos)
     # One photo a batch leaves batch norm a single value a channel, which torch refuses.
-    space = "{train.learning_rate: {choice: [1.0e-3, 1.0e+30]}, train.batch_size_per_worker: {choice: [8, 1]}}"
+    space = "{train.learning_rate: {choice: [1.0e+30]}, train.batch_size_per_worker: {choice: [8, 1]}}"
     result = command(
         "tune",
         config,
-        *settings(tune__space=space, tune__scheduler="none", train__epochs=2, model__frozen_stages=4, tune__trials=4),
+        *settings(tune__space=space, tune__scheduler="none", train__epochs=2, model__frozen_stages=4, tune__trials=3),
         *("--set", "tune.max_concurrent_trials=2"),
     )
     assert result.code == 0, result.err
@@ -169,8 +169,8 @@ def test_trials_that_diverge_or_raise_do_not_hurt_the_others(
     assert by_point[1e-3, 8]["status"] == "done"
     assert by_point[1e30, 8]["status"] == "failed"
     assert "diverged" in by_point[1e30, 8]["stop_reason"]
-    assert by_point[1e-3, 1]["status"] == "failed"
-    assert "ValueError" in by_point[1e-3, 1]["stop_reason"]
+    assert by_point[1e30, 1]["status"] == "failed"
+    assert "ValueError" in by_point[1e30, 1]["stop_reason"]
     assert open_checkpoint(tmp_path / "runs" / "sweep" / "checkpoint").document.epoch >= 1
     wait_for_released_resources()
 

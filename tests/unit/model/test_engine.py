@@ -8,7 +8,7 @@ import dataclasses
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,15 +31,24 @@ TASKS = Path("/proc/self/task")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def older_threads() -> Iterator[frozenset[str]]:
-    """Let what follows use every processor, and name the threads that keep to this test process's share."""
+def every_processor() -> Iterator[None]:
+    """Let this process use more than its share: all its threads, for whatever they start has their processors."""
     if not TASKS.exists():
-        yield frozenset()
+        yield
         return
     share = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    yield frozenset(os.listdir(TASKS))
-    os.sched_setaffinity(0, share)
+    let_threads_use(range(os.cpu_count() or 1))
+    yield
+    let_threads_use(share)
+
+
+def let_threads_use(processors: Iterable[int]) -> None:
+    wanted, seen = set(processors), set[str]()
+    while left := set(os.listdir(TASKS)) - seen:
+        for task in left:
+            with contextlib.suppress(ProcessLookupError):  # threads end meanwhile
+                os.sched_setaffinity(int(task), wanted)
+        seen |= left
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +120,12 @@ def test_calls_from_several_threads_get_their_own_answers(engine, photos, reques
 
 
 @pytest.mark.skipif(not TASKS.exists(), reason="threads are looked at in Linux's /proc")
-def test_openvino_holds_no_thread_to_a_cpu_that_another_process_may_hold_too(openvino, photos, older_threads):
+def test_openvino_holds_no_thread_to_a_cpu_that_another_process_may_hold_too(openvino, photos):
     ours, held = os.sched_getaffinity(0), set()
     computing = threading.Thread(target=openvino.predict, args=(photos,))
     computing.start()
     while computing.is_alive():
-        for task in set(os.listdir(TASKS)) - older_threads:
+        for task in os.listdir(TASKS):
             with contextlib.suppress(ProcessLookupError):  # threads end meanwhile
                 held |= ours - os.sched_getaffinity(int(task))
     assert not held

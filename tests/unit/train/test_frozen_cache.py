@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -82,10 +83,14 @@ def a_job(folder: Path, **changes: Any) -> TrainJob:
     return cast(TrainJob, SimpleNamespace(config=config, classes=("a", "b"), **parts))
 
 
-def a_state(job: TrainJob, seed: int = 0) -> TrainState:
+@functools.cache
+def initial_weights(seed: int, dropout: float) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
-    network = build_network(2, dropout=job.config.model.dropout)
-    state = build_state(job, {key: value.clone() for key, value in network.state_dict().items()}, WORKER.device)
+    return build_network(2, dropout=dropout).state_dict()
+
+
+def a_state(job: TrainJob, seed: int = 0) -> TrainState:
+    state = build_state(job, initial_weights(seed, job.config.model.dropout), WORKER.device)
     freeze_stages(state.network, job.config.model.frozen_stages)
     return state
 
@@ -94,10 +99,11 @@ def inputs_of(job: TrainJob, source: MemoryPhotos | None = None, state: TrainSta
     return build_inputs(source or Counted(), job, WORKER, (state or a_state(job)).network, lambda _: None)
 
 
-def trained(job: TrainJob) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+def trained(job: TrainJob, kind: type[CachedInputs] | type[PhotoInputs]) -> tuple[dict[str, torch.Tensor], np.ndarray]:
     """Train all epochs. Returns the weights, and what the untrained network says of the validation photos."""
     state = a_state(job)
     inputs = inputs_of(job, state=state)
+    assert isinstance(inputs, kind)
     _, first = validate(state.network, job, WORKER, inputs)
     for epoch in range(EPOCHS):
         torch.manual_seed(epoch)
@@ -138,9 +144,7 @@ def with_and_without(folder: Path, **changes: Any) -> tuple[Any, Any]:
     # Adam would follow the signs of gradients that are nothing but rounding.
     with_cache = a_job(folder, train__optimizer="sgd", **changes)
     without = a_job(folder, train__optimizer="sgd", train__cache_frozen="off", **changes)
-    assert isinstance(inputs_of(with_cache), CachedInputs)
-    assert isinstance(inputs_of(without), PhotoInputs)
-    return trained(with_cache), trained(without)
+    return trained(with_cache, CachedInputs), trained(without, PhotoInputs)
 
 
 def test_a_second_run_computes_nothing_again_and_a_new_seed_shares_the_views(tmp_path: Path) -> None:
