@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-deps
 DEMO_PHOTOS := data/sample
 
 # How many processes run the tests: most of their time they wait for processes to start and end.
@@ -37,12 +38,14 @@ $(BIN)/python:
 	done; \
 	echo "no Python 3.11 to 3.13 with venv among: $(PYTHONS); install one, or name it: make setup PYTHON=..." >&2; exit 2
 
-# Compiled after it is installed, which pip would do on one processor alone; packages' own tests are not, since nobody
-# runs them. Some packages carry files that are no Python of this version, and pip leaves those as well.
+# The lock names all that is needed, so its halves can be installed side by side, and take half the time. They are
+# compiled afterwards, which pip would do on one processor; packages' own tests are not, since nobody runs them. Some
+# packages carry files that are no Python of this version, and pip leaves those as well.
 $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) ..."
-	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r requirements.txt,$(VENV)/setup.log)
-	@$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .,$(VENV)/setup.log)
+	@awk '/^[A-Za-z0-9]/ { n++ } { print > ("$(VENV)/half-" n % 2 ".txt") }' requirements.txt
+	@$(call quietly,printf '0\n1\n' | xargs -P 2 -I HALF $(PIP) --no-compile --require-hashes -r $(VENV)/half-HALF.txt,$(VENV)/setup.log)
+	@$(call quietly,$(PIP) --no-build-isolation -e .,$(VENV)/setup.log)
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 

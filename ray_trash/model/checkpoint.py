@@ -80,14 +80,15 @@ def write_checkpoint(
         raise ValueError("trainer_tensors and trainer_values belong together: give both or neither")
     storage = Storage.open(directory)
     weights = to_safetensors(plain_state(network_state))
-    written = dataclasses.replace(document, id=_checkpoint_id(_sha256(weights)))
+    weights_sha256 = _sha256(weights)
+    written = dataclasses.replace(document, id=_checkpoint_id(weights_sha256))
     text = _render(written)
     storage.remove(MARKER)
     if directory.exists():
         sync_directory(directory)
     storage.remove(TRAINER_FOLDER)
     entries = {
-        WEIGHTS_FILE: _write_entry(storage, WEIGHTS_FILE, weights),
+        WEIGHTS_FILE: _write_entry(storage, WEIGHTS_FILE, weights, weights_sha256),
         DOCUMENT_FILE: _write_entry(storage, DOCUMENT_FILE, text),
     }
     if trainer_tensors is not None and trainer_values is not None:
@@ -178,9 +179,9 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
     return Checkpoint(storage.uri, posixpath.basename(storage.path.rstrip("/")), document, marker, files)
 
 
-def _write_entry(storage: Storage, name: str, data: bytes) -> dict[str, Any]:
+def _write_entry(storage: Storage, name: str, data: bytes, sha256: str = "") -> dict[str, Any]:
     storage.write_bytes(name, data)
-    return {"size_bytes": len(data), "sha256": _sha256(data)}
+    return {"size_bytes": len(data), "sha256": sha256 or _sha256(data)}
 
 
 def _read_marker(storage: Storage) -> tuple[bytes, dict[str, tuple[int, str]]]:

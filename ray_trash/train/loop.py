@@ -118,11 +118,10 @@ def train(
         _agree(lambda: _save(job, run, state) if first else None, worker)
         if tensorboard is not None and mlflow is not None:
             tensorboard.add_epoch(record)
-            tensorboard.add_picture(
-                "confusion_matrix",
-                draw_confusion_matrix(validation.confusion, job.classes, title="validation"),
-                record["epoch"],
-            )
+            # Drawing takes longer than an epoch of a head whose photos are kept, and the workers wait for it.
+            if record["is_best"] or state.progress.stop_reason:
+                picture = draw_confusion_matrix(validation.confusion, job.classes, title="validation")
+                tensorboard.add_picture("confusion_matrix", picture, record["epoch"])
             mlflow.add_epoch(record)
             job.board.post({"kind": "epoch", "record": record})
         result = {key: value for key, value in record.items() if isinstance(value, (int, float))}
