@@ -6,13 +6,15 @@ Numbers in, a `ScoringPlan` out. Does not know Ray.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ray_trash.errors import ClusterError, ConfigError
 
 CPUS_PER_WORKER = 0.5
 """What a worker counts for when the cluster is asked whether it has room."""
+PHOTOS_PER_START = 64
+"""Photos that are scored in the time that one more process takes to start: four seconds, at 224 pixels on one CPU."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class ScoringPlan:
     workers: int
     device: Literal["cpu", "cuda"]
     readers: int
+
+    def scaled_to(self, n_photos: int) -> ScoringPlan:
+        """Return a plan without processes that would start for too few photos."""
+        most = max(1, n_photos // PHOTOS_PER_START)
+        return replace(self, workers=min(self.workers, most), readers=min(self.readers, most))
 
 
 def plan_scoring(

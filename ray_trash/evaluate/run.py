@@ -37,6 +37,7 @@ from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.evaluate.scoring import score_photos, wait_for_plan
 from ray_trash.evaluate.selective import selective_figures
 from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
+from ray_trash.image.mask import Mask
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.storage import Storage
@@ -71,7 +72,7 @@ def evaluate_checkpoint(
         split: Which side of the checkpoint's own split rule, or `all` photos whatever their side.
         out: Folder for the result.
         workers: Processes that score, half a CPU or one GPU each; left out, one per GPU, or one per
-            CPU where there is none.
+            CPU where there is none, and fewer for few photos.
         device: Where to compute.
         precision: What to compute in; fp32 gives figures that compare across machines.
         batch_size: Photos in one forward pass; left out, as the checkpoint's config says.
@@ -112,6 +113,10 @@ def evaluate_checkpoint(
     found_fingerprint = fingerprint(catalog)
     warnings += _warn_of_data(split, photos, found_fingerprint, document)
 
+    masks: tuple[Mask | None, ...] = (None, "border", "centre") if with_masks else (None,)
+    unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
+    if workers is None:
+        plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds))
     _logger.info(
         "scoring %d photos (split %s) on %d %s workers",
         len(photos),
@@ -119,7 +124,6 @@ def evaluate_checkpoint(
         plan.workers,
         plan.device,
     )
-    unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
     scores = score_photos(
         checkpoint.uri,
         listing.root,
@@ -128,7 +132,7 @@ def evaluate_checkpoint(
         plan=plan,
         precision=precision,
         batch_size=batch_size,
-        masks=(None, "border", "centre") if with_masks else (None,),
+        masks=masks,
         squares=unknown_squares,
     )
     if not scores.are_finite():

@@ -45,3 +45,10 @@ def test_less_than_one_worker_is_a_usage_error(workers):
 def test_more_workers_than_gpus_are_refused():
     with pytest.raises(ClusterError, match="asks for 9 GPUs, one each; available: 8"):
         plan_scoring(9, "auto", EIGHT_GPUS)
+
+
+@pytest.mark.parametrize(("n_photos", "workers"), [(1, 1), (127, 1), (128, 2), (511, 7), (100_000, 8)])
+def test_no_process_starts_for_fewer_photos_than_are_scored_meanwhile(n_photos, workers):
+    plan = plan_scoring(None, "auto", EIGHT_GPUS).scaled_to(n_photos)
+    assert plan.workers == workers
+    assert 1 <= plan.readers <= max(1, n_photos // 64)
