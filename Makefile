@@ -44,8 +44,9 @@ $(BIN)/python:
 $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@awk '/^[A-Za-z0-9]/ { n++ } { print > ("$(VENV)/half-" n % 2 ".txt") }' requirements.txt
-	@$(call quietly,printf '0\n1\n' | xargs -P 2 -I HALF $(PIP) --no-compile --require-hashes -r $(VENV)/half-HALF.txt,$(VENV)/setup.log)
+	@printf '0\n1\n' | xargs -P 2 -n 1 $(SHELL) -c '$(call quietly,$(PIP) --no-compile --require-hashes -r $(VENV)/half-$$0.txt,$(VENV)/setup-$$0.log)'
 	@$(call quietly,$(PIP) --no-build-isolation -e .,$(VENV)/setup.log)
+	@$(call quietly,$(BIN)/python -m pip check,$(VENV)/setup.log)
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 

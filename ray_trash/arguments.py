@@ -82,7 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)"
     )
-    evaluate.add_argument("--workers", type=_positive, metavar="N", help="processes that predict (one per GPU or CPU)")
+    evaluate.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processes that predict (one per GPU or CPU, fewer for few photos)",
+    )
     evaluate.add_argument(
         "--masks", action="store_true", help="score again with parts hidden, and pictures of no class"
     )

@@ -31,10 +31,10 @@ class ScoringPlan:
     device: Literal["cpu", "cuda"]
     readers: int
 
-    def scaled_to(self, n_photos: int) -> ScoringPlan:
-        """Return a plan without processes that would start for too few photos."""
-        most = max(1, n_photos // PHOTOS_PER_START)
-        return replace(self, workers=min(self.workers, most), readers=min(self.readers, most))
+    def scaled_to(self, n_photos: int, *, views: int) -> ScoringPlan:
+        """Return a plan without processes that would start for too few photos, each computed in so many views."""
+        workers, readers = (max(1, n // PHOTOS_PER_START) for n in (n_photos * views, n_photos))
+        return replace(self, workers=min(self.workers, workers), readers=min(self.readers, readers))
 
 
 def plan_scoring(

@@ -116,7 +116,7 @@ def evaluate_checkpoint(
     masks: tuple[Mask | None, ...] = (None, "border", "centre") if with_masks else (None,)
     unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
     if workers is None:
-        plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds))
+        plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds), views=document.views)
     _logger.info(
         "scoring %d photos (split %s) on %d %s workers",
         len(photos),

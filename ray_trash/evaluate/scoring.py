@@ -118,7 +118,7 @@ def score_photos(
         data_root: Local path or URI every worker can open.
         photos: Columns `path` and `sha256` of at least one accepted photo.
         preprocessing: The checkpoint's.
-        plan: From `wait_for_plan`.
+        plan: From `wait_for_plan`, perhaps scaled.
         precision: What the network computes in.
         batch_size: Photos in one forward pass.
         masks: What to hide, once for each M; None is the photo as it is.

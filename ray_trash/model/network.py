@@ -51,9 +51,10 @@ def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropou
 
 
 def network_without_numbers(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
-    """Build what `build_network` builds on torch's meta device, to be filled from a state dict.
+    """Build the network of `build_network` without memory, on torch's meta device.
 
-    It has no memory and draws no random numbers: neither the caller's, nor those of a fifth of a second.
+    To be filled from a state dict, by `assign=True` or after `to_empty`. It draws none of the caller's random numbers,
+    and saves the fifth of a second that drawing takes.
     """
     with torch.device("meta"), _NothingDrawn():
         return build_network(n_classes, hidden_layers=hidden_layers, dropout=dropout)

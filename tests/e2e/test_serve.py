@@ -33,6 +33,8 @@ JPEG = {"content-type": "image/jpeg"}
 PAUSE_S = 0.3
 """Between two requests of one client: three of them then take half of one processor, and leave the other half to what
 happens meanwhile."""
+STUCK_S = 1.0
+"""Longer than a replica that lives takes to answer one photo."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,7 @@ class Load:
         self.statuses: Counter[int] = Counter()
         self.ids: set[str] = set()
         self.slowest_s = 0.0
+        self._waiting_since: dict[int, float] = {}
         self._url, self._photo, self._over = url, photo, threading.Event()
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(3)]
 
@@ -79,6 +82,14 @@ class Load:
         before = self.statuses[200]
         wait_until(lambda: self.statuses[200] >= before + n, timeout_s=120, what="answers")
 
+    def wait_for_a_stuck_request(self) -> None:
+        """Wait until a client has been waiting for longer than an answer takes."""
+
+        def is_stuck() -> bool:
+            return any(time.monotonic() - since > STUCK_S for since in list(self._waiting_since.values()))
+
+        wait_until(is_stuck, timeout_s=60, what="a request at a stopped replica")
+
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
@@ -88,8 +99,9 @@ class Load:
     def _ask(self) -> None:
         with httpx.Client(timeout=70) as client:
             while not self._over.is_set():
-                started = time.monotonic()
+                started = self._waiting_since[threading.get_ident()] = time.monotonic()
                 response = client.post(f"{self._url}/v1/score", content=self._photo, headers=JPEG)
+                del self._waiting_since[threading.get_ident()]
                 self.statuses[response.status_code] += 1
                 self.slowest_s = max(self.slowest_s, time.monotonic() - started)
                 if response.status_code == 200:
@@ -124,7 +136,11 @@ def test_killed_replicas_under_load_cost_no_request(served: Endpoint, photo: byt
     with Load(served.url, photo) as load:
         for _ in range(3):
             wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=120, what="two replicas")
-            os.kill(served.answering_pids()[0], signal.SIGKILL)
+            replica = served.answering_pids()[0]
+            # Stopped first, so that it has a request when it is killed.
+            os.kill(replica, signal.SIGSTOP)
+            load.wait_for_a_stuck_request()
+            os.kill(replica, signal.SIGKILL)
             load.wait_for_answers(3)
     assert set(load.statuses) == {200}, load.statuses
 

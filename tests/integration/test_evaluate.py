@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,9 @@ from ray_trash.dataset.split import SplitRule
 from ray_trash.errors import CheckpointError, ClusterError, DataError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import classes_of
+from ray_trash.evaluate.plan import ScoringPlan
 from ray_trash.evaluate.run import evaluate_checkpoint
-from ray_trash.evaluate.scoring import score_photos, wait_for_plan
+from ray_trash.evaluate.scoring import Scores, score_photos, wait_for_plan
 from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
@@ -118,10 +120,18 @@ def evaluate(checkpoint: Path, photos: Path, out: Path, **options) -> dict:
 
 @pytest.fixture(scope="module")
 def evaluations(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    folders = {}
-    for workers in (1, 2, 3):
-        folders[workers] = tmp_path_factory.mktemp(f"evaluation-{workers}")
-        evaluate(checkpoint, photos, folders[workers], split="all", workers=workers)
+    folders, scored_by = {}, []
+
+    def score(*arguments: Any, plan: ScoringPlan, **options: Any) -> Scores:
+        scored_by.append(plan.workers)
+        return score_photos(*arguments, plan=plan, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ray_trash.evaluate.run.score_photos", score)
+        for workers in (1, 2, 3):
+            folders[workers] = tmp_path_factory.mktemp(f"evaluation-{workers}")
+            evaluate(checkpoint, photos, folders[workers], split="all", workers=workers)
+    assert scored_by == [1, 2, 3]
     return folders
 
 

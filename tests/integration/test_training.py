@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ray_trash.config import Config, load_config
 from ray_trash.dataset.catalog import count_trained_on, photo_keys
@@ -193,6 +194,11 @@ def test_a_run_ends_when_its_time_is_up_and_goes_on_when_it_is_given_more(tiny_p
     train(configured(tmp_path, tiny_photos, train__epochs=3, train__time_budget_min=60), resume=True)
     assert epochs(run) == [1, 2, 3]
     assert [record["stop_reason"] for record in history(run)[1:]] == ["", "trained all 3 epochs"]
+    drawn = [record["epoch"] for record in history(run) if record["is_best"] or record["stop_reason"]]
+    assert drawn == [1, 3], "an epoch that is neither the best nor the last shows that it is left out"
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Images("confusion_matrix")] == drawn
 
 
 def test_the_temperature_fits_what_is_answered_also_where_that_is_a_mean_over_views(

@@ -17,8 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.dataset.audit.probes import run_probes
+from ray_trash.dataset.audit.relations import Relation
 from ray_trash.dataset.audit.suspects import find_suspects
 from ray_trash.dataset.sketches import bytes_matrix
+
+_LEARNT_BY = ("ray-trash", "scikit-learn", "scipy", "numpy")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def learn(
     sketches: pa.Table,
     sides: Sequence[str | None],
     groups: NDArray[np.int64],
+    relations: Sequence[Relation],
     *,
     features: NDArray[np.float32] | None = None,
     known: Mapping[str, Any] | None = None,
@@ -52,15 +56,20 @@ def learn(
         sketches: Of the same, in the same order.
         sides: Of the same.
         groups: Group number of each, (N,).
+        relations: What ties them: conflicts among those are suspects of the earlier audit.
         features: Of a pretrained network, (N, F); left out, suspects are looked for in thumbnails.
-        known: The document of an earlier audit.
+        known: The document of an earlier audit, with its `seal` as `learnt_from`.
     """
-    source = _source(photos, sketches, sides, groups, features)
-    if known is not None and known.get("learnt_from") == source:
+    source = _source(photos, sketches, sides, groups, relations, features)
+    if known is not None and known.get("learnt_from") == seal(source, known.get("probes"), known.get("suspects")):
         return Learnt(known["probes"], known["suspects"], source)
-    return Learnt(
-        run_probes(photos, sketches, sides, groups), find_suspects(photos, sketches, groups, features), source
-    )
+    probes = run_probes(photos, sketches, sides, groups)
+    return Learnt(probes, find_suspects(photos, sketches, groups, features), source)
+
+
+def seal(source: str, probes: Any, suspects: Any) -> str:
+    """Return a SHA-256, in hex, by which a document tells that nobody changed what was learnt from `source`."""
+    return hashlib.sha256(json.dumps([source, probes, suspects]).encode()).hexdigest()
 
 
 def _source(
@@ -68,13 +77,20 @@ def _source(
     sketches: pa.Table,
     sides: Sequence[str | None],
     groups: NDArray[np.int64],
+    relations: Sequence[Relation],
     features: NDArray[np.float32] | None,
 ) -> str:
     columns = ("path", "label", "size_bytes", "width", "height")
-    rows = [photos[name].to_pylist() for name in columns]
-    digest = hashlib.sha256(json.dumps([version("ray-trash"), rows, list(sides), groups.tolist()]).encode())
+    parts = [
+        [version(name) for name in _LEARNT_BY],
+        [photos[name].to_pylist() for name in columns],
+        list(sides),
+        groups.tolist(),
+        [(relation.first, relation.second, relation.kind) for relation in relations],
+    ]
+    digest = hashlib.sha256(json.dumps(parts).encode())
     for name in ("thumbnail", "corners"):
-        digest.update(bytes_matrix(sketches, name).tobytes())
+        digest.update(np.ascontiguousarray(bytes_matrix(sketches, name)).data)
     if features is not None:
-        digest.update(features.tobytes())
+        digest.update(np.ascontiguousarray(features).data)
     return digest.hexdigest()

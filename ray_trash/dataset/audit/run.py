@@ -14,7 +14,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from ray_trash.dataset.audit.document import SEARCHED, Findings, build_audit
-from ray_trash.dataset.audit.learnt import learn
+from ray_trash.dataset.audit.learnt import learn, seal
 from ray_trash.dataset.audit.near import MIN_SHARED_POINTS
 from ray_trash.dataset.audit.relations import ONE_SHOT, Relation, anchors_of, connected, find_relations, too_plain
 from ray_trash.dataset.audit.sheet import audit_sheet
@@ -45,7 +45,8 @@ class Audited:
         decoded: The accepted photos, where they were asked for.
         sides: The side of each row of the catalog.
         rule: The split's rule, with the groups it goes by.
-        document: The content of `audit.json`.
+        document: The content of `audit.json`; `learnt_from`, beside what `build_audit` puts there, tells the next
+            audit whether it may take over `probes` and `suspects`.
         relations: Which photos belong together, by rows of the catalog.
     """
 
@@ -104,6 +105,7 @@ def audit_photos(
         sketches,
         photo_sides,
         groups,
+        relations,
         features=None if features is None else features(photos),
         known=known,
     )
@@ -116,10 +118,10 @@ def audit_photos(
         searched=f"{SEARCHED}; not searched: other poses of things without such a part",
     )
     document = build_audit(catalog, sides, [*listing.warnings, *split_warnings], findings)
-    document["learnt_from"] = learnt.source
     named = suspects_of_conflicts(document["conflicts"])
     tied = {suspect["path"] for suspect in named}
     document["suspects"] = [*named, *(suspect for suspect in learnt.suspects if suspect["path"] not in tied)]
+    document["learnt_from"] = seal(learnt.source, document["probes"], document["suspects"])
     for conflict in document["conflicts"]:
         del conflict["path_labels"]
     return Audited(catalog, looked_at.decoded, sides, rule, document, relations)

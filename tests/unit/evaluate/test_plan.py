@@ -47,8 +47,10 @@ def test_more_workers_than_gpus_are_refused():
         plan_scoring(9, "auto", EIGHT_GPUS)
 
 
-@pytest.mark.parametrize(("n_photos", "workers"), [(1, 1), (127, 1), (128, 2), (511, 7), (100_000, 8)])
-def test_no_process_starts_for_fewer_photos_than_are_scored_meanwhile(n_photos, workers):
-    plan = plan_scoring(None, "auto", EIGHT_GPUS).scaled_to(n_photos)
-    assert plan.workers == workers
-    assert 1 <= plan.readers <= max(1, n_photos // 64)
+@pytest.mark.parametrize(
+    ("n_photos", "views", "workers", "readers"),
+    [(1, 1, 1, 1), (127, 1, 1, 1), (128, 1, 2, 2), (511, 1, 7, 7), (127, 8, 8, 1), (100_000, 1, 8, 64)],
+)
+def test_no_process_starts_for_fewer_photos_than_are_scored_meanwhile(n_photos, views, workers, readers):
+    plan = plan_scoring(None, "auto", EIGHT_GPUS).scaled_to(n_photos, views=views)
+    assert (plan.workers, plan.readers) == (workers, readers)

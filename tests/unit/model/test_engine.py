@@ -32,7 +32,7 @@ TASKS = Path("/proc/self/task")
 
 @pytest.fixture(scope="module", autouse=True)
 def every_processor() -> Iterator[None]:
-    """Let this process use more than its share: all its threads, for whatever they start has their processors."""
+    """Let every thread of this process use every processor, and so whatever one of them starts."""
     if not TASKS.exists():
         yield
         return

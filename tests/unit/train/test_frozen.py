@@ -30,8 +30,7 @@ class Squares(MemoryPhotos):
         self._photos = {row: random.integers(0, 256, (40, 48, 3), dtype=np.uint8) for row in range(N)}
 
 
-@pytest.mark.parametrize("frozen", range(6))
-def test_no_bit_of_a_frozen_stage_moves_in_an_epoch_and_all_others_do(frozen: int) -> None:
+def a_job(frozen: int) -> TrainJob:
     config = Config.model_validate(
         {
             "name": "frozen",
@@ -43,10 +42,27 @@ def test_no_bit_of_a_frozen_stage_moves_in_an_epoch_and_all_others_do(frozen: in
     )
     labels = np.arange(N) % 2
     table = PhotoTable(np.arange(N), tuple(map(str, range(N))), labels, np.arange(N, dtype=np.uint64))
-    job = cast(TrainJob, SimpleNamespace(config=config, classes=("a", "b"), train=table, val=table))
+    return cast(TrainJob, SimpleNamespace(config=config, classes=("a", "b"), train=table, val=table))
+
+
+def initial_weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    initial = {key: value.clone() for key, value in build_network(2).state_dict().items()}
-    cpu = torch.device("cpu")
+    return {key: value.clone() for key, value in build_network(2).state_dict().items()}
+
+
+def test_a_network_begins_with_its_first_weights_and_draws_no_random_number() -> None:
+    initial = initial_weights()
+    before = torch.get_rng_state()
+    state = build_state(a_job(0), initial, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+    began_with = state.network.state_dict()
+    assert began_with.keys() == initial.keys()
+    assert all(torch.equal(value, initial[name]) for name, value in began_with.items())
+
+
+@pytest.mark.parametrize("frozen", range(6))
+def test_no_bit_of_a_frozen_stage_moves_in_an_epoch_and_all_others_do(frozen: int) -> None:
+    job, initial, cpu = a_job(frozen), initial_weights(), torch.device("cpu")
     state = build_state(job, initial, cpu)
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_trash.dataset.audit.learnt import learn
+from ray_trash.dataset.audit.learnt import learn, seal
 from ray_trash.dataset.audit.probes import run_probes
+from ray_trash.dataset.audit.relations import Relation
 from ray_trash.dataset.audit.suspects import find_outliers, find_suspects, suspects_of_conflicts
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.sketches import SKETCH_SCHEMA
@@ -38,7 +40,8 @@ def photos(**columns: object) -> pa.Table:
     ]
     table = pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
     for name, values in columns.items():
-        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), pa.array(values))
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
     return table
 
 
@@ -140,36 +143,48 @@ def test_outliers_are_named_by_kind_the_furthest_out_first() -> None:
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What an earlier audit learnt; from here on every learning has an outcome of its own."""
     outcomes = itertools.count()
     monkeypatch.setattr("ray_trash.dataset.audit.learnt.run_probes", lambda *_: {"corners": {"n": next(outcomes)}})
     monkeypatch.setattr("ray_trash.dataset.audit.learnt.find_suspects", lambda *_: [{"score": next(outcomes)}])
-    learnt = learn(photos(), sketches(), SIDES, ALONE)
-    return json.loads(json.dumps({"probes": learnt.probes, "suspects": learnt.suspects, "learnt_from": learnt.source}))
+    learnt = learn(photos(), sketches(), SIDES, ALONE, [])
+    document = {"probes": learnt.probes, "suspects": learnt.suspects}
+    return json.loads(json.dumps({**document, "learnt_from": seal(learnt.source, *document.values())}))
 
 
-def test_what_was_learnt_of_the_same_photos_is_taken_over(known: dict[str, object]) -> None:
-    again = learn(photos(), sketches(), SIDES, ALONE, known=known)
+def test_what_was_learnt_of_the_same_photos_is_taken_over(known: dict[str, Any]) -> None:
+    again = learn(photos(), sketches(), SIDES, ALONE, [], known=known)
     assert again.probes == {"corners": {"n": 0}}
     assert list(again.suspects) == [{"score": 1}]
 
 
-@pytest.mark.parametrize("change", ["size_bytes", "colours", "sides", "groups", "features", "file of another version"])
-def test_what_was_learnt_of_something_else_is_learnt_again(change: str, known: dict[str, object]) -> None:
-    table, looks, sides, groups, features = photos(), sketches(), SIDES, ALONE, None
-    if change == "size_bytes":
-        table = photos(size_bytes=[20_000 + row for row in range(N)])
-    elif change == "colours":
-        looks = sketches(object_shift=1)
-    elif change == "sides":
-        sides = ["val", *SIDES[1:]]
-    elif change == "groups":
-        groups = np.array([1, *ALONE[1:]])
-    elif change == "features":
-        features = np.eye(3, dtype=np.float32)[np.arange(N) % 3]
-    else:
-        del known["learnt_from"]
-    again = learn(table, looks, sides, groups, features=features, known=known)
+CHANGES: dict[str, dict[str, Any]] = {
+    "size": {"photos": photos(size_bytes=[20_000 + row for row in range(N)])},
+    "place": {"photos": photos(path=[f"glass/{row}.jpg" for row in range(N)])},
+    "label": {"photos": photos(label=["glass"] * N)},
+    "shape": {"photos": photos(width=[321] * N)},
+    "object": {"sketches": sketches(object_shift=1)},
+    "background": {"sketches": sketches(corner_shift=1)},
+    "side": {"sides": ["val", *SIDES[1:]]},
+    "group": {"groups": np.array([1, *ALONE[1:]])},
+    "relation": {"relations": [Relation(0, 1, "near")]},
+    "features": {"features": np.eye(3, dtype=np.float32)[np.arange(N) % 3]},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_learnt_of_something_else_is_learnt_again(change: str, known: dict[str, Any]) -> None:
+    same = {"photos": photos(), "sketches": sketches(), "sides": SIDES, "groups": ALONE, "relations": []}
+    again = learn(**{**same, **CHANGES[change]}, known=known)
+    assert again.probes == {"corners": {"n": 2}}
+    assert list(again.suspects) == [{"score": 3}]
+
+
+@pytest.mark.parametrize(
+    "edit", [{"learnt_from": None}, {"probes": None}, {"probes": {}}, {"suspects": []}, {"suspects": [{"score": 9}]}]
+)
+def test_what_somebody_changed_in_the_file_is_learnt_again(edit: dict[str, Any], known: dict[str, Any]) -> None:
+    again = learn(photos(), sketches(), SIDES, ALONE, [], known={**known, **edit})
     assert again.probes == {"corners": {"n": 2}}
     assert list(again.suspects) == [{"score": 3}]
