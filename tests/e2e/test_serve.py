@@ -33,6 +33,8 @@ JPEG = {"content-type": "image/jpeg"}
 PAUSE_S = 0.3
 """Between two requests of one client: three of them then take half of one processor, and leave the other half to what
 happens meanwhile."""
+NO_ANSWER = 0
+"""What counts as the status of a request whose connection was lost."""
 STUCK_S = 1.0
 """Longer than a replica that lives takes to answer one photo."""
 
@@ -100,8 +102,13 @@ class Load:
         with httpx.Client(timeout=70) as client:
             while not self._over.is_set():
                 started = self._waiting_since[threading.get_ident()] = time.monotonic()
-                response = client.post(f"{self._url}/v1/score", content=self._photo, headers=JPEG)
-                del self._waiting_since[threading.get_ident()]
+                try:
+                    response = client.post(f"{self._url}/v1/score", content=self._photo, headers=JPEG)
+                except httpx.HTTPError:
+                    self.statuses[NO_ANSWER] += 1
+                    raise
+                finally:
+                    del self._waiting_since[threading.get_ident()]
                 self.statuses[response.status_code] += 1
                 self.slowest_s = max(self.slowest_s, time.monotonic() - started)
                 if response.status_code == 200:
