@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ray_trash.dataset.sample import render_sample
+from ray_trash.fetch.sample import render_sample
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import write_checkpoint

@@ -20,10 +20,10 @@ import time
 
 import numpy as np
 
-from ray_trash.dataset.audit.near import Shapes, check_pairs
-from ray_trash.dataset.audit.neighbours import candidate_pairs
-from ray_trash.dataset.audit.relations import SAMPLE_PHOTOS
-from ray_trash.dataset.sketches import Keypoints
+from ray_trash.dataset.groups.candidates import candidate_pairs
+from ray_trash.dataset.groups.near import Shapes, check_pairs
+from ray_trash.dataset.groups.relations import SAMPLE_PHOTOS
+from ray_trash.dataset.groups.sketches import Keypoints
 from ray_trash.image.sketch import (
     DESCRIPTOR_LENGTH,
     KEYPOINTS_MAX,

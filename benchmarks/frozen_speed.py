@@ -19,7 +19,7 @@ import torch
 from benchmarks.train_overhead import plain_speeds, ray_trash_speeds
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
-from ray_trash.dataset.sample import render_sample
+from ray_trash.fetch.sample import render_sample
 
 
 def main() -> None:

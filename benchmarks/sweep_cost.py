@@ -21,7 +21,7 @@ from rich.console import Console
 
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
-from ray_trash.dataset.sample import render_sample
+from ray_trash.fetch.sample import render_sample
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.tune.sweep import check_space, run_sweep
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ray_trash.dataset.sample import render_sample
+from ray_trash.fetch.sample import render_sample
 
 POLL_S = 0.5
 

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
-from ray_trash.dataset.sample import render_sample
+from ray_trash.fetch.sample import render_sample
 from ray_trash.image.augment import augment_photo
 from ray_trash.image.preprocess import load_photo
 from ray_trash.image.tensor import normalise

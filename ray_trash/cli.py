@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ray_trash.arguments import build_parser
+from ray_trash.cluster.ending import leave
 from ray_trash.cluster.environment import prepare_environment
-from ray_trash.cluster.threads import leave
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
 

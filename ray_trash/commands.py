@@ -41,14 +41,14 @@ def _start_of(options: argparse.Namespace) -> dict[str, bool]:
 
 def fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Download a known data set."""
-    from ray_trash.dataset.fetch import fetch_with_progress
+    from ray_trash.fetch.known import fetch_with_progress
 
     return fetch_with_progress(options.name, Path(options.to), archive=options.archive, console=console)
 
 
 def sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Render a sample set."""
-    from ray_trash.dataset.sample import render_sample
+    from ray_trash.fetch.sample import render_sample
 
     counts = render_sample(Path(options.to), per_class=options.per_class, seed=options.seed)
     console.print(f"{sum(counts.values())} photos in {options.to}", markup=False, highlight=False)
@@ -57,12 +57,12 @@ def sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Check every file of a folder."""
+    from ray_trash.audit.folds import fold_files
+    from ray_trash.audit.run import PREPROCESSING, audit_photos, make_rule, write_audit
     from ray_trash.cluster.connect import ray_session
-    from ray_trash.dataset.audit.folds import fold_files
-    from ray_trash.dataset.audit.run import PREPROCESSING, audit_photos, make_rule, write_audit
-    from ray_trash.dataset.audit.table import print_audit
     from ray_trash.dataset.listing import list_photos
     from ray_trash.storage import Storage
+    from ray_trash.terminal.audit_table import print_audit
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
@@ -71,7 +71,7 @@ def audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     features = None
     if options.features:
         # Without them no network is needed, and torch takes seconds to load.
-        from ray_trash.evaluate.features import pretrained_features
+        from ray_trash.audit.features import pretrained_features
 
         features = pretrained_features(options.features, listing.root)
     with ray_session(dashboard=False):
@@ -159,9 +159,9 @@ def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Evaluate a checkpoint."""
     from ray_trash.cluster.connect import ray_session
     from ray_trash.evaluate.run import evaluate_checkpoint
-    from ray_trash.evaluate.table import print_evaluation
     from ray_trash.model.checkpoint import open_checkpoint
     from ray_trash.storage import Storage
+    from ray_trash.terminal.evaluation_table import print_evaluation
 
     open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
     out = Storage.open(options.out)

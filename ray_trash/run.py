@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ray_trash.evaluate.run import evaluate_checkpoint
-from ray_trash.evaluate.table import print_evaluation
+from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.train.run import PreparedRun, TrainResult, run_training
 from ray_trash.tune.sweep import SweepResult, run_sweep
 

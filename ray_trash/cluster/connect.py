@@ -12,8 +12,8 @@ from pathlib import Path
 
 import ray
 
+from ray_trash.cluster.ending import own_cluster, threads_left
 from ray_trash.cluster.environment import prepare_environment
-from ray_trash.cluster.threads import own_cluster, threads_left
 from ray_trash.errors import ClusterError
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import GetTimeoutError
 
-from ray_trash.cluster.threads import start_thread
+from ray_trash.cluster.ending import start_thread
 from ray_trash.errors import ClusterError
 
 ANSWER_TIMEOUT_S = 60.0

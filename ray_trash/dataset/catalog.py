@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from ray_trash.cluster.waiting import fetch_all
+from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, sketch_columns
 from ray_trash.dataset.listing import Listing
-from ray_trash.dataset.sketches import SKETCH_SCHEMA, sketch_columns
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES, open_photo

@@ -22,11 +22,11 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
-from ray_trash.cluster.carried import CARRIED, failed_block, nothing_carried, raise_carried_error
+from ray_trash.cluster.blocks import CARRIED, failed_block, nothing_carried, raise_carried_error
+from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import ClusterError, DataError, ImageError, RayTrashError
-from ray_trash.evaluate.plan import ScoringPlan, plan_scoring
 from ray_trash.image.mask import Mask, mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.storage import Storage

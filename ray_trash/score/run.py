@@ -14,8 +14,8 @@ from rich.console import Console
 
 from ray_trash.cluster.connect import ray_session
 from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.score.chunks import Plan, Target, choose_part_rows, pending_parts
 from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
-from ray_trash.score.parts import Plan, Target, choose_part_rows, pending_parts
 from ray_trash.score.progress import Display
 from ray_trash.score.remote import score_remotely
 from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with

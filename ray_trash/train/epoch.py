@@ -22,7 +22,7 @@ from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.model.golden import symmetries
 from ray_trash.model.network import first_stages
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.inputs import Inputs
+from ray_trash.train.frozen.inputs import Inputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
 from ray_trash.train.schedule import learning_rate_at

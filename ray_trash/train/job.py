@@ -10,7 +10,7 @@ from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoTable, Transform
 from ray_trash.image.augment import Augmentation
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.train.progress import Board, SharedBoard
+from ray_trash.train.board import Board, SharedBoard
 
 VIEW_SEED = 0
 """What a fixed number of views is drawn from."""

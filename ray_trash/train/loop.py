@@ -30,10 +30,9 @@ from ray_trash.train.epoch import (
     train_epoch,
     validate,
 )
-from ray_trash.train.frozen import build_inputs
-from ray_trash.train.inputs import Inputs, PhotoInputs
+from ray_trash.train.frozen.compute import build_inputs
+from ray_trash.train.frozen.inputs import Inputs, PhotoInputs
 from ray_trash.train.job import TrainJob
-from ray_trash.train.records import MLflow, TensorBoard
 from ray_trash.train.run_directory import (
     CHECKPOINTS,
     epoch_name,
@@ -47,6 +46,7 @@ from ray_trash.train.run_directory import (
 )
 from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, build_state, restore_state, save_state
+from ray_trash.train.tracking import MLflow, TensorBoard
 from ray_trash.train.worker import Worker
 
 _Value = TypeVar("_Value")

@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from ray_trash.audit.run import AUDIT_FILE, audit_photos, make_rule, write_audit
 from ray_trash.config import Config
-from ray_trash.dataset.audit.run import AUDIT_FILE, audit_photos, make_rule, write_audit
-from ray_trash.dataset.audit.table import audit_lines
 from ray_trash.dataset.catalog import fingerprint, photo_keys, require_usable_classes, trained_on
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
 from ray_trash.evaluate.outputs import parquet_bytes
 from ray_trash.storage import Storage
+from ray_trash.terminal.audit_table import audit_lines
 from ray_trash.train.job import preprocessing_of
 
 CACHE_SHARE = 0.5

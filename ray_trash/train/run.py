@@ -16,10 +16,10 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig
 from rich.console import Console
 
+from ray_trash.audit.run import make_rule
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
-from ray_trash.dataset.audit.run import make_rule
 from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.network import build_network
@@ -27,14 +27,14 @@ from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
-from ray_trash.train.contact import augmentation_sheet
-from ray_trash.train.entry import PHOTOS, train_here, train_worker
+from ray_trash.train.augmentation_sheet import augmentation_sheet
+from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
-from ray_trash.train.progress import Board, Display, SharedBoard
-from ray_trash.train.recording import recorded, sayer
-from ray_trash.train.records import require_mlflow
 from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing
+from ray_trash.train.run_record import recorded, sayer
+from ray_trash.train.start import PHOTOS, train_here, train_worker
+from ray_trash.train.tracking import require_mlflow
 
 WORKER_START_ATTEMPTS = 2
 """Ray waits 60 s for workers each time; then the cluster is taken to be full of other work."""

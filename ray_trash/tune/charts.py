@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_trash.config.tune import Dimension
-from ray_trash.tune.records import TrialRecord
+from ray_trash.tune.trials import TrialRecord
 
 _PALETTE = ((0x4C, 0x78, 0xA8), (0xB0, 0x5C, 0x8E), (0xE8, 0x59, 0x0C))
 """Worst to best: of middling lightness, to be seen on white and on black, and blue against orange for those who do

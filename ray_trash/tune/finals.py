@@ -16,9 +16,9 @@ from ray_trash.storage import Storage
 from ray_trash.train.run_directory import BEST
 from ray_trash.train.schedule import direction_of
 from ray_trash.train.state import VAL_PROBABILITIES
-from ray_trash.tune.records import TrialRecord, ranked
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep
+from ray_trash.tune.trials import TrialRecord, ranked
 from ray_trash.tune.verdict import AS_WRITTEN, judge, verdict_json, verdict_lines
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ray_trash.config.tune import Dimension
-from ray_trash.tune.records import TrialRecord
+from ray_trash.tune.trials import TrialRecord
 
 MIN_TRIALS = 6
 """With fewer trials that have a score, a forest has nothing to split."""

@@ -20,7 +20,7 @@ from ray_trash.tune.charts import (
     shown_score,
 )
 from ray_trash.tune.importance import MIN_TRIALS, importances
-from ray_trash.tune.records import TrialRecord, ranked
+from ray_trash.tune.trials import TrialRecord, ranked
 
 PAGE_FILE = "sweep.html"
 

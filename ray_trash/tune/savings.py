@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ray_trash.config import Config, Dimension
-from ray_trash.tune.records import TrialRecord
 from ray_trash.tune.shared import SharedActivations
 from ray_trash.tune.space import n_grid_points
+from ray_trash.tune.trials import TrialRecord
 
 
 def savings_line(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ray.tune.search import Searcher
 
-from ray_trash.tune.records import Params
+from ray_trash.tune.trials import Params
 
 TRIALS = "trials"
 """Folder of the trials' run directories in a sweep's."""

@@ -16,8 +16,8 @@ from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import RayTrashError
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
-from ray_trash.train.entry import build_source
-from ray_trash.train.frozen import GIB, activation_files, compute_missing, n_views, seconds_per_view
+from ray_trash.train.frozen.compute import GIB, activation_files, compute_missing, n_views, seconds_per_view
+from ray_trash.train.start import build_source
 from ray_trash.train.worker import Worker, usable_cpus
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep, initial_network

@@ -31,19 +31,19 @@ from ray_trash.errors import ConfigError, DivergedError, RayTrashError
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.storage import Storage
 from ray_trash.train.photos import prepare_photos
-from ray_trash.train.recording import recorded, sayer
 from ray_trash.train.run import PreparedRun
 from ray_trash.train.run_directory import BEST, RAY
+from ray_trash.train.run_record import recorded, sayer
 from ray_trash.train.schedule import direction_of
 from ray_trash.tune.finals import Finals, finalists, hold_finals
 from ray_trash.tune.page import PAGE_FILE, sweep_page
-from ray_trash.tune.records import TRIALS_FILE, Params, TrialRecord, ranked, records_from_json, trials_json
 from ray_trash.tune.savings import savings_line
 from ray_trash.tune.schedulers import build_scheduler
 from ray_trash.tune.search import TRIALS, Point, PointSearch, trial_run
 from ray_trash.tune.shared import share_activations
 from ray_trash.tune.space import optuna_space, points, require_optuna, search_space
 from ray_trash.tune.trial import Sweep, below_the_head, history_of, run_trial
+from ray_trash.tune.trials import TRIALS_FILE, Params, TrialRecord, ranked, records_from_json, trials_json
 from ray_trash.tune.watch import Watch
 
 BEST_CONFIG = "best_config.yaml"

@@ -13,10 +13,10 @@ from rich.table import Table
 from ray_trash.storage import Storage
 from ray_trash.train.run_directory import RUN, read_run
 from ray_trash.train.schedule import direction_of, is_better
-from ray_trash.tune.records import Status, TrialRecord
 from ray_trash.tune.schedulers import EPOCH
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import history_of
+from ray_trash.tune.trials import Status, TrialRecord
 
 _REFRESH_PER_S = 2
 

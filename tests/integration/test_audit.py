@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ray_trash.dataset.audit.run import AUDIT_FILE, SHEET_FILE, Audited, audit_photos, make_rule, write_audit
+from ray_trash.audit.run import AUDIT_FILE, SHEET_FILE, Audited, audit_photos, make_rule, write_audit
 from ray_trash.dataset.listing import list_photos
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage

@@ -14,11 +14,11 @@ import ray
 import torch
 from PIL import Image
 
+from ray_trash.cluster.scoring_plan import ScoringPlan
 from ray_trash.dataset.split import SplitRule
 from ray_trash.errors import CheckpointError, ClusterError, DataError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import classes_of
-from ray_trash.evaluate.plan import ScoringPlan
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.evaluate.scoring import Scores, score_photos, wait_for_plan
 from ray_trash.evaluate.unknown import draw_unknown, unknown_figures

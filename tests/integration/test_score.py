@@ -13,8 +13,8 @@ from pyarrow import fs
 
 from ray_trash.model.checkpoint import open_checkpoint, write_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.score import parts, pool
-from ray_trash.score.parts import Target
+from ray_trash.score import chunks, pool
+from ray_trash.score.chunks import Target
 from ray_trash.score.rows import ROW_SCHEMA, classes_of
 from tests.corpus import image_corpus
 from tests.models import write_model
@@ -121,7 +121,7 @@ class CutShortError(Exception):
 def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     command: Command, checkpoint: Path, photos: Path, predicted: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "MIN_PART_ROWS", 64)
+    monkeypatch.setattr(chunks, "MIN_PART_ROWS", 64)
     arguments = ("score", checkpoint, photos, "--out", tmp_path / "out.parquet", "--json")
     whole = Target.write_part
     written: list[int] = []
@@ -223,7 +223,7 @@ def test_a_table_that_changes_under_the_scoring_is_a_data_error(
     pq.write_table(pa.table({"photo": [(photos / "glass" / "001.jpg").read_bytes()]}), table)
     begin = Target.begin
 
-    def begin_and_lose(target: Target, plan: parts.Plan):
+    def begin_and_lose(target: Target, plan: chunks.Plan):
         shutil.move(table, tmp_path / "elsewhere")
         return begin(target, plan)
 

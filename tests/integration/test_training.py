@@ -179,7 +179,7 @@ def test_a_resumed_run_that_is_over_trains_no_further_and_learns_nothing_of_its_
 ) -> None:
     before, audit = ((run_of_two / name).read_bytes() for name in ("metrics.jsonl", "audit.json"))
     for learning in ("run_probes", "find_suspects"):
-        monkeypatch.setattr(f"ray_trash.dataset.audit.learnt.{learning}", None)
+        monkeypatch.setattr(f"ray_trash.audit.learnt.{learning}", None)
     over = command("train", write_config(tmp_path, tiny_photos), *settings(train__epochs=2), "--resume")
     assert over.code == 0, over.err
     assert (run_of_two / "metrics.jsonl").read_bytes() == before

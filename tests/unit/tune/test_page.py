@@ -12,7 +12,7 @@ import pytest
 
 from ray_trash.config.tune import Dimension
 from ray_trash.tune.page import sweep_page
-from ray_trash.tune.records import Status, TrialRecord
+from ray_trash.tune.trials import Status, TrialRecord
 
 SPACE = {
     "model.dropout": Dimension(uniform=(0.0, 0.5)),

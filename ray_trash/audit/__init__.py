@@ -1,0 +1,1 @@
+"""A report on a data set: leaks, shortcuts, label suspects, outliers. Nothing that training needs."""

@@ -1,0 +1,146 @@
+"""Shortcut probes: what a classifier gets without looking at the object.
+
+Sketches, labels and sides go in; an accuracy and a sentence for each probe come out. Where the corners of a photo,
+or the size of its file, tell the classes apart, a network can learn those and fail on other photos.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ray_trash.audit.trees import make_trees
+from ray_trash.dataset.groups.sketches import bytes_matrix
+
+MIN_PHOTOS = 30
+"""Photos to score below which no accuracy is worth a sentence."""
+_MAX_PHOTOS = 5000
+"""Photos to learn from, and to score; more change an accuracy by less than its interval."""
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """One thing to look at.
+
+    Attributes:
+        what: In words.
+        margin: How far the accuracy must be above the largest class, at the lower end of its interval, to say that
+            it gives the classes away.
+        flagged: What is said then.
+        clean: What is said else.
+        values: Takes the features (N, F) from catalog rows and sketches.
+    """
+
+    what: str
+    margin: float
+    flagged: str
+    clean: str
+    values: Callable[[pa.Table, pa.Table], NDArray[np.float64]]
+
+
+def _files(photos: pa.Table, sketches: pa.Table) -> NDArray[np.float64]:
+    size, width, height = (photos[name].to_numpy().astype(float) for name in ("size_bytes", "width", "height"))
+    return np.stack([size, width, height, width / height, size / (width * height)], axis=1)
+
+
+PROBES = {
+    "corners": _Probe(
+        "the colours of the four corners",
+        0.10,
+        "the background tells the classes apart: a network can learn it in place of the object",
+        "the background says little about the class",
+        lambda photos, sketches: bytes_matrix(sketches, "corners").astype(float),
+    ),
+    "thumbnail": _Probe(
+        "a thumbnail of 32x24",
+        0.40,
+        "blurred colours are nearly enough: the set is easy, or gives its classes away",
+        "shapes and textures are needed",
+        lambda photos, sketches: bytes_matrix(sketches, "thumbnail").astype(float),
+    ),
+    "file": _Probe(
+        "size and shape of the file",
+        0.10,
+        "how the files were made tells the classes apart: photos of other sources will be judged by it",
+        "how the files were made says little about the class",
+        _files,
+    ),
+}
+"""The margins leave room for what a small set gives by chance; a thumbnail shows the object too, so it may know
+more."""
+
+
+def run_probes(
+    photos: pa.Table, sketches: pa.Table, sides: Sequence[str | None], groups: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Train and score every probe.
+
+    Args:
+        photos: Catalog rows of accepted photos, N.
+        sketches: Of the same, in the same order.
+        sides: Of the same.
+        groups: Group number of each, (N,): photos that show the same are never learnt from and scored.
+
+    Returns:
+        By name: `what`, `n`, `correct`, `accuracy`, `accuracy_ci95`, `majority` (share of the largest class among
+        the scored), `scored_on` (`val`, or `folds` of the training photos where val is small), `flagged`,
+        `verdict`. Empty where there are too few photos.
+    """
+    # Imported here, as scikit-learn below: they take a second, which only an audit should cost.
+    from scipy.stats import binomtest
+
+    labels = np.array(photos["label"].to_pylist())
+    train, val = (np.array([side == wanted for side in sides]) for wanted in ("train", "val"))
+    rounds, scored_on = _rounds(train, val, groups)
+    if not rounds or len(set(labels[train])) < 2:
+        return {}
+    scored = np.concatenate([test for _, test in rounds])
+    majority = max(Counter(labels[scored].tolist()).values()) / len(scored)
+    found = {}
+    for name, probe in PROBES.items():
+        values = probe.values(photos, sketches)
+        correct = sum(_correct(values, labels, learn, test) for learn, test in rounds)
+        low, high = binomtest(correct, len(scored)).proportion_ci(method="wilson")
+        flagged = low > min(majority + probe.margin, (1 + majority) / 2)
+        found[name] = {
+            "what": probe.what,
+            "n": len(scored),
+            "correct": correct,
+            "accuracy": correct / len(scored),
+            "accuracy_ci95": [low, high],
+            "majority": majority,
+            "scored_on": scored_on,
+            "flagged": bool(flagged),
+            "verdict": probe.flagged if flagged else probe.clean,
+        }
+    return found
+
+
+def _rounds(
+    train: NDArray[np.bool_], val: NDArray[np.bool_], groups: NDArray[np.int64]
+) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], str]:
+    learn, test = np.flatnonzero(train)[:_MAX_PHOTOS], np.flatnonzero(val)[:_MAX_PHOTOS]
+    if len(test) >= MIN_PHOTOS:
+        leaked = np.isin(groups[learn], groups[test])
+        return ([(learn[~leaked], test)] if (~leaked).sum() >= MIN_PHOTOS else []), "val"
+    if len(learn) < MIN_PHOTOS or len(np.unique(groups[learn])) < _FOLDS:
+        return [], "folds"
+    from sklearn.model_selection import GroupKFold
+
+    folds = GroupKFold(_FOLDS, shuffle=True, random_state=0).split(learn, groups=groups[learn])
+    return [(learn[these], learn[those]) for these, those in folds], "folds"
+
+
+def _correct(
+    values: NDArray[np.float64], labels: NDArray[np.str_], learn: NDArray[np.int64], test: NDArray[np.int64]
+) -> int:
+    trees = make_trees(values[learn])
+    trees.fit(values[learn], labels[learn])
+    return int((trees.predict(values[test]) == labels[test]).sum())

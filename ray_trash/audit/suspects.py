@@ -1,0 +1,134 @@
+"""Photos whose label is doubtful, and photos that stand out: both for a person to look at, most doubtful first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ray_trash.audit.trees import make_trees
+from ray_trash.dataset.groups.near import MIN_SHARED_POINTS
+from ray_trash.dataset.groups.sketches import bytes_matrix
+
+SUSPECTS_MAX = 50
+BLURRED_BELOW = 15.0
+"""Variance of the Laplacian. In TrashNet, at this size, one photo in a thousand is below, and those are blurred."""
+EMPTY_BELOW = 6.0
+"""Standard deviation of luma: nothing stands out from the background."""
+EXPOSURE_ABOVE = 0.9
+"""Share of black or of white pixels."""
+ODD_SHAPE_ABOVE = 1.5
+"""Ratio between a photo's aspect and the set's median aspect."""
+
+_FOLDS = 5
+_OWN_BELOW, _OTHER_ABOVE = 0.1, 0.6
+"""Probabilities of the given class and of another, both estimated without the photo, that make it a suspect."""
+_MAX_PHOTOS = 20_000
+
+
+def find_suspects(
+    photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64], features: NDArray[np.float32] | None
+) -> list[dict[str, Any]]:
+    """Find photos that look like another class to a classifier that has not seen them, nor their copies.
+
+    Args:
+        photos: Catalog rows of accepted photos, N.
+        sketches: Of the same, in the same order.
+        groups: Group number of each, (N,).
+        features: Of a pretrained network, (N, F); left out, thumbnails are looked at.
+
+    Returns:
+        `path`, `label`, `suggested`, `score` (probability of `suggested`), `reason`; at most 50, highest
+        score first. Empty where a class has fewer than five groups, for there is nothing to learn from, and where
+        there are more than 20,000 photos: trees on so many thumbnails take hours.
+    """
+    labels = np.array(photos["label"].to_pylist())
+    if len(labels) > _MAX_PHOTOS or not _learnable(labels, groups):
+        return []
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if features is None:
+        values, what = bytes_matrix(sketches, "thumbnail").astype(np.float32), "its thumbnail"
+        classifier = make_trees(values)
+    else:
+        values, what = features, "its features"
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
+    probabilities = cross_val_predict(classifier, values, labels, groups=groups, cv=folds, method="predict_proba")
+    classes = np.unique(labels)
+    own = probabilities[np.arange(len(labels)), np.searchsorted(classes, labels)]
+    best = probabilities.argmax(axis=1)
+    score = probabilities.max(axis=1)
+    chosen = np.flatnonzero((own < _OWN_BELOW) & (score > _OTHER_ABOVE))
+    paths = photos["path"].to_pylist()
+    ranked = sorted(chosen.tolist(), key=lambda position: (-score[position], paths[position]))[:SUSPECTS_MAX]
+    return [
+        {
+            "path": paths[position],
+            "label": str(labels[position]),
+            "suggested": str(classes[best[position]]),
+            "score": round(float(score[position]), 4),
+            "reason": f"{what} looks like {classes[best[position]]} to a classifier trained without it",
+        }
+        for position in ranked
+    ]
+
+
+def suspects_of_conflicts(conflicts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Name the photos that are the same as one of another class: at least one of the labels is wrong."""
+    found = []
+    for conflict in conflicts:
+        photos = list(zip(conflict["paths"], conflict["path_labels"], strict=True))
+        for path, label in photos:
+            twin, other = next(photo for photo in photos if photo[1] != label)
+            same = "the same shot as" if conflict["kind"] == "near" else "the same picture as"
+            found.append(
+                {
+                    "path": path,
+                    "label": label,
+                    "suggested": other,
+                    "score": 1.0,
+                    "reason": f"{same} {twin}, which is labelled {other}",
+                }
+            )
+    return found
+
+
+def find_outliers(photos: pa.Table, sketches: pa.Table) -> list[dict[str, Any]]:
+    """Find photos that stand out by how they were taken.
+
+    Returns:
+        `path`, `kind` (`blurred`, `near_empty`, `dark`, `bright`, `odd_shape`), `value`, in the order of kind
+        and then of how far out they are.
+    """
+    paths = photos["path"].to_pylist()
+    aspect = photos["width"].to_numpy() / photos["height"].to_numpy()
+    median = float(np.median(np.maximum(aspect, 1 / aspect))) if len(aspect) else 1.0
+    long_over_short = np.maximum(aspect, 1 / aspect)
+    oddness = np.maximum(long_over_short / median, median / long_over_short)
+    columns = {name: sketches[name].to_numpy() for name in ("sharpness", "contrast", "dark_share", "bright_share")}
+    n_points = np.array([len(value) // 8 for value in sketches["points"].to_pylist()])
+    empty = (columns["contrast"] < EMPTY_BELOW) & (n_points < MIN_SHARED_POINTS)
+    tests = {
+        "near_empty": (columns["contrast"], empty, 1),
+        "blurred": (columns["sharpness"], (columns["sharpness"] < BLURRED_BELOW) & ~empty, 1),
+        "dark": (columns["dark_share"], columns["dark_share"] > EXPOSURE_ABOVE, -1),
+        "bright": (columns["bright_share"], columns["bright_share"] > EXPOSURE_ABOVE, -1),
+        "odd_shape": (oddness, oddness > ODD_SHAPE_ABOVE, -1),
+    }
+    return [
+        {"path": paths[position], "kind": kind, "value": round(float(values[position]), 3)}
+        for kind, (values, outside, direction) in tests.items()
+        for position in sorted(np.flatnonzero(outside).tolist(), key=lambda p: (direction * values[p], paths[p]))
+    ]
+
+
+def _learnable(labels: NDArray[np.str_], groups: NDArray[np.int64]) -> bool:
+    classes = np.unique(labels)
+    return len(classes) > 1 and all(len(np.unique(groups[labels == name])) >= _FOLDS for name in classes)

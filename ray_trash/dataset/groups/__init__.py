@@ -1,0 +1,1 @@
+"""Which photos belong together: copies, the same shot, the same object."""

@@ -1,0 +1,1 @@
+"""Photos from elsewhere: known data sets downloaded and checked, a sample set rendered."""
