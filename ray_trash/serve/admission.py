@@ -1,7 +1,7 @@
-"""Who is let in: the key, and what a request may take, decided before its body is read.
+"""An ASGI application around another that lets requests in: those with the key, and within the limits.
 
-An ASGI application around another. Every limit answers in JSON; a body that goes on after its answer is thrown away
-by the server, not kept.
+The limits of size and number are checked against the headers, then against each piece of the body as it comes. A
+refusal is JSON; what a client sends after it, the server throws away.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
-from starlette.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ray_trash.config import ServeConfig
@@ -156,15 +156,19 @@ class _LimitedBody:
         self._waiting.requests -= self._whole
 
 
-def problem(error: ServeError, **more: Any) -> JSONResponse:
+def problem(error: ServeError) -> Response:
     """Render a request that is not answered."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == 408:
         headers["Connection"] = "close"  # the rest of the body is not worth waiting for
-    body = {**more, "error": {"code": error.code, "message": str(error)}}
-    return JSONResponse(body, status_code=error.status, headers=headers)
+    return json_answer(error.body(), error.status, headers)
+
+
+def json_answer(body: BaseModel, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Render a body of an answer other than 200, which FastAPI renders."""
+    return Response(body.model_dump_json(), status, headers, media_type="application/json")
 
 
 def _path_in_application(scope: Scope) -> str:

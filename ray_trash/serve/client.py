@@ -6,18 +6,17 @@ Encoded photos in, the endpoint's answers out. Knows nothing of how they are com
 from __future__ import annotations
 
 import email.utils
-import os
 import random
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
+from ray_trash.serve.key import ROLL_BACK_HEADER
 
 FIRST_WAIT_S = 0.5
 """How long the first retry waits, about; each further one twice as long."""
@@ -31,14 +30,8 @@ _REFUSED = {
     404: "it has no such address; give the address of a ray-trash endpoint, such as http://127.0.0.1:8000",
     415: "it takes no such request",
 }
-
-
-ROLL_BACK_HEADER = "x-ray-trash"
-"""Must be sent to roll back: a page in a browser cannot make it send that without being asked."""
 ROLL_BACK_TIMEOUT_S = 400.0
 """How long going back may take: a move that is under way ends first, and then replicas load the model before."""
-KEY_VARIABLE = "RAY_TRASH_API_KEY"
-"""Environment variable with the key, where no file is named."""
 
 
 class TooLargeError(ConfigError):
@@ -185,23 +178,6 @@ class Client:
 
     def _nonsense(self) -> ClusterError:
         return ClusterError(f"{self.url}: what answers there is no ray-trash endpoint, or one of another version")
-
-
-def read_key(path: str | None) -> str | None:
-    """Return the key from a file; else from the environment, where it is set.
-
-    Raises:
-        ConfigError: The file cannot be read, or is empty.
-    """
-    if path is None:
-        return os.environ.get(KEY_VARIABLE) or None
-    try:
-        key = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--api-key-file {path}: cannot be read: {error}") from error
-    if not key:
-        raise ConfigError(f"--api-key-file {path}: is empty; it must hold the key")
-    return key
 
 
 def _message_of(response: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-"""What passes between the gateway and whoever computes, and what clients are told. Knows neither HTTP nor Ray.
+"""What passes between the gateway and whoever computes, and the body of every HTTP answer. Knows neither HTTP nor Ray.
 
 Letters in shapes: N photos of a request, C classes.
 """
@@ -16,29 +16,102 @@ from pydantic import BaseModel
 from ray_trash.errors import RayTrashError
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What there is to know about the model that answers.
+class ModelCard(BaseModel, frozen=True):
+    """The model that answers."""
 
-    Attributes:
-        id: The checkpoint's id.
-        classes: Names in label order.
-        engine: What computes, such as `openvino float32 on cpu`.
-        preprocessing: From a photo to the network's input, as JSON.
-        thresholds: Class to the confidence below which an answer is "not sure".
-        temperature: What the logarithms of probabilities are divided by.
-        target_error: Share of wrong answers that the thresholds keep; None where every photo is answered.
-        metrics: As measured when the checkpoint was written.
-    """
+    id: str
+    """The checkpoint's id."""
+    classes: tuple[str, ...]
+    """Names in label order."""
+    engine: str
+    """What computes, such as `openvino float32 on cpu`."""
+    preprocessing: dict[str, Any]
+    """From a photo to the network's input."""
+    thresholds: dict[str, float]
+    """Class to the confidence below which an answer is "not sure"."""
+    temperature: float
+    """What the logarithms of probabilities are divided by."""
+    target_error: float | None
+    """Share of wrong answers that the thresholds keep; None where every photo is answered."""
+    metrics: dict[str, Any]
+    """As measured when the checkpoint was written."""
+
+
+class Limits(BaseModel):
+    """What one request may hold."""
+
+    max_batch_images: int
+    max_body_mib: float
+    timeout_s: float
+
+
+class ModelBody(ModelCard, frozen=True):
+    """The model that answers, and what it may be asked."""
+
+    limits: Limits
+    swap: dict[str, Any]
+    """What became of the newest attempt to change the model; empty where there was none."""
+
+
+class ErrorBody(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    """The reason in a word; of a photo, one of the reason codes of the audit."""
+    message: str
+    """The reason in a sentence."""
+
+
+class Answered(BaseModel):
+    """One photo's answer."""
+
+    name: str
+    status: Literal["ok"]
+    label: str
+    confidence: float
+    abstained: bool
+    """Whether the answer is less sure than the model's threshold for this class."""
+    probabilities: dict[str, float]
+
+
+class Refused(BaseModel):
+    """One photo that cannot be used."""
+
+    name: str
+    status: Literal["error"]
+    error: ErrorBody
+
+
+class ModelName(BaseModel):
+    """Who answered."""
 
     id: str
     classes: tuple[str, ...]
-    engine: str
-    preprocessing: Mapping[str, Any]
-    thresholds: Mapping[str, float]
-    temperature: float
-    target_error: float | None
-    metrics: Mapping[str, Any]
+
+
+class ScoreBody(BaseModel):
+    """The answers, in the order of the photos."""
+
+    model: ModelName
+    results: list[Answered | Refused]
+
+
+class UnusableBody(ScoreBody):
+    """A single raw photo that cannot be used."""
+
+    error: ErrorBody
+
+
+class ProblemBody(BaseModel):
+    """A request that was not answered."""
+
+    error: ErrorBody
+
+
+class AliveBody(BaseModel):
+    """Alive, or ready."""
+
+    status: Literal["ok"]
 
 
 @dataclass(frozen=True)
@@ -102,92 +175,11 @@ class ServeError(RayTrashError):
         super().__init__(message)
         self.status, self.code, self.retry_after_s = status, code, retry_after_s
 
+    def body(self) -> ProblemBody:
+        """Return what the client is told."""
+        return ProblemBody(error=ErrorBody(code=self.code, message=str(self)))
+
 
 def not_ready(retry_after_s: int) -> ServeError:
     """Say that there is no model yet."""
     return ServeError(503, "not_ready", "the model is being loaded; come again", retry_after_s=retry_after_s)
-
-
-class ErrorBody(BaseModel):
-    """Why there is no answer."""
-
-    code: str
-    """The reason in a word; of a photo, one of the reason codes of the audit."""
-    message: str
-    """The reason in a sentence."""
-
-
-class Answered(BaseModel):
-    """One photo's answer."""
-
-    name: str
-    status: Literal["ok"]
-    label: str
-    confidence: float
-    abstained: bool
-    """Whether the answer is less sure than the model's threshold for this class."""
-    probabilities: dict[str, float]
-
-
-class Refused(BaseModel):
-    """One photo that cannot be used."""
-
-    name: str
-    status: Literal["error"]
-    error: ErrorBody
-
-
-class ModelName(BaseModel):
-    """Who answered."""
-
-    id: str
-    classes: list[str]
-
-
-class ScoreBody(BaseModel):
-    """The answers, in the order of the photos."""
-
-    model: ModelName
-    results: list[Answered | Refused]
-
-
-class ProblemBody(BaseModel):
-    """A request that was not answered."""
-
-    error: ErrorBody
-
-
-class UnusableBody(ScoreBody):
-    """A single raw photo that cannot be used."""
-
-    error: ErrorBody
-
-
-class Limits(BaseModel):
-    """What one request may hold."""
-
-    max_batch_images: int
-    max_body_mib: float
-    timeout_s: float
-
-
-class ModelBody(BaseModel):
-    """The model that answers."""
-
-    id: str
-    classes: list[str]
-    engine: str
-    preprocessing: dict[str, Any]
-    thresholds: dict[str, float]
-    temperature: float
-    target_error: float | None
-    metrics: dict[str, Any]
-    limits: Limits
-    swap: dict[str, Any]
-    """What became of the newest attempt to change the model; empty where there was none."""
-
-
-class AliveBody(BaseModel):
-    """Alive, or ready."""
-
-    status: Literal["ok"]

@@ -52,6 +52,7 @@ def test_a_script_makes_no_markup_and_no_code_of_text(name: str) -> None:
 def test_every_element_a_script_asks_for_by_id_is_on_its_page(name: str) -> None:
     script = {"index.html": "page.js", "docs.html": "docs.js"}[name]
     asked = set(re.findall(r'element\("([\w-]+)"\)', FILES[script]))
+    asked |= set(re.findall(r'getElementById\("([\w-]+)"\)', FILES[script]))
     assert asked <= set(re.findall(r'\sid="([\w-]+)"', FILES[name]))
 
 
@@ -66,6 +67,8 @@ def test_every_reason_code_has_words() -> None:
         ("/", "text/html; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
         ("/page.css", "text/css; charset=utf-8"),
+        ("/swagger-ui.css", "text/css; charset=utf-8"),
+        ("/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
         *((f"/{name}", "text/javascript; charset=utf-8") for name in SCRIPTS),
         ("/icon.svg", "image/svg+xml"),
     ],
