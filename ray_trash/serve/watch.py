@@ -26,41 +26,28 @@ async def watch(
         interval_s: Between two looks.
         say: Told of every swap and every refusal, in a line.
     """
-    watcher = _Watcher(place, served.marker, say)
+    watcher = _Watcher(place, served.marker, say, fleet)
     while True:
         await asyncio.sleep(interval_s)
         checkpoint = await asyncio.to_thread(watcher.look)
-        if watcher.complaint:
-            fleet.refuse(place.uri.rsplit("/", 1)[-1], watcher.complaint)
-            watcher.complaint = ""
-        if checkpoint is None:
-            continue
         card = await fleet.card()
-        if card is not None and card.id == checkpoint.document.id:
+        if checkpoint is None or (card is not None and card.id == checkpoint.document.id):
             continue
         try:
             card = await fleet.swap(checkpoint)
             say(f"now answered by {card.id}")
-        except (CheckpointError, ClusterError) as error:
-            reason = without_place(error, checkpoint.uri)
-            fleet.refuse(checkpoint.document.id, reason)
+        except RayTrashError as error:
             say(f"not served: {error}")
             if isinstance(error, ClusterError):
                 watcher.forget()  # nothing is wrong with the checkpoint: there may be room for it later
 
 
-def without_place(error: RayTrashError, uri: str) -> str:
-    """Return a message for clients, who are not told where anything is."""
-    return str(error).replace(uri, "the checkpoint")
-
-
 class _Watcher:
     """What was seen of a checkpoint's folder so far."""
 
-    def __init__(self, place: Storage, seen: bytes, say: Callable[[str], None]) -> None:
-        self._place, self._seen, self._say = place, seen, say
+    def __init__(self, place: Storage, seen: bytes, say: Callable[[str], None], fleet: Fleet) -> None:
+        self._place, self._seen, self._say, self._fleet = place, seen, say, fleet
         self._failed_looks = 0
-        self.complaint = ""
 
     def forget(self) -> None:
         """Take what was seen last for another one."""
@@ -78,7 +65,7 @@ class _Watcher:
             self._failed_looks += 1
             if self._failed_looks == LOOKS:
                 self._say(f"not served: {error}")
-                self.complaint = without_place(error, self._place.uri)
+                self._fleet.refuse(self._place.uri.rsplit("/", 1)[-1], error, self._place.uri)
             return None
         self._failed_looks = 0
         self._seen = checkpoint.marker
