@@ -57,6 +57,11 @@ def test_the_reference_config_writes_out_every_key_that_has_an_effect() -> None:
     assert [leaf for leaf in sorted(leaves) if f"{leaf}:" not in text] == []
 
 
+def test_every_reference_config_says_what_was_measured_or_that_nothing_was() -> None:
+    headers = {path.name: path.read_text(encoding="utf-8").partition("name:")[0] for path in CONFIGS}
+    assert [name for name, header in headers.items() if "# Measured:" not in header or "xpected" in header] == []
+
+
 def sections(model: type[Section]) -> list[type[Section]]:
     below = [
         field.annotation
