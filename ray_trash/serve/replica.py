@@ -76,7 +76,7 @@ class Replica:
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._broken = ""
         batching: Any = self._predict
-        batching.set_max_batch_size(self._settings.max_batch_size)
+        batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
         self._loaded = carry(
             lambda: Predictor.load(
@@ -111,7 +111,7 @@ class Replica:
         prepared = await self._prepare(predictor, photos)
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
         squares = [photo for photo in prepared if not isinstance(photo, tuple)]
-        step = min(_SLICE_PHOTOS, self._settings.max_batch_size)
+        step = min(_SLICE_PHOTOS, self._settings.forward_batch_photos)
         slices = [squares[start : start + step] for start in range(0, len(squares), step)]
         answers = await asyncio.gather(*map(self._predict, slices))
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)

@@ -1,9 +1,10 @@
-"""The application of `serve deploy`, on the shared Ray: the model is the config's to choose, and what was accepted
-stays."""
+"""The application of `serve deploy`, on the shared Ray."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -48,24 +49,24 @@ class Deployed:
     def wait_for(self, model_id: str) -> None:
         wait_until(lambda: self.model().get("id") == model_id, timeout_s=120, what=model_id)
 
+    def models(self) -> set[str]:
+        return {name for name in serve.status().applications if name != "ray-trash"}
+
     def kill(self, deployment: str) -> None:
-        """Kill the processes of a deployment, and wait until Ray Serve has noticed."""
-        for about in serve.status().applications.values():
-            assert about
-        pids = _pids(deployment)
-        for pid in pids:
+        """Kill the processes of a deployment, and wait for others in their place."""
+        killed = _pids(deployment)
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: _pids(deployment) - pids, timeout_s=60, what=f"another {deployment}")
+        wait_until(lambda: _pids(deployment) - killed, timeout_s=120, what=f"another {deployment}")
 
 
 def _pids(deployment: str) -> set[int]:
     found = set()
     for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and f":{deployment}".encode() in (folder / "cmdline").read_bytes():
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
+            if b"ServeReplica:ray-trash" in command and f":{deployment}".encode() in command:
                 found.add(int(folder.name))
-        except OSError:
-            continue
     return found
 
 
@@ -96,3 +97,15 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     deployed.wait_for(second)
     back = httpx.post(f"{deployed.url}/v1/model/rollback", headers={"x-ray-trash": "1"}, timeout=120)
     assert (back.status_code, back.json()["id"]) == (200, first)
+
+    # Neither folder is what it was, and nobody who was there is there any more.
+    shutil.rmtree(tmp_path / "0")
+    (only,) = deployed.models()
+    deployed.kill("Gateway")
+    wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != {only}, timeout_s=120, what="new replicas")
+    deployed.kill("Model")
+    photo = {"content": jpeg(smooth_photo()), "headers": {"content-type": "image/jpeg"}}
+    answer = httpx.post(f"{deployed.url}/v1/score", timeout=60, **photo)
+    assert (answer.status_code, answer.json()["model"]["id"]) == (200, first)
+    serve.delete("ray-trash", _blocking=False)
+    wait_until(lambda: not serve.status().applications, timeout_s=60, what="the end of all applications")
