@@ -194,6 +194,8 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         changes["serve.replicas"] = options.replicas
     settings = serve_config(checkpoint.document.config, changes)
 
+    import asyncio
+
     from ray_trash.cluster.connect import ray_session
     from ray_trash.serve.endpoint import run_endpoint
     from ray_trash.serve.key import read_key
@@ -203,7 +205,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     taken = bind(options.host, options.port)
     # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
     with ray_session(dashboard=False, worker_niceness=0):
-        run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, terminal=terminal)
+        asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, terminal=terminal))
     return {"stopped": True}
 
 

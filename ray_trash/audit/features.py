@@ -12,6 +12,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from ray_trash.audit.run import PREPROCESSING
+from ray_trash.cluster.shares import FEATURE_WORKER_CPUS
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
@@ -24,7 +25,6 @@ from ray_trash.storage import Storage
 
 FEATURES = 2048
 _BATCH = 32
-_CPUS = 0.5
 _FEATURES = pa.schema([("position", pa.int64()), ("features", pa.list_(pa.float32())), ("error", pa.string())])
 
 
@@ -61,7 +61,7 @@ def _extract(photos: pa.Table, root: str, state: bytes) -> NDArray[np.float32]:
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=_CPUS,
+        num_cpus=FEATURE_WORKER_CPUS,
     )
     extracted.context.enable_progress_bars = False
     extracted.context.print_on_execution_start = False

@@ -25,6 +25,7 @@ import ray.data
 from numpy.typing import NDArray
 from pyarrow import fs
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, sketch_columns
 from ray_trash.dataset.listing import Listing
@@ -64,8 +65,6 @@ PIXELS_SCHEMA = pa.schema(
 
 _PENDING_SCHEMA = pa.schema([CATALOG_SCHEMA.field(name) for name in ("row", "path", "label", "size_bytes")])
 
-READ_CPUS = 0.25
-"""CPUs that Ray reserves for a reading task: enough to limit them, few enough to run beside workers."""
 MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 4
 TARGET_BLOCKS = 8
@@ -117,7 +116,11 @@ def build_catalog(
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
     n_tasks = min(max(1, len(pending) // MIN_TASK_ROWS), max(1, int(ray.cluster_resources().get("CPU", 1))))
     looked_at = _quiet(ray.data.from_arrow(blocks)).map_batches(
-        look, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS, compute=ray.data.TaskPoolStrategy(n_tasks)
+        look,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=READ_TASK_CPUS,
+        compute=ray.data.TaskPoolStrategy(n_tasks),
     )
     refs = looked_at.materialize().to_arrow_refs()
     del looked_at
@@ -286,7 +289,7 @@ def _look_at(
 
 
 def _part_blocks(refs: list[Any], n_tasks: int) -> list[tuple[Any, Any]]:
-    part = ray.remote(num_cpus=READ_CPUS, num_returns=2)(_part_block)
+    part = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=2)(_part_block)
     parts: list[Any] = []
     running: list[Any] = []
     refs.reverse()

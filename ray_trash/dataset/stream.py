@@ -17,6 +17,7 @@ import pyarrow as pa
 import ray.data
 from numpy.typing import NDArray
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import DataError, ImageError
@@ -28,8 +29,6 @@ Photo = NDArray[np.uint8]
 Prepared = TypeVar("Prepared")
 PREFETCH_BATCHES = 2
 """Batches prepared ahead of the one that is being trained on."""
-READ_CPUS = 0.25
-"""CPUs Ray reserves for one reading task; workers leave `cluster.capacity.READING_CPUS` to them."""
 _LOADED = pa.schema([("pixels", pa.binary()), ("side", pa.int32()), ("error", pa.string())])
 
 
@@ -162,7 +161,7 @@ class StreamedPhotos:
             fn_kwargs={"root": self._root, "transform": transform},
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=READ_CPUS,
+            num_cpus=READ_TASK_CPUS,
         )
         tables = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH_BATCHES)
         for block in cast("Iterable[pa.Table]", tables):

@@ -10,7 +10,6 @@ pixels.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import ray
 import ray.data
 from numpy.typing import NDArray
 
 from ray_trash.cluster.carried import CARRIED, failed_block, nothing_carried, raise_carried_error
-from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring
+from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring_here, wait_for_room
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
-from ray_trash.errors import ClusterError, DataError, ImageError, RayTrashError
+from ray_trash.errors import DataError, ImageError, RayTrashError
 from ray_trash.image.mask import Mask, mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.storage import Storage
@@ -34,13 +32,8 @@ from ray_trash.storage import Storage
 if TYPE_CHECKING:
     from ray_trash.model.predictor import Predictor
 
-_ACTOR_CPUS = 0.4
-"""What an actor reserves of `CPUS_PER_WORKER`; if it held all of it, the reading tasks would starve."""
 _TASK_CPUS = 0.1
 """What a reading task reserves: what even one worker leaves."""
-_WAIT_FOR_FREE_S = 20.0
-"""How long resources that somebody else holds are waited for; Ray frees them with some delay."""
-_POLL_S = 0.25
 
 _ASKED = pa.schema(
     {
@@ -64,17 +57,9 @@ def wait_for_plan(workers: int | None, device: Literal["auto", "cpu", "cuda"]) -
     Raises:
         ClusterError: The cluster has too few CPUs or GPUs, or they stay taken.
     """
-    plan = plan_scoring(workers, device, ray.cluster_resources())
-    deadline = time.monotonic() + _WAIT_FOR_FREE_S
-    while True:
-        try:
-            free = ray.available_resources()
-            plan_scoring(plan.workers, plan.device, free)
-            return plan
-        except ClusterError as error:
-            if time.monotonic() >= deadline:
-                raise ClusterError(f"{error} (others hold the rest of the cluster)") from error
-        time.sleep(_POLL_S)
+    plan = plan_scoring_here(workers, device, one_thread_each=True)
+    wait_for_room(plan)
+    return plan
 
 
 @dataclass(frozen=True)
@@ -145,7 +130,7 @@ def score_photos(
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=_ACTOR_CPUS,
+            num_cpus=plan.cpus_per_worker,
             num_gpus=1 if plan.device == "cuda" else None,
         )
     )

@@ -7,17 +7,16 @@ computes another, so that no core waits; before GPUs, tasks on the other cores d
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-import ray
 import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 
 from ray_trash.cluster.carried import raise_carried_error
-from ray_trash.cluster.scoring_plan import plan_scoring
+from ray_trash.cluster.scoring_plan import ScoringPlan
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.errors import ClusterError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.score.inputs import Source
@@ -28,61 +27,8 @@ NO_ANSWER_S = 600.0
 """How long the next answer may take: starting up, or waiting for what others hold of a cluster, included."""
 BLOCK_BYTES = 16 << 20
 """Photos that tasks hand on at a time; keeps memory flat whatever the row groups of a table."""
-_READING_CPUS = 0.25
-"""What a task reserves that only reads."""
-_LEFT_CPUS = 0.5
-"""What the workers of a machine leave to such tasks."""
-_MIN_WORKER_CPUS = 0.4
 _BATCHES_AT_A_TIME = 2
 """In one worker: one is decoded while the other is computed."""
-
-
-@dataclass(frozen=True)
-class PoolPlan:
-    """The workers.
-
-    Attributes:
-        workers: Processes with a network each.
-        device: Where each of them computes.
-        n_threads: CPU threads of each.
-        cpus_per_worker: What Ray reserves for each.
-    """
-
-    workers: int
-    device: Literal["cpu", "cuda"]
-    n_threads: int
-    cpus_per_worker: float
-
-
-def plan_pool(workers: int | None, machine_cpus: Sequence[float], n_gpus: int) -> PoolPlan:
-    """Decide on workers.
-
-    Args:
-        workers: As asked; None takes one per GPU, or one per machine where there is none.
-        machine_cpus: CPUs of each machine of the cluster that has some.
-        n_gpus: GPUs of the cluster.
-
-    Raises:
-        ClusterError: There are too few CPUs or GPUs; the message says asked and available.
-    """
-    n_machines = max(1, len(machine_cpus))
-    resources = {"CPU": sum(machine_cpus), "GPU": float(n_gpus)}
-    plan = plan_scoring(workers or n_gpus or n_machines, "auto", resources)
-    if plan.device == "cuda":
-        return PoolPlan(plan.workers, "cuda", 1, _MIN_WORKER_CPUS)
-    share = min(machine_cpus) / -(-plan.workers // n_machines)
-    return PoolPlan(plan.workers, "cpu", max(1, int(share)), max(_MIN_WORKER_CPUS, share - _LEFT_CPUS))
-
-
-def plan_pool_here(workers: int | None) -> PoolPlan:
-    """Decide on workers for the connected cluster.
-
-    Raises:
-        ClusterError: It has too few CPUs or GPUs.
-    """
-    machine_cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    n_gpus = int(ray.cluster_resources().get("GPU", 0))
-    return plan_pool(workers, [cpus for cpus in machine_cpus if cpus > 0], n_gpus)
 
 
 def score_blocks(
@@ -90,7 +36,7 @@ def score_blocks(
     preprocessing: Preprocessing,
     sources: Sequence[Source],
     blocks: Sequence[pa.Table],
-    plan: PoolPlan,
+    plan: ScoringPlan,
 ) -> Generator[Outcomes]:
     """Score what is in blocks of work.
 
@@ -99,7 +45,7 @@ def score_blocks(
         preprocessing: The checkpoint's.
         sources: What the work is of; every worker can open them.
         blocks: From `work_blocks`, at least one.
-        plan: From `plan_pool_here`.
+        plan: From `plan_scoring_here`.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
@@ -113,7 +59,7 @@ def score_blocks(
             partial(take_block, sources=sources),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=_READING_CPUS,
+            num_cpus=READ_TASK_CPUS,
         )
     if plan.device == "cuda":
         photos = photos.map_batches(

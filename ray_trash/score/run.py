@@ -64,10 +64,11 @@ def score_here(
     inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.parts_name)))
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
-        from ray_trash.score.pool import plan_pool_here, score_blocks
+        from ray_trash.cluster.scoring_plan import plan_scoring_here
+        from ray_trash.score.pool import score_blocks
 
         with ray_session(dashboard=False):
-            plan = plan_pool_here(workers)
+            plan = plan_scoring_here(workers, "auto", one_thread_each=False)
             yield from score_blocks(checkpoint.uri, document.preprocessing, inputs.sources, blocks, plan)
 
     scoring = _Scoring(inputs, target, document.id, document.classes, terminal)

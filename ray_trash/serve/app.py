@@ -12,20 +12,21 @@ import os
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.schema import ApplicationStatus
 from starlette.types import ASGIApp
 
+from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.shares import GATEWAY_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig, serve_config
 from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
-from ray_trash.serve.fleet import Fleet, threads_per_replica
+from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import read_key
 
-GATEWAY_CPUS = 0.25
-"""What a gateway reserves: it parses and waits."""
 STARTS = 3
 """How often Ray Serve starts the gateway before it calls the application failed."""
 _logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     under the gateway that runs, or leaves it as it is if the new one is not good.
     """
     settings = serve_config({}, {f"serve.{key}": value for key, value in args.items()})
-    threads_per_replica(settings)  # a cluster that is too small is better told here
+    plan_replicas(settings, ray.cluster_resources())  # a cluster that is too small is better told here
     gateway = serve.deployment(
         name="Gateway",
         max_ongoing_requests=settings.max_waiting_requests,

@@ -22,6 +22,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
@@ -29,18 +31,12 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.replica import START_TIMEOUT_S, Origin, SharedReplica
 
-REPLICA_CPUS = 0.25
-"""What a replica reserves: little enough that the replicas of the next model find room beside those of this one."""
-REPLICA_GPUS = 0.5
-"""Likewise: two models of 0.1 GiB fit a GPU."""
 DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
 DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
-_SHARES = 2
-"""How many replicas' shares of the processors one may use, where there are several."""
 ATTEMPTS = 2
 """Scoring changes nothing, so what a failing replica did not answer is asked of another, once."""
 
@@ -216,9 +212,7 @@ class Fleet:
     async def _deploy(self, checkpoint: Checkpoint) -> Generation:
         name = f"{self._name}-{secrets.token_hex(4)}"
         self._deployed.add(name)
-        application = model_deployment(self._settings).bind(
-            Origin(ray.put(checkpoint), self.wish), self._settings.model_dump(), threads_per_replica(self._settings)
-        )
+        application = _describe_replicas(self._settings, Origin(ray.put(checkpoint), self.wish))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 handle = await in_daemon_thread(
@@ -280,6 +274,30 @@ def _applications(fleet: str) -> list[str]:
     return sorted(found, key=lambda name: found[name].last_deployed_time_s, reverse=True)
 
 
+def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Application:
+    plan = plan_replicas(settings, ray.cluster_resources())
+    options: dict[str, Any] = {"num_replicas": settings.replicas}
+    if settings.max_replicas is not None:
+        scaling = {
+            "min_replicas": settings.replicas,
+            "max_replicas": settings.max_replicas,
+            "target_ongoing_requests": settings.target_requests_per_replica,
+        }
+        options = {"autoscaling_config": scaling}
+    replicas = serve.deployment(
+        name="Model",
+        ray_actor_options={"num_cpus": REPLICA_CPUS, "num_gpus": plan.gpus},
+        # The gateway lets in no more than these, so they wait here, not there.
+        max_ongoing_requests=settings.max_waiting_requests,
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+        graceful_shutdown_wait_loop_s=0.5,
+        graceful_shutdown_timeout_s=10,
+        **options,
+    )(SharedReplica)
+    return replicas.bind(origin, settings.model_dump(), plan.n_threads)
+
+
 def _end_application(name: str) -> None:
     serve.delete(name, _blocking=False)
     # That sends a call and does not wait; this comes back once the controller has had it.
@@ -288,51 +306,3 @@ def _end_application(name: str) -> None:
 
 def _last_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
-
-
-def model_deployment(settings: ServeConfig) -> serve.Deployment:
-    """Describe the replicas of a model to Ray Serve."""
-    gpus = REPLICA_GPUS if _on_gpus(settings) else 0
-    options: dict[str, Any] = {
-        "name": "Model",
-        "ray_actor_options": {"num_cpus": REPLICA_CPUS, "num_gpus": gpus},
-        # The gateway lets in no more than these, so they wait here, not there.
-        "max_ongoing_requests": settings.max_waiting_requests,
-        "health_check_period_s": HEALTH_PERIOD_S,
-        "health_check_timeout_s": HEALTH_TIMEOUT_S,
-        "graceful_shutdown_wait_loop_s": 0.5,
-        "graceful_shutdown_timeout_s": 10,
-    }
-    if settings.max_replicas is None:
-        options["num_replicas"] = settings.replicas
-    else:
-        options["autoscaling_config"] = {
-            "min_replicas": settings.replicas,
-            "max_replicas": settings.max_replicas,
-            "target_ongoing_requests": settings.target_requests_per_replica,
-        }
-    return serve.deployment(**options)(SharedReplica)
-
-
-def threads_per_replica(settings: ServeConfig) -> int:
-    """Decide how many CPU threads compute in a replica, from what the cluster has.
-
-    Raises:
-        ClusterError: There are more replicas than CPUs, or GPUs are asked for where there are none.
-    """
-    have = ray.cluster_resources()
-    cpus, gpus = int(have.get("CPU", 0)), have.get("GPU", 0)
-    replicas = settings.max_replicas or settings.replicas
-    if settings.device == "cuda" and replicas * REPLICA_GPUS > gpus:
-        raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
-    if replicas > max(cpus, 1):
-        raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
-    if settings.threads_per_replica is not None:
-        return settings.threads_per_replica
-    share = max(1, cpus // replicas)
-    # Of several, one that is left alone while another is replaced has its processors to use too.
-    return share if replicas == 1 else min(cpus, _SHARES * share)
-
-
-def _on_gpus(settings: ServeConfig) -> bool:
-    return settings.device == "cuda" or (settings.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ProblemBody
 from ray_trash.serve.parsing import FIELD, IMAGE_TYPES
 
-DESCRIPTION = """
-Photos go in, labels come out, in the order of the photos. A photo that cannot be used gets an error of its own and the
-others get their answers. Several photos as a form, one as it is, and one as JSON in base64:
-
-```
-curl -F images=@a.jpg -F images=@b.jpg http://127.0.0.1:8000/v1/score
-```
-```
-curl -H 'Content-Type: image/jpeg' --data-binary @a.jpg http://127.0.0.1:8000/v1/score
-```
-```
-printf '{"images": [{"name": "a.jpg", "data": "%s"}]}' "$(base64 < a.jpg | tr -d '\\n')" |
-  curl -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:8000/v1/score
-```
-
-Where the endpoint asks for a key, add `-H "Authorization: Bearer $RAY_TRASH_API_KEY"`. The upload page is [here](./).
-"""
+DESCRIPTION = files("ray_trash.serve.web").joinpath("api.md").read_text("utf-8")
 """Of the whole interface, as Markdown."""
 
 

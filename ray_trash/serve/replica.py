@@ -42,15 +42,6 @@ Slice = list[NDArray[np.uint8]]
 """Some photos of one request, each (S, S, 3)."""
 
 
-@dataclass(frozen=True)
-class _SliceAnswer:
-    """The answers to a slice, (B, C) float32; the batch it was in, and how many photos that had."""
-
-    probabilities: NDArray[np.float32]
-    batch: int
-    batch_size: int
-
-
 def _count_photos(slices: Sequence[Slice]) -> int:
     return sum(map(len, slices))
 
@@ -78,15 +69,8 @@ class Replica:
         batching: Any = self._predict
         batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
-        self._loaded = carry(
-            lambda: Predictor.load(
-                checkpoint,
-                engine=self._settings.engine,
-                device=self._settings.device,
-                precision=self._settings.precision,
-                n_threads=n_threads,
-            )
-        )
+        given = self._settings.model_dump(include={"engine", "device", "precision"})
+        self._loaded = carry(lambda: Predictor.load(checkpoint, **given, n_threads=n_threads))
 
     async def check_health(self) -> None:
         """Have Ray Serve replace this replica where its newest batch could not be computed.
@@ -117,8 +101,8 @@ class Replica:
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)
         if answers:
             good = [n for n in range(len(photos)) if n not in refused]
-            probabilities[good] = np.concatenate([answer.probabilities for answer in answers])
-        batch_sizes = {answer.batch: answer.batch_size for answer in answers}
+            probabilities[good] = np.concatenate([rows for rows, _ in answers])
+        batch_sizes = dict(batch for _, batch in answers)
         abstained = predictor.document.calibration.abstains(probabilities)
         abstained[list(refused)] = False
         return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batch_sizes.values()))
@@ -149,11 +133,12 @@ class Replica:
         return prepared
 
     @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=_count_photos)
-    async def _predict(self, slices: list[Slice]) -> list[_SliceAnswer]:
+    async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], tuple[int, int]]]:
+        # To each slice (B, C), and a number and the size of the batch it was in.
         squares = [square for each in slices for square in each]
         rows = await self.compute(self._loaded.value(), np.stack(squares))
         ends = np.cumsum([len(each) for each in slices])
-        return [_SliceAnswer(mine, id(slices), len(squares)) for mine in np.split(rows, ends[:-1])]
+        return [(mine, (id(slices), len(squares))) for mine in np.split(rows, ends[:-1])]
 
     async def compute(self, predictor: Predictor, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute one batch off the event loop, and remember for `check_health` whether that worked."""

@@ -12,8 +12,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all
-from ray_trash.dataset.catalog import READ_CPUS, read_photo_bytes
+from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import decode_photo
@@ -52,7 +53,7 @@ def find_equal_pixels(root: str, groups: Sequence[Sequence[str]], *, min_short_s
     Returns:
         For each group the pairs that tie equal photos together, not all pairs of them.
     """
-    compare: Any = ray.remote(num_cpus=READ_CPUS)(_compare_groups)
+    compare: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_compare_groups)
     chunks = [groups[start : start + _GROUPS_PER_TASK] for start in range(0, len(groups), _GROUPS_PER_TASK)]
     storage = Storage.at(root)
     compared = fetch_all(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.groups.candidates import candidate_pairs
 from ray_trash.dataset.groups.sketches import Keypoints, bytes_matrix, keypoints_of
@@ -43,7 +44,6 @@ sheet on a white board has little in common with another one there."""
 _CLIP = 2.0
 """Values beyond so many medians are cut: the hard edge of a black corner must not outweigh the whole photo."""
 _MIN_OVERLAP_PIXELS = 60
-_TASK_CPUS = 0.25
 _PAIRS_PER_TASK = 4096
 
 
@@ -108,7 +108,7 @@ def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[NearP
         return check_pairs(shapes, candidates)
     # Every task maps the same copy, in shared memory.
     shared = ray.put(shapes)
-    check: Any = ray.remote(num_cpus=_TASK_CPUS)(check_pairs)
+    check: Any = ray.remote(num_cpus=READ_TASK_CPUS)(check_pairs)
     chunks = [candidates[start : start + _PAIRS_PER_TASK] for start in range(0, len(candidates), _PAIRS_PER_TASK)]
     checked = fetch_all([check.remote(shared, chunk) for chunk in chunks], what="the comparison of photos")
     return [pair for pairs in checked for pair in pairs]
