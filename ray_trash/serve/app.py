@@ -60,11 +60,11 @@ class Deployed:
         """
         if await self._fleet.card() is not None:
             self._begin(self._move_to(user_config))
-        elif await self._fleet.adopt():
-            self._begin(self._take_over(user_config))
+        elif adopted := await self._fleet.adopt():
+            self._begin(self._take_over(adopted, user_config))
         else:
             self._fleet.wish = dict(user_config)
-            await self._fleet.start(await _open(user_config))
+            await self._fleet.swap(await _open(user_config))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         # Ray Serve waits for `reconfigure`, and may send no request until it returns.
@@ -87,13 +87,12 @@ class Deployed:
                 self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
                 _logger.warning("not served: %s", error)
 
-    async def _take_over(self, wish: Mapping[str, Any]) -> None:
-        adopted = await self._fleet.card()
+    async def _take_over(self, adopted: Checkpoint, wish: Mapping[str, Any]) -> None:
+        before = await self._fleet.card()
         if self._fleet.wish != wish:
             await self._move_to(wish)
-        if await self._fleet.card() is adopted:
-            # The checkpoint went from Ray's memory with the gateway before, so a replica that dies would stay away.
-            await self._fleet.renew()
+        if await self._fleet.card() is before:
+            await self._fleet.swap(adopted)
 
     async def __del__(self) -> None:
         """End the models with the application; where only this gateway ends, the next one goes on with them."""

@@ -10,7 +10,6 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -69,9 +68,7 @@ class Client:
         """Return the client itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self.close()
 
@@ -93,10 +90,7 @@ class Client:
         return card
 
     def score(self, photos: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
-        """Ask for the answers to photos.
-
-        Args:
-            photos: Name and encoded bytes of each; at least one.
+        """Ask for the answers to photos, given as name and encoded bytes.
 
         Returns:
             A result for each, in order, as `POST /v1/score` gives it, with the `model_id` of who answered.

@@ -134,14 +134,10 @@ class Scored:
 
 
 class Backend(Protocol):
-    """Whoever computes."""
+    """Whoever computes; raises `ServeError` where it cannot."""
 
     async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
-        """Answer encoded photos.
-
-        Raises:
-            ServeError: Nobody can answer now, or not in time.
-        """
+        """Answer encoded photos."""
         ...
 
     async def card(self) -> ModelCard | None:
@@ -153,25 +149,15 @@ class Backend(Protocol):
         ...
 
     async def roll_back(self) -> ModelCard:
-        """Go back to the model before this one.
-
-        Raises:
-            ServeError: There is none.
-        """
+        """Go back to the model before this one."""
         ...
 
 
 class ServeError(RayTrashError):
-    """A request that is not answered.
-
-    Attributes:
-        status: HTTP status.
-        code: The reason in a word.
-        retry_after_s: When to come again; None where that changes nothing.
-    """
+    """A request that is not answered: an HTTP status, the reason in a word and a sentence, and when to come again."""
 
     def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
-        """Say why, as a status, a word and a sentence."""
+        """Say why; without `retry_after_s`, coming again changes nothing."""
         super().__init__(message)
         self.status, self.code, self.retry_after_s = status, code, retry_after_s
 

@@ -99,4 +99,4 @@ async def _start(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:
     # Requests come through this process, so Ray's own proxies would only hold a port.
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     await in_daemon_thread(lambda: serve.start(proxy_location="Disabled", logging_config=quiet), name="serve.start")
-    return await fleet.start(checkpoint)
+    return await fleet.swap(checkpoint)

@@ -82,23 +82,12 @@ class Fleet:
         self._exchanging = asyncio.Lock()
         self._drains: set[asyncio.Task[None]] = set()
 
-    async def start(self, checkpoint: Checkpoint) -> ModelCard:
-        """Start the first model.
-
-        Raises:
-            CheckpointError: It does not answer as it should.
-            ClusterError: The replicas do not start in time.
-        """
-        async with self._exchanging:
-            self._now = await self._deploy(checkpoint)
-            return self._now.card
-
     async def swap(self, checkpoint: Checkpoint) -> ModelCard:
-        """Move to another checkpoint; requests see either the old model or the new one.
+        """Start the first model, or move to another; requests see either the old one or the new one.
 
         Raises:
-            CheckpointError: It is not good; the model that answers goes on.
-            ClusterError: There is no room for its replicas; the model that answers goes on.
+            CheckpointError: It is not good; a model that answers goes on.
+            ClusterError: Its replicas do not start in time, or find no room; a model that answers goes on.
         """
         async with self._exchanging:
             try:
@@ -149,8 +138,13 @@ class Fleet:
         finally:
             now.waiting -= 1
 
-    async def adopt(self) -> bool:
-        """Go on with the replicas of a fleet of this name whose process has ended; says whether there are some."""
+    async def adopt(self) -> Checkpoint | None:
+        """Go on with the replicas of a fleet of this name whose process has ended.
+
+        Returns:
+            Their checkpoint, which went from Ray's memory with that process: until it is swapped to once more, a
+            replica that dies stays away. None where there are no replicas.
+        """
         names = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
         self._deployed.update(names)
         for name in names:
@@ -161,22 +155,13 @@ class Fleet:
                     checkpoint, self.wish = await handle.left.remote()
             except (TimeoutError, RayServeException, RayError, RayTrashError) as error:
                 _logger.warning("%s has no model to go on with: %s", name, _last_line(error))
-                continue
-            self._now = Generation(name, checkpoint, handle, card)
-            break
-        for name in self._deployed - ({self._now.name} if self._now else set()):
-            await self._delete(name)
-        return self._now is not None
-
-    async def renew(self) -> None:
-        """Have new replicas answer by the same checkpoint, which this process then keeps in Ray's memory.
-
-        Raises:
-            ClusterError: There is no room for them; those that answer go on.
-        """
-        async with self._exchanging:
-            assert self._now is not None, "there is a model to renew"
-            await self._replace(self._now, self._now.checkpoint)
+                await self._delete(name)
+            else:
+                self._now = Generation(name, checkpoint, handle, card)
+                for other in self._deployed - {name}:
+                    await self._delete(other)
+                return checkpoint
+        return None
 
     async def stop(self) -> None:
         """End every replica, and nothing else that Ray Serve may run on this cluster."""
@@ -190,23 +175,20 @@ class Fleet:
         self._swap = {"status": status, "checkpoint": what, "detail": detail, "at": at}
 
     async def _swap_to(self, checkpoint: Checkpoint) -> ModelCard:
-        now = self._now
-        assert now is not None, "there is a model before there is another"
-        if checkpoint.document.classes != now.card.classes:
+        old, document = self._now, checkpoint.document
+        if old is not None and document.classes != old.card.classes:
             raise CheckpointError(
-                f"its classes are {', '.join(checkpoint.document.classes)}; served are "
-                f"{', '.join(now.card.classes)}, which clients rely on: start another endpoint for it"
+                f"its classes are {', '.join(document.classes)}; served are {', '.join(old.card.classes)}, which "
+                "clients rely on: start another endpoint for it"
             )
-        card = await self._replace(now, checkpoint)
-        self._before = now.checkpoint
-        self._note("done", card.id, f"from {now.card.id}")
-        return card
-
-    async def _replace(self, old: Generation, checkpoint: Checkpoint) -> ModelCard:
         self._now = await self._deploy(checkpoint)
-        drain = asyncio.ensure_future(self._drain(old))
-        self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
+        if old is not None:
+            if old.card.id != document.id:
+                self._before = old.checkpoint
+                self._note("done", document.id, f"from {old.card.id}")
+            drain = asyncio.ensure_future(self._drain(old))
+            self._drains.add(drain)
+            drain.add_done_callback(self._drains.discard)
         return self._now.card
 
     async def _deploy(self, checkpoint: Checkpoint) -> Generation:

@@ -74,9 +74,8 @@ class Gateway:
             redoc_url=None,
             routes=[*page_routes()],
         )
-        app.add_exception_handler(ServeError, _answer_problem)
-        app.add_exception_handler(HTTPException, _answer_http_problem)
-        app.add_exception_handler(Exception, _answer_unforeseen)
+        for kind in (ServeError, HTTPException, Exception):
+            app.add_exception_handler(kind, _answer_error)
         # Only told here, for the description: `Admission` looks at the key.
         key = [] if self._api_key is None else [Security(HTTPBearer(auto_error=False))]
 
@@ -238,19 +237,13 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServeError)
-    return problem(error)
-
-
-async def _answer_http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    answer = problem(ServeError(error.status_code, codes.get(error.status_code, "bad_request"), str(error.detail)))
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-async def _answer_unforeseen(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ServeError):
+        return problem(error)
+    if isinstance(error, HTTPException):
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        answer = problem(ServeError(error.status_code, code, str(error.detail)))
+        answer.headers.update(error.headers or {})
+        return answer
     _logger.error("%s %s: something unforeseen", request.method, request.url.path, exc_info=error)
     return problem(ServeError(500, "internal", "something went wrong here; the endpoint's log says what"))

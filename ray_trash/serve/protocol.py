@@ -64,16 +64,9 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
         def send_400_response(self, msg: str) -> None:
             problem = ServeError(400, "bad_request", "this is not HTTP, or its headers are too long")
             body = problem.body().model_dump_json().encode()
-            headers = [
-                ("content-type", "application/json"),
-                ("connection", "close"),
-                ("content-length", str(len(body))),
-            ]
-            for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
+            headers = {"content-type": "application/json", "connection": "close", "content-length": str(len(body))}
+            start = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+            for event in (start, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
             self.transport.close()
             self._wait_for_reader(True)

@@ -13,7 +13,7 @@ from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.serve.contract import ModelCard, ServeError
-from ray_trash.serve.fleet import Fleet, _Generation
+from ray_trash.serve.fleet import Fleet, Generation
 from tests.models import write_model
 
 # Of Ray Serve's own configuration, when it is imported.
@@ -26,15 +26,16 @@ class Instant(Fleet):
     def __init__(self) -> None:
         super().__init__(ServeConfig())
         self.alive: set[str] = set()
+        self.made = 0
 
     async def _deploy(self, checkpoint: Checkpoint) -> Any:
-        self._made += 1
-        name = f"generation-{self._made}"
+        self.made += 1
+        name = f"generation-{self.made}"
         await asyncio.sleep(0.02)
         self.alive.add(name)
         document = checkpoint.document
         card = ModelCard(document.id, document.classes, "made up", {}, {}, 1.0, 0.05, {})
-        return _Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
+        return Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
 
     async def _delete(self, name: str) -> None:
         self.alive.discard(name)
@@ -55,7 +56,7 @@ def finish(work: Coroutine[Any, Any, None]) -> None:
 def test_there_is_nothing_to_go_back_to_before_the_first_move(models: tuple[Checkpoint, Checkpoint]) -> None:
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(models[0])
+        await fleet.swap(models[0])
         with pytest.raises(ServeError) as raised:
             await fleet.roll_back()
         assert raised.value.status == 409
@@ -68,7 +69,7 @@ def test_a_rollback_during_a_move_waits_for_it_and_undoes_it(models: tuple[Check
 
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(first)
+        await fleet.swap(first)
         moved, back = await asyncio.gather(fleet.swap(second), fleet.roll_back())
         assert (moved.id, back.id) == (second.document.id, first.document.id)
         now = await fleet.card()
@@ -85,7 +86,7 @@ def test_of_two_rollbacks_at_once_the_second_undoes_the_first_and_one_generation
 
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(first)
+        await fleet.swap(first)
         await fleet.swap(second)
         cards = await asyncio.gather(fleet.roll_back(), fleet.roll_back())
         assert [card.id for card in cards] == [first.document.id, second.document.id]
@@ -102,9 +103,32 @@ def test_other_classes_are_refused_before_anything_is_started(models: tuple[Chec
 
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(first)
+        await fleet.swap(first)
         with pytest.raises(CheckpointError, match="its classes are a, b, c, d, e, f"):
             await fleet.swap(other)
         assert fleet.alive == {"generation-1"}
+
+    finish(run())
+
+
+def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
+    models: tuple[Checkpoint, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = models
+
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.swap(first)
+
+        async def fail(checkpoint: Checkpoint) -> Any:
+            raise CheckpointError(f"{checkpoint.uri}: answered differently")
+
+        monkeypatch.setattr(fleet, "_deploy", fail)
+        with pytest.raises(CheckpointError):
+            await fleet.swap(second)
+        state = await fleet.swap_state()
+        assert (state["status"], state["checkpoint"]) == ("refused", second.document.id)
+        assert state["detail"] == "the checkpoint: answered differently"
+        assert await fleet.card() == (await Instant().swap(first))
 
     finish(run())

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ray_trash.config import ServeConfig
+from ray_trash.errors import CheckpointError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.replica import MAX_DECODING_THREADS, Replica
-from tests.models import write_model
+from tests.models import spoil_weights, write_model
 
 # Of Ray Serve's own configuration, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -44,12 +46,17 @@ def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(tmp_path: P
     asyncio.run(run())
 
 
-def test_a_replica_without_a_model_is_ill_once_it_is_asked() -> None:
+def test_a_replica_without_a_model_is_ill_once_it_is_asked(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    spoil_weights(tmp_path, torch.arange(6.0))
+
     async def run() -> None:
-        replica = Replica(None, SETTINGS, 1)
+        replica = Replica(open_checkpoint(tmp_path), SETTINGS, 1)
+        with pytest.raises(CheckpointError, match="answered differently"):
+            (await replica.card()).value()
         await replica.check_health()
         with pytest.raises(RuntimeError, match="no model"):
-            await replica.score([b"x"])
+            await replica.answer([b"x"])
         with pytest.raises(RuntimeError, match="no model"):
             await replica.check_health()
 
@@ -68,7 +75,7 @@ def test_photos_that_nobody_waits_for_any_more_are_not_decoded(tmp_path: Path, m
     async def run() -> None:
         replica = Replica(open_checkpoint(tmp_path), SETTINGS, 1)
         monkeypatch.setattr(Predictor, "prepare", prepare)
-        scoring = asyncio.ensure_future(replica.score([b"x"] * 100))
+        scoring = asyncio.ensure_future(replica.answer([b"x"] * 100))
         while not begun:
             await asyncio.sleep(0.01)
         scoring.cancel()
