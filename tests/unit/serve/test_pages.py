@@ -14,7 +14,9 @@ from starlette.applications import Starlette
 from ray_trash.errors import ReasonCode
 from ray_trash.serve.pages import HEADERS, page_routes
 
-FILES = {file.name: file.read_text("utf-8") for file in files("ray_trash.serve").joinpath("web").iterdir()}
+WEB = files("ray_trash.serve").joinpath("web")
+# Of the Markdown only the description of the interface is made, which has addresses to try.
+FILES = {file.name: file.read_text("utf-8") for file in WEB.iterdir() if not file.name.endswith(".md")}
 PAGES = [name for name in FILES if name.endswith(".html")]
 SCRIPTS = [name for name in FILES if name.endswith(".js")]
 OUTSIDE = re.compile(r"""https?://|["'(=\s]//[a-z]""", re.IGNORECASE)
