@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_trash.dataset.catalog import build_catalog, count_trained_on, fingerprint, photo_keys
+from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
 from ray_trash.dataset.listing import Finding, ListedFile, Listing, list_photos
+from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.evaluate.masked import masked_accuracies
