@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ray_trash.audit.run import PREPROCESSING, Features
 from ray_trash.cluster.blocks import Actors, map_blocks
+from ray_trash.cluster.shares import FEATURE_WORKER_CPUS
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.image.preprocess import fit_photo
@@ -21,7 +22,6 @@ from ray_trash.model.weights import load_pretrained
 
 FEATURES = 2048
 _BATCH_PHOTOS = 32
-_CPUS = 0.5
 _FEATURES = pa.schema([("features", pa.list_(pa.float32()))])
 
 
@@ -48,7 +48,7 @@ def _extract(photos: pa.Table, *, folder: PhotoFolder, state: bytes) -> NDArray[
     paths = photos.select(["path"])
     blocks = [paths.slice(start, _BATCH_PHOTOS) for start in range(0, len(paths), _BATCH_PHOTOS)]
     workers = min(len(blocks), max(1, int(ray.cluster_resources().get("CPU", 1))))
-    extract = Actors(partial(_load_extractor, folder, ray.put(state)), _FEATURES, cpus=_CPUS, size=workers)
+    extract = Actors(partial(_load_extractor, folder, ray.put(state)), _FEATURES, cpus=FEATURE_WORKER_CPUS, size=workers)
     extracted = pa.concat_tables(map_blocks(blocks, extract, what="the features of the photos"))
     return np.stack(extracted["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
 

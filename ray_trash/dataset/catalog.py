@@ -14,9 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import fs
 
-from ray_trash.dataset.read import read_file
 from ray_trash.errors import DataError
 from ray_trash.terminal.text import counted
 
@@ -174,8 +172,3 @@ def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
             f"data.root: no usable photo of {named}; add photos, remove the folder, or leave the"
             " class out of data.classes"
         )
-
-
-def read_photo_bytes(filesystem: fs.FileSystem, path: str) -> bytes:
-    """Read one file whole, as `PhotoFolder.read` does."""
-    return read_file(filesystem, path)

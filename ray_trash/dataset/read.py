@@ -46,7 +46,14 @@ class PhotoFolder:
         Raises:
             ImageError: It is empty, too large, no regular file, or cannot be read.
         """
-        return read_file(self.storage.filesystem, f"{self.storage.path.rstrip('/')}/{unescape_name(path)}")
+        place = f"{self.storage.path.rstrip('/')}/{unescape_name(path)}"
+        try:
+            encoded = _read_local(place) if self.storage.is_local else _read_remote(self.storage.filesystem, place)
+        except (OSError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            raise ImageError("unreadable", f"the file cannot be read: {reason}") from error
+        _check_size(len(encoded))
+        return encoded
 
     def load(self, path: str, preprocessing: Preprocessing, *, sha256: str | None = None) -> NDArray[np.uint8]:
         """Read and decode a photo that was accepted before.
@@ -71,17 +78,6 @@ class PhotoFolder:
             raise DataError(
                 f"{path}: changed since it was catalogued ({error.code}: {error}); restore it, or run the command again"
             ) from error
-
-
-def read_file(filesystem: fs.FileSystem, path: str) -> bytes:
-    """Read one file whole, as `PhotoFolder.read` does."""
-    try:
-        encoded = _read_local(path) if isinstance(filesystem, fs.LocalFileSystem) else _read_remote(filesystem, path)
-    except (OSError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise ImageError("unreadable", f"the file cannot be read: {reason}") from error
-    _check_size(len(encoded))
-    return encoded
 
 
 def _read_local(path: str) -> bytes:

@@ -15,6 +15,7 @@ import ray
 import ray.data
 
 from ray_trash.cluster.blocks import quiet
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all, wait_for_next
 from ray_trash.dataset.catalog import CatalogRow, Verdict, catalog_of
 from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, sketch_columns
@@ -34,8 +35,6 @@ PIXELS_SCHEMA = pa.schema(
 )
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
 
-READ_CPUS = 0.25
-"""CPUs that Ray reserves for a reading task: enough to limit them, few enough to run beside workers."""
 MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 4
 TARGET_BLOCKS = 8
@@ -77,7 +76,7 @@ def build_catalog(
     rows = _listed_rows(listing)
     pending = [row for row in rows if row.verdict is None]
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px)
-    look: Any = ray.remote(num_cpus=READ_CPUS, num_returns=3)(_look_at_block)
+    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=3)(_look_at_block)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
     n_tasks = min(max(1, len(pending) // MIN_TASK_ROWS), max(1, int(ray.cluster_resources().get("CPU", 1))))

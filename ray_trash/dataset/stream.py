@@ -6,6 +6,7 @@ source, so a run does not change when its photos no longer fit in memory. Letter
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.cluster.blocks import Tasks, map_blocks
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.image.augment import Augmentation, augment_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo
@@ -26,8 +28,6 @@ Photo = NDArray[np.uint8]
 Prepared = TypeVar("Prepared")
 PREFETCH_BATCHES = 2
 """Batches prepared ahead of the one that is being trained on."""
-READ_CPUS = 0.25
-"""CPUs Ray reserves for one reading task; workers leave `cluster.capacity.READING_CPUS` to them."""
 _PIXELS = pa.schema([("pixels", pa.binary())])
 
 
@@ -152,10 +152,10 @@ class StreamedPhotos:
         ]
         if not blocks:
             return
-        read = Tasks(partial(_read_block, folder=self._folder, transform=transform), _PIXELS, cpus=READ_CPUS)
-        side_px = transform.preprocessing.size_px
+        read = Tasks(partial(_read_block, folder=self._folder, transform=transform), _PIXELS, cpus=READ_TASK_CPUS)
         for block in map_blocks(blocks, read, what="the next photos", prefetch=PREFETCH_BATCHES):
             photos = [np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block["pixels"]]
+            side_px = math.isqrt(len(photos[0]) // 3)
             yield np.stack(photos).reshape(-1, side_px, side_px, 3)
 
 

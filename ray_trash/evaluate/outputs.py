@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.evaluate.metrics import METRICS, ClassificationSums
 
 EVALUATION_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.parquet"
@@ -65,14 +65,13 @@ def evaluation_document(sums: ClassificationSums, classes: Sequence[str], subjec
     Returns:
         JSON values only; ratios are 0..1, a ratio over nothing is null, `loss` is in nats.
     """
+    figures: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        figures[name] = metric.read(sums)
+        if name == "accuracy":
+            figures["accuracy_ci95"] = list(sums.accuracy_ci95)
     return {
-        "n": sums.n,
-        "correct": sums.correct,
-        "accuracy": sums.accuracy,
-        "accuracy_ci95": list(sums.accuracy_ci95),
-        "macro_f1": sums.macro_f1,
-        "loss": sums.loss,
-        "ece": sums.ece,
+        **figures,
         "classes": list(classes),
         "confusion_matrix": sums.confusion.tolist(),
         "per_class": sums.per_class(classes),

@@ -16,6 +16,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from ray_trash.cluster.shares import GATEWAY_CPUS
 from ray_trash.config import ServeConfig, serve_config
 from ray_trash.serve.contract import ModelCard, Scored, ServeError
 from ray_trash.serve.fleet import ask, deployment, threads
@@ -25,8 +26,6 @@ from ray_trash.serve.server import read_api_key
 
 TOLD_S = 5.0
 """How long a replica may take to say what it is."""
-GATEWAY_CPUS = 0.25
-"""What a gateway reserves: it parses and waits."""
 
 
 class Deployed:

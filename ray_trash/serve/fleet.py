@@ -22,6 +22,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import fetch, in_daemon_thread, or_end
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
@@ -29,10 +31,6 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.replica import Replica
 
-REPLICA_CPUS = 0.25
-"""What a replica reserves: little enough that the replicas of the next model find room beside those of this one."""
-REPLICA_GPUS = 0.5
-"""Likewise: two models of 0.1 GiB fit a GPU."""
 START_TIMEOUT_S = 180.0
 """How long replicas may take to load a checkpoint and answer the first photo."""
 DRAIN_TIMEOUT_S = 60.0
@@ -41,8 +39,6 @@ DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
-_SHARES = 2
-"""How many replicas' shares of the processors one may use, where there are several."""
 ATTEMPTS = 2
 """Scoring changes nothing, so what a failing replica did not answer is asked of another, once."""
 
@@ -270,7 +266,7 @@ class SharedReplica(Replica):
 
 def deployment(settings: ServeConfig, replica: Callable[..., Any] = SharedReplica) -> serve.Deployment:
     """Describe the replicas to Ray Serve."""
-    gpus = REPLICA_GPUS if _on_gpus(settings) else 0
+    gpus = plan_replicas(settings, ray.cluster_resources()).gpus
     options: dict[str, Any] = {
         "name": "Model",
         "ray_actor_options": {"num_cpus": REPLICA_CPUS, "num_gpus": gpus},
@@ -293,24 +289,5 @@ def deployment(settings: ServeConfig, replica: Callable[..., Any] = SharedReplic
 
 
 def threads(settings: ServeConfig) -> int:
-    """Decide how many CPU threads compute in a replica, from what the cluster has.
-
-    Raises:
-        ClusterError: There are more replicas than CPUs, or GPUs are asked for where there are none.
-    """
-    have = ray.cluster_resources()
-    cpus, gpus = int(have.get("CPU", 0)), have.get("GPU", 0)
-    replicas = settings.max_replicas or settings.replicas
-    if settings.device == "cuda" and replicas * REPLICA_GPUS > gpus:
-        raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
-    if replicas > max(cpus, 1):
-        raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
-    if settings.threads_per_replica is not None:
-        return settings.threads_per_replica
-    share = max(1, cpus // replicas)
-    # Of several, one that is left alone while another is replaced has its processors to use too.
-    return share if replicas == 1 else min(cpus, _SHARES * share)
-
-
-def _on_gpus(settings: ServeConfig) -> bool:
-    return settings.device == "cuda" or (settings.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+    """Decide how many CPU threads compute in a replica, from what the cluster has, as `plan_replicas` does."""
+    return plan_replicas(settings, ray.cluster_resources()).n_threads

@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ray_trash.config import TrainConfig
-
-Direction = Literal["min", "max"]
+from ray_trash.evaluate.metrics import Direction, direction_of
 
 _PACE_EPOCHS = 3
 """How many of the last epochs say how long the next ones take."""
 TRAINED = "trained "
 """How the reason of a run begins that has had its epochs, and may be given more."""
-
-
-def direction_of(metric: str) -> Direction:
-    """Say whether a metric is better low or high."""
-    return "max" if metric.endswith("f1") else "min"
 
 
 def is_better(value: float, best: float | None, direction: Direction) -> bool:

@@ -10,6 +10,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError, RayTrashError
@@ -17,7 +18,7 @@ from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import train
-from ray_trash.train.worker import Worker, usable_cpus
+from ray_trash.train.worker import Worker
 
 PHOTOS = "photos"
 """Name of the Ray Data set that carries the decoded photos to the workers."""

@@ -131,7 +131,7 @@ def _share(sweep: Sweep) -> SweepShare:
     return SweepShare(
         sweep.photos,
         sweep.plan.workers,
-        sharing=sweep.plan.sharing,
+        sharing=sweep.plan.runs_per_machine,
         on_epoch=lambda result: _report(result, sweep),
         callbacks=() if in_process else (TuneReportCallback(),),
     )

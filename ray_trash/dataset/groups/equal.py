@@ -9,6 +9,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.groups.relations import Kind, Relation
 from ray_trash.dataset.read import PhotoFolder
@@ -18,7 +19,6 @@ from ray_trash.image.decode import decode_photo
 _MAX_KINDS = 16
 """Different pictures with equal counts of every colour that are told apart; there are hardly ever two."""
 _GROUPS_PER_TASK = 32
-_TASK_CPUS = 0.25
 
 Photos = Sequence[tuple[int, str]]
 """Row and path of each."""
@@ -35,7 +35,7 @@ def find_equal_pixels(root: str, groups: Sequence[Photos], *, min_short_side_px:
     Returns:
         The pairs that tie equal photos together, not all pairs of them.
     """
-    compare: Any = ray.remote(num_cpus=_TASK_CPUS)(_compare_groups)
+    compare: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_compare_groups)
     chunks = [groups[start : start + _GROUPS_PER_TASK] for start in range(0, len(groups), _GROUPS_PER_TASK)]
     tasks = [compare.remote(PhotoFolder.at(root), chunk, min_short_side_px) for chunk in chunks]
     return [pair for pairs in fetch_all(tasks, what="the comparison of equal photos") for pair in pairs]

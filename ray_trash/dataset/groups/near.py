@@ -17,6 +17,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.groups.candidates import candidate_pairs
 from ray_trash.dataset.groups.relations import Relation
@@ -44,7 +45,6 @@ sheet on a white board has little in common with another one there."""
 _CLIP = 2.0
 """Values beyond so many medians are cut: the hard edge of a black corner must not outweigh the whole photo."""
 _MIN_OVERLAP_PIXELS = 60
-_TASK_CPUS = 0.25
 _PAIRS_PER_TASK = 4096
 
 
@@ -85,7 +85,7 @@ def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[Relat
         pairs = check_pairs(shapes, candidates)
     else:
         shared = ray.put(shapes)  # every task maps the same copy, in shared memory
-        check: Any = ray.remote(num_cpus=_TASK_CPUS)(check_pairs)
+        check: Any = ray.remote(num_cpus=READ_TASK_CPUS)(check_pairs)
         chunks = [candidates[start : start + _PAIRS_PER_TASK] for start in range(0, len(candidates), _PAIRS_PER_TASK)]
         checked = fetch_all([check.remote(shared, chunk) for chunk in chunks], what="the comparison of photos")
         pairs = [pair for chunk in checked for pair in chunk]
