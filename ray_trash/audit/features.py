@@ -17,7 +17,7 @@ from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.preprocess import fit_photo, load_photo
-from ray_trash.model.network import build_network, evaluation_mode, network_without_numbers
+from ray_trash.model.network import build_network, empty_network, evaluation_mode
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
@@ -80,7 +80,7 @@ class _Extractor:
         from ray_trash.model.tensors import fit_state, from_safetensors
 
         torch.set_num_threads(1)
-        network = network_without_numbers(2)
+        network = empty_network(2)
         weights = from_safetensors(fetch(state, what="the network's weights"), "features")
         fit_state(network, weights, where="features", assign=True)
         network.fc = torch.nn.Identity()

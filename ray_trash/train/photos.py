@@ -21,9 +21,9 @@ from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
 from ray_trash.evaluate.outputs import parquet_bytes
+from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage
 from ray_trash.terminal.audit_table import audit_lines
-from ray_trash.train.job import preprocessing_of
 
 CACHE_SHARE = 0.5
 """Share of a machine's object store that decoded photos may take; Ray Data needs the rest to work in."""
@@ -83,7 +83,7 @@ def prepare_photos(
     rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
     audited = audit_photos(
         listing,
-        preprocessing_of(config),
+        Preprocessing.from_config(config.image),
         rule,
         balance=_BALANCE[config.train.class_balance],
         keep_pixels=cached,

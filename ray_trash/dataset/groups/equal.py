@@ -17,6 +17,7 @@ from ray_trash.dataset.catalog import READ_CPUS, read_photo_bytes
 from ray_trash.dataset.walk import photo_location
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import decode_photo
+from ray_trash.image.symmetry import symmetric_views
 from ray_trash.storage import Storage
 
 Equality = Literal["pixels", "symmetry"]
@@ -86,8 +87,4 @@ def _compare(storage: Storage, paths: Sequence[str], min_short_side_px: int) -> 
 def _equality(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Equality | None:
     if np.array_equal(first, second):
         return "pixels"
-    for flipped in (second, second[:, ::-1]):
-        for quarter_turns in range(4):
-            if np.array_equal(first, np.rot90(flipped, quarter_turns)):
-                return "symmetry"
-    return None
+    return "symmetry" if any(np.array_equal(first, view) for view in symmetric_views(second)) else None
