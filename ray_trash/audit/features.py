@@ -16,7 +16,7 @@ from ray_trash.cluster.shares import FEATURE_WORKER_CPUS
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.image.preprocess import fit_photo
-from ray_trash.model.network import build_network, evaluation_mode, network_without_numbers
+from ray_trash.model.network import build_network, empty_network, evaluation_mode
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 
@@ -48,7 +48,9 @@ def _extract(photos: pa.Table, *, folder: PhotoFolder, state: bytes) -> NDArray[
     paths = photos.select(["path"])
     blocks = [paths.slice(start, _BATCH_PHOTOS) for start in range(0, len(paths), _BATCH_PHOTOS)]
     workers = min(len(blocks), max(1, int(ray.cluster_resources().get("CPU", 1))))
-    extract = Actors(partial(_load_extractor, folder, ray.put(state)), _FEATURES, cpus=FEATURE_WORKER_CPUS, size=workers)
+    extract = Actors(
+        partial(_load_extractor, folder, ray.put(state)), _FEATURES, cpus=FEATURE_WORKER_CPUS, size=workers
+    )
     extracted = pa.concat_tables(map_blocks(blocks, extract, what="the features of the photos"))
     return np.stack(extracted["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
 
@@ -60,7 +62,7 @@ def _load_extractor(folder: PhotoFolder, state: ray.ObjectRef[bytes]) -> Callabl
     from ray_trash.model.tensors import fit_state, from_safetensors
 
     torch.set_num_threads(1)
-    network = network_without_numbers(2)
+    network = empty_network(2)
     weights = from_safetensors(fetch(state, what="the network's weights"), "features")
     fit_state(network, weights, where="features", assign=True)
     network.fc = torch.nn.Identity()

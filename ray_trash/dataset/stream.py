@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ray_trash.cluster.blocks import Tasks, map_blocks
 from ray_trash.cluster.shares import READ_TASK_CPUS
+from ray_trash.config import AugmentConfig
 from ray_trash.dataset.read import PhotoFolder
-from ray_trash.image.augment import Augmentation, augment_photo
+from ray_trash.image.augment import augment_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo
 
 Photo = NDArray[np.uint8]
@@ -58,23 +59,21 @@ class Transform:
 
     Attributes:
         preprocessing: The checkpoint's preprocessing.
-        augmentation: What training draws. Default: the photo is only fitted to the square.
+        augment: What training draws. Default: nothing, the photo is only fitted to the square.
         seed: The run's seed.
         epoch: The epoch, from 0.
     """
 
     preprocessing: Preprocessing
-    augmentation: Augmentation | None = None
+    augment: AugmentConfig | None = None
     seed: int = 0
     epoch: int = 0
 
     def __call__(self, photo: Photo, key: int) -> Photo:
         """Turn a stored photo (h, w, 3) into an input (S, S, 3), both uint8."""
-        if self.augmentation is None:
+        if self.augment is None:
             return fit_photo(photo, self.preprocessing)
-        return augment_photo(
-            photo, self.augmentation, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key
-        )
+        return augment_photo(photo, self.augment, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key)
 
 
 def prepared_ahead(

@@ -1,11 +1,16 @@
 """Tables of named tensors: cleaned for a file, read from safetensors, fitted to a network.
 
-Knows nothing of where a table comes from; `where` is only what its errors call it.
+`where` is what errors call the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+import pickle
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,11 +18,26 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ray_trash.errors import CheckpointError
+from ray_trash.terminal.text import listed
 
 HEAD_PREFIX = "fc."
 _WRAPPER_PREFIX = "module."
 _COUNTER_SUFFIX = ".num_batches_tracked"
-_MAX_NAMES = 5
+_PICKLE_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What `torch.load` raises for bytes that are not its own; a damaged pickle trips anywhere."""
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,6 +87,28 @@ def from_safetensors(data: bytes, where: str) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{where}: cannot be read as safetensors ({error}); the file is damaged, copy it again"
         ) from error
+
+
+def to_torch_file(content: Any) -> bytes:
+    """Render tensors, numbers and text, in containers, as `torch.save` does."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def from_torch_file(data: bytes, complaint: str) -> Any:
+    """Read what `torch.save` wrote, tensors on the CPU; nothing in it runs, whatever it holds.
+
+    Raises:
+        CheckpointError: It holds something else than numbers, text and containers; the complaint is its message.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A file that will be refused is refused in one line, without torch's remarks on its pickle.
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _PICKLE_ERRORS as error:
+        raise CheckpointError(complaint) from error
 
 
 def fit_state(
@@ -176,13 +218,6 @@ def _named(problem: str, names: Sequence[str]) -> str:
     if not names:
         return ""
     return f"{len(names)} {problem}: {listed(names)}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Name the first few, and count the rest."""
-    all_names = list(names)
-    rest = len(all_names) - _MAX_NAMES
-    return ", ".join(all_names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _shape(tensor: Tensor) -> str:

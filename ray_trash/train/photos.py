@@ -29,10 +29,10 @@ from ray_trash.dataset.split import SplitRule
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
 from ray_trash.evaluate.outputs import parquet_bytes
+from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage
 from ray_trash.terminal.audit_table import audit_lines
 from ray_trash.terminal.text import counted, listed
-from ray_trash.train.job import preprocessing_of
 
 CACHE_SHARE = 0.5
 """Share of a machine's object store that decoded photos may take; Ray Data needs the rest to work in."""
@@ -90,7 +90,7 @@ def prepare_photos(
             a side of the split is empty, or the photos are not those this run has trained on.
     """
     cached = _fits_in_memory(config, len(listing.files))
-    photo_set = read_photo_set(listing, preprocessing_of(config), rule, keep_pixels=cached)
+    photo_set = read_photo_set(listing, Preprocessing.from_config(config.image), rule, keep_pixels=cached)
     catalog = photo_set.catalog
     changes = _changes_since_training(run, catalog) if begun else ""
     if changes and not allow_changed_data:

@@ -15,6 +15,7 @@ from ray_trash.dataset.groups.relations import Kind, Relation
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import decode_photo
+from ray_trash.image.symmetry import symmetric_views
 
 _MAX_KINDS = 16
 """Different pictures with equal counts of every colour that are told apart; there are hardly ever two."""
@@ -65,5 +66,4 @@ def _compare(folder: PhotoFolder, photos: Photos, min_short_side_px: int) -> Ite
 def _equality(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Kind | None:
     if np.array_equal(first, second):
         return "pixels"
-    turned = (np.rot90(flipped, turns) for flipped in (second, second[:, ::-1]) for turns in range(4))
-    return "symmetry" if any(np.array_equal(first, other) for other in turned) else None
+    return "symmetry" if any(np.array_equal(first, view) for view in symmetric_views(second)) else None

@@ -85,10 +85,38 @@ def test_a_wrong_architecture_is_refused(tree, key, value):
         read({**tree, "architecture": {**tree["architecture"], key: value}})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size_px": 0},
+        {"size_px": "48"},
+        {"size_px": True},
+        {"stored_short_side_px": 1.5},
+        {"fit": "pad"},
+        {"mean": [0.5, 0.5]},
+        {"mean": [0.5, 0.5, "0.5"]},
+        {"std": [0.5, 0.5, 0]},
+        {"std": None},
+        {"gamma": 2.2},
+    ],
+)
+def test_a_preprocessing_that_cannot_be_is_refused(tree, change):
+    with pytest.raises(CheckpointError, match=f"preprocessing.{next(iter(change))}"):
+        read({**tree, "preprocessing": {**tree["preprocessing"], **change}})
+
+
+def test_a_preprocessing_that_misses_a_key_is_refused(tree):
+    for key in ("size_px", "stored_short_side_px", "fit"):
+        kept = {name: value for name, value in tree["preprocessing"].items() if name != key}
+        with pytest.raises(CheckpointError, match=f"preprocessing.{key}"):
+            read({**tree, "preprocessing": kept})
+
+
 def test_numbers_that_are_not_finite_are_no_json(tree):
-    text = json.dumps({**tree, "metrics": {"val_loss": float("nan")}})
-    with pytest.raises(CheckpointError, match="NaN is no number"):
-        document_from_json(text, "c.json")
+    preprocessing = {**tree["preprocessing"], "std": [0.5, 0.5, float("nan")]}
+    for change in ({"metrics": {"val_loss": float("nan")}}, {"preprocessing": preprocessing}):
+        with pytest.raises(CheckpointError, match="NaN is no number"):
+            read({**tree, **change})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
