@@ -20,7 +20,6 @@ from ray_trash.model.network import build_network, empty_network, evaluation_mod
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 
-FEATURES = 2048
 _BATCH_PHOTOS = 32
 _FEATURES = pa.schema([("features", pa.list_(pa.float32()))])
 
@@ -48,9 +47,8 @@ def _extract(photos: pa.Table, *, folder: PhotoFolder, state: bytes) -> NDArray[
     paths = photos.select(["path"])
     blocks = [paths.slice(start, _BATCH_PHOTOS) for start in range(0, len(paths), _BATCH_PHOTOS)]
     workers = min(len(blocks), max(1, int(ray.cluster_resources().get("CPU", 1))))
-    extract = Actors(
-        partial(_load_extractor, folder, ray.put(state)), _FEATURES, cpus=FEATURE_WORKER_CPUS, size=workers
-    )
+    load = partial(_load_extractor, folder, ray.put(state))
+    extract = Actors(load, _FEATURES, cpus=FEATURE_WORKER_CPUS, size=workers)
     extracted = pa.concat_tables(map_blocks(blocks, extract, what="the features of the photos"))
     return np.stack(extracted["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.audit.document import Outlier, Suspect
-from ray_trash.audit.trees import make_trees
+from ray_trash.audit.probes import make_trees
 from ray_trash.dataset.groups.near import MIN_SHARED_POINTS
 from ray_trash.dataset.groups.sketches import bytes_matrix, point_counts
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ray_trash.dataset.catalog import CatalogRow, Side
 from ray_trash.dataset.listing import Listing
@@ -20,26 +21,12 @@ OFFICIAL_LISTS: dict[Side, str] = {
 }
 """File names of the lists. Source: https://github.com/garythung/trashnet, folder `data`."""
 
-OFFICIAL_CLASSES = {
-    "1": "glass",
-    "2": "paper",
-    "3": "cardboard",
-    "4": "plastic",
-    "5": "metal",
-    "6": "trash",
-}
+OFFICIAL_CLASSES = {"1": "glass", "2": "paper", "3": "cardboard", "4": "plastic", "5": "metal", "6": "trash"}
 """Class numbers of the lists. Source: the names of the photos listed with them."""
 
 
-@dataclass(frozen=True)
-class OfficialEntry:
-    """One line of a list.
-
-    Attributes:
-        name: File name without folder.
-        label: Class name.
-        place: The list and line, for messages.
-    """
+class OfficialEntry(NamedTuple):
+    """One line of a list: a file name without folder, its class, and the list and line, for messages."""
 
     name: str
     label: str
@@ -125,7 +112,7 @@ def named_photos(paths: Sequence[str]) -> str:
 
 def _fitting(entry: OfficialEntry, photos: Sequence[CatalogRow]) -> list[CatalogRow]:
     labelled = [photo for photo in photos if photo.label]
-    fitting = [photo for photo in labelled if photo.label and photo.label.casefold() == entry.label]
+    fitting = [photo for photo in labelled if str(photo.label).casefold() == entry.label]
     if labelled and not fitting:
         raise DataError(
             f"{entry.place}: {entry.name} is {entry.label}, but it lies at {labelled[0].path!r}; "

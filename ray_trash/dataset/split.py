@@ -180,7 +180,9 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
         sides, warnings = _hash_onto_sides(accepted, rule)
     else:
         if rule.kind == "file":
-            sides, warnings = _assign_by_path(photos, rule.assignments)
+            sides = dict(rule.assignments)
+            missing = sorted(sides.keys() - {photo.path for photo in photos})
+            warnings = [f"the split file lists {named_photos(missing)} not among the photos"] if missing else []
         else:
             sides, warnings = assign_officially(photos, root)
         unlisted = [photo.path for photo in accepted if photo.path not in sides]
@@ -189,7 +191,7 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
     for photo in accepted:
         if photo.sha256 in rule.left_out and sides.get(photo.path) == "train":
             del sides[photo.path]
-    labels = {photo.label or "" for photo in accepted}
+    labels = {str(photo.label) for photo in accepted}
     for side in ("train", "val") if not rule.by_content or rule.val_fraction > 0 else ("train",):
         absent = labels - {photo.label for photo in accepted if sides.get(photo.path) == side}
         if absent:
@@ -229,12 +231,12 @@ def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
 
 def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
     warnings = []
-    anchor_of = {photo.sha256: rule.anchors.get(photo.sha256, photo.sha256) for photo in photos}
+    anchor_of = {photo.path: rule.anchors.get(str(photo.sha256), str(photo.sha256)) for photo in photos}
     places = {anchor: place_of(anchor) for anchor in anchor_of.values()}
     sides = {anchor: _side_of_place(place, rule) for anchor, place in places.items()}
     contents = defaultdict(set)
     for photo in photos:
-        contents[photo.label].add(anchor_of[photo.sha256])
+        contents[str(photo.label)].add(anchor_of[photo.path])
     for label, hashes in sorted(contents.items()):
         if all(sides[sha256] != "train" for sha256 in hashes):
             sides |= dict.fromkeys(hashes, "train")
@@ -248,7 +250,7 @@ def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dic
             f"no photo fell into val: one photo each of {', '.join(map(repr, moved)) or 'no class'}"
             " was moved there from train"
         )
-    return {photo.path: sides[anchor_of[photo.sha256]] for photo in photos}, warnings
+    return {path: sides[anchor] for path, anchor in anchor_of.items()}, warnings
 
 
 def _side_of_place(place: float, rule: SplitRule) -> Side:
@@ -272,9 +274,3 @@ def _move_to_val(
         if movable:
             sides[min(movable, key=places.__getitem__)] = "val"
             yield label
-
-
-def _assign_by_path(photos: Sequence[CatalogRow], assignments: Mapping[str, Side]) -> tuple[dict[str, Side], list[str]]:
-    missing = sorted(assignments.keys() - {photo.path for photo in photos})
-    warnings = [f"the split file lists {named_photos(missing)} not among the photos"] if missing else []
-    return dict(assignments), warnings

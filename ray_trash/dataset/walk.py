@@ -1,7 +1,5 @@
 r"""Everything that lies under a folder, found without opening a file or following a folder link.
 
-A `Storage` goes in, a list of `Entry` comes out. Does not know what a photo or a class is.
-
 Paths are relative to the folder, with `/`, and always valid UTF-8: `escape_name` writes a byte of a
 file name that is not UTF-8 as `\xNN`, and `unescape_name` leads back to the real name.
 """
