@@ -20,7 +20,7 @@ from ray_trash.dataset.catalog import fingerprint, photo_keys, require_usable_cl
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
-from ray_trash.evaluate.outputs import parquet_bytes
+from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.terminal.audit_table import audit_lines
 from ray_trash.train.job import preprocessing_of
