@@ -162,11 +162,11 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.storage import Storage
     from ray_trash.terminal.evaluation_table import print_evaluation
 
-    open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
+    checkpoint = open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
     out = Storage.at(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
-            options.checkpoint,
+            checkpoint,
             options.data,
             split=options.split,
             workers=options.workers,

@@ -33,6 +33,9 @@ ROW_SCHEMA = pa.schema(
 """A scored file. `error_code` and `error_message` are null where there is an answer, the four before them where there
 is none."""
 
+CLASSES_KEY = b"classes"
+"""Metadata of a table of answers: the class names, a JSON list in the order of the probabilities."""
+
 OUTCOME_SCHEMA = pa.schema(
     [pa.field("position", pa.int64()), *(field for field in ROW_SCHEMA if field.name not in ("path", "model_id"))]
 )
@@ -53,14 +56,14 @@ class Outcomes:
 
 
 def schema_with(classes: Sequence[str], engine: str) -> pa.Schema:
-    """Return `ROW_SCHEMA` with the class names, a JSON list in the order of the probabilities, and what computed."""
-    metadata = {b"classes": json.dumps(list(classes)).encode(), b"engine": engine.encode()}
+    """Return `ROW_SCHEMA` with the class names and what computed."""
+    metadata = {CLASSES_KEY: json.dumps(list(classes)).encode(), b"engine": engine.encode()}
     return ROW_SCHEMA.with_metadata(metadata)
 
 
 def classes_of(schema: pa.Schema) -> list[str]:
-    """Return the class names that `schema_with` was given."""
-    names: list[str] = json.loads(schema.metadata[b"classes"])
+    """Return the class names of a table of answers, in the order of its probabilities."""
+    names: list[str] = json.loads(schema.metadata[CLASSES_KEY])
     return names
 
 

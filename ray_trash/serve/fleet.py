@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ray_trash.cluster.capacity import plan_replicas
 from ray_trash.cluster.shares import REPLICA_CPUS
-from ray_trash.cluster.waiting import fetch, in_daemon_thread, or_end
+from ray_trash.cluster.waiting import exit_if_stuck, fetch, in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint
@@ -259,7 +259,7 @@ class SharedReplica(Replica):
     def __init__(self, shared: _Shared, settings: Mapping[str, Any], n_threads: int) -> None:
         """Fetch the checkpoint and load it."""
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
-        with or_end(START_TIMEOUT_S):
+        with exit_if_stuck(START_TIMEOUT_S):
             checkpoint = fetch(shared.reference, what="the checkpoint", timeout_s=START_TIMEOUT_S)
             super().__init__(checkpoint, settings, n_threads)
 

@@ -28,8 +28,8 @@ from ray_trash.dataset.photo_set import read_photo_set
 from ray_trash.dataset.split import SplitRule
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
-from ray_trash.evaluate.outputs import parquet_bytes
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.terminal.audit_table import audit_lines
 from ray_trash.terminal.text import counted, listed
