@@ -28,7 +28,6 @@ import numpy as np
 import ray.data
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torchvision import transforms
 
 from benchmarks.answering import photos_of, write_random_checkpoint
@@ -37,8 +36,9 @@ from ray_trash.image.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor, load_network
 from ray_trash.score.inputs import BATCH_PHOTOS
-from ray_trash.score.progress import Pace
 from ray_trash.score.run import score_here
+from ray_trash.terminal.bar import Rate
+from ray_trash.terminal.say import Terminal
 
 
 def main() -> None:
@@ -62,8 +62,8 @@ def main() -> None:
         for number, file in enumerate(files):
             (photos / f"{number:06d}.jpg").write_bytes(file.read_bytes())
         for _ in range(options.rounds):
-            out, console = str(Path(folder) / "out.parquet"), Console(quiet=True)
-            summary = score_here(str(checkpoint), [str(photos)], out, overwrite=True, console=console)
+            out, terminal = str(Path(folder) / "out.parquet"), Terminal.silent()
+            summary = score_here(str(checkpoint), [str(photos)], out, overwrite=True, terminal=terminal)
             score.append(summary["images_per_s"])
             by_hand.append(speed_by_hand(checkpoint, photos))
             recipe.append(speed_of_recipe(checkpoint, sorted(photos.iterdir())[: options.recipe_photos]))
@@ -95,7 +95,7 @@ def speed_by_hand(checkpoint: Path, photos: Path) -> float:
         ready.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    pace = Pace()
+    pace = Rate()
     while (squares := ready.get(timeout=600)) is not None:
         pace.add(len(predictor.predict(squares)))
     return pace.per_s or 0.0
@@ -125,7 +125,7 @@ def speed_of_recipe(checkpoint: Path, photos: list[Path]) -> float:
     )
     scored.context.enable_progress_bars = False
     scored.context.print_on_execution_start = False
-    pace = Pace()
+    pace = Rate()
     for batch in scored.iter_batches(batch_size=None):
         pace.add(len(batch["label"]))
     return pace.per_s or 0.0

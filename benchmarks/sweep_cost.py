@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
 from ray_trash.fetch.sample import render_sample
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.tune.sweep import check_space, run_sweep
 
@@ -64,9 +63,9 @@ def main() -> None:
         plain = [train_plainly(config, number, point) for number, point in enumerate(points)]
         plain_s = time.perf_counter() - started
         started = time.perf_counter()
-        console = Console(stderr=True)
+        terminal = Terminal.stderr()
         sweep = run_sweep(
-            prepare_run(config, resume=False, overwrite=False, console=console), json.dumps({}), console=console
+            prepare_run(config, resume=False, overwrite=False, terminal=terminal), json.dumps({}), terminal=terminal
         )
         sweep_s = time.perf_counter() - started
     differences = [
@@ -91,9 +90,9 @@ def main() -> None:
 def train_plainly(config: Config, number: int, point: Any) -> Any:
     """Train one point alone and return its best epoch's figures."""
     changes = {**point, "name": f"plain-{number:02d}", "train.workers": 0, "train.cache_frozen": "off"}
-    console = Console(quiet=True)
-    prepared = prepare_run(override(config, changes), resume=False, overwrite=False, console=console)
-    return run_training(prepared, console=console).record
+    terminal = Terminal.silent()
+    prepared = prepare_run(override(config, changes), resume=False, overwrite=False, terminal=terminal)
+    return run_training(prepared, terminal=terminal).record
 
 
 if __name__ == "__main__":

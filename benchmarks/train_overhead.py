@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
@@ -28,6 +27,7 @@ from ray_trash.image.augment import augment_photo
 from ray_trash.image.preprocess import load_photo
 from ray_trash.image.tensor import normalise
 from ray_trash.model.network import build_network, freeze_stages, set_training_mode
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.job import augmentation_of, preprocessing_of
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.train.state import build_optimizer
@@ -73,9 +73,9 @@ def main() -> None:
 
 def ray_trash_speeds(config: Config) -> list[float]:
     """Train through Ray and return the photos per second of every epoch but the first."""
-    console = Console(quiet=True)
-    prepared = prepare_run(config, resume=False, overwrite=True, console=console)
-    result = run_training(prepared, console=console)
+    terminal = Terminal.silent()
+    prepared = prepare_run(config, resume=False, overwrite=True, terminal=terminal)
+    result = run_training(prepared, terminal=terminal)
     records = [json.loads(line) for line in result.run.read_bytes("metrics.jsonl").splitlines()]
     return [record["images_per_s"] for record in records[1:]]
 

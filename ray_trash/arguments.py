@@ -10,7 +10,7 @@ from ray_trash import __version__, commands
 from ray_trash.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from ray_trash.terminal.say import Terminal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(
-        name: str, action: Callable[[argparse.Namespace, Console], Any], summary: str
+        name: str, action: Callable[[argparse.Namespace, Terminal], Any], summary: str
     ) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=summary, description=summary)
         if name == "audit":
@@ -89,7 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="processes that predict (one per GPU or CPU, fewer for few photos)",
     )
     evaluate.add_argument(
-        "--masks", action="store_true", help="score again with parts hidden, and pictures of no class"
+        "--masks",
+        action="store_true",
+        help="also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class",
     )
     evaluate.add_argument(
         "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"

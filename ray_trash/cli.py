@@ -18,7 +18,7 @@ from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from ray_trash.terminal.say import Terminal
 
 
 class Interrupted(BaseException):
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_environment()
     try:
         options = build_parser().parse_args(arguments)
-        result = options.action(options, _console())
+        result = options.action(options, _terminal())
         if options.json == STDOUT:
             sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"error: {_one_line(str(error))}")
         return error.exit_code
     except Interrupted as interruption:
-        _complain(f"stopped by {interruption}; a run goes on with --resume, a scoring as it is")
+        _complain(f"stopped by {interruption}. To continue: a run with --resume, a scoring with the same command.")
         return interruption.exit_code
     except BrokenPipeError:
         # The reader of stdout has gone; Python would complain once more at exit.
@@ -81,10 +81,10 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise Interrupted(number)
 
 
-def _console() -> Console:
-    from rich.console import Console
+def _terminal() -> Terminal:
+    from ray_trash.terminal.say import Terminal
 
-    return Console(stderr=True)
+    return Terminal.stderr()
 
 
 def _one_line(text: str) -> str:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ray_trash.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ray_trash.config import Config
+    from ray_trash.terminal.say import Terminal
 
 
 STDOUT = "-"
@@ -39,23 +38,23 @@ def _start_of(options: argparse.Namespace) -> dict[str, bool]:
     }
 
 
-def fetch(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def fetch(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Download a known data set."""
     from ray_trash.fetch.known import fetch_with_progress
 
-    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, console=console)
+    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, terminal=terminal)
 
 
-def sample(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Render a sample set."""
     from ray_trash.fetch.sample import render_sample
 
     counts = render_sample(Path(options.to), per_class=options.per_class, seed=options.seed)
-    console.print(f"{sum(counts.values())} photos in {options.to}", markup=False, highlight=False)
+    terminal.say(f"{sum(counts.values())} photos in {options.to}")
     return {"root": options.to, "per_class": counts}
 
 
-def audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Check every file of a folder."""
     from ray_trash.audit.folds import fold_files
     from ray_trash.audit.run import PREPROCESSING, audit_photos, make_rule, write_audit
@@ -79,34 +78,34 @@ def audit(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             listing, PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
         )
     if options.out:
-        out = Storage.open(options.out)
+        out = Storage.at(options.out)
         write_audit(audited, listing.root, out)
         files = fold_files(audited.catalog, audited.relations, options.folds) if options.folds else {}
         for name, content in files.items():
             out.write_bytes(name, content)
     if options.json not in (None, STDOUT):
         target = Path(options.json).absolute()
-        Storage.open(str(target.parent)).write_bytes(
+        Storage.at(str(target.parent)).write_bytes(
             target.name, (json.dumps(audited.document, indent=2) + "\n").encode()
         )
-    print_audit(audited.document, console)
+    print_audit(audited.document, terminal)
     return audited.document
 
 
-def train(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def train(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Train once."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
     from ray_trash.train.run import prepare_run, run_training
 
-    prepared = prepare_run(config, **_start_of(options), console=console)
+    prepared = prepare_run(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=False):
-        result = run_training(prepared, console=console)
-    console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
+        result = run_training(prepared, terminal=terminal)
+    terminal.say(f"best checkpoint {result.checkpoint.uri}")
     return {"run": result.run.uri, "checkpoint": result.checkpoint.uri, "best": dict(result.record)}
 
 
-def tune(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def tune(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Sweep."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
@@ -114,10 +113,10 @@ def tune(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ray_trash.tune.sweep import check_space, run_sweep
 
     check_space(config)
-    prepared = prepare_run(config, **_start_of(options), console=console)
+    prepared = prepare_run(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=_trials_have_workers(config)):
-        result = run_sweep(prepared, _source_of(options), console=console)
-    console.print(f"best checkpoint {result.checkpoint.uri}", markup=False, highlight=False, soft_wrap=True)
+        result = run_sweep(prepared, _source_of(options), terminal=terminal)
+    terminal.say(f"best checkpoint {result.checkpoint.uri}")
     return {
         "run": result.run.uri,
         "checkpoint": result.checkpoint.uri,
@@ -127,7 +126,7 @@ def tune(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Catalogue, train or sweep, and evaluate."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
@@ -138,9 +137,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     sweeps = config.tune.space is not None
     if sweeps:
         check_space(config)
-    prepared = prepare_run(config, **_start_of(options), console=console)
+    prepared = prepare_run(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=sweeps and _trials_have_workers(config)):
-        return run_all(prepared, _source_of(options), console=console)
+        return run_all(prepared, _source_of(options), terminal=terminal)
 
 
 def _trials_have_workers(config: Config) -> bool:
@@ -155,7 +154,7 @@ def _source_of(options: argparse.Namespace) -> str:
     return config_with(text, dict(parse_override(change) for change in options.set))
 
 
-def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Evaluate a checkpoint."""
     from ray_trash.cluster.connect import ray_session
     from ray_trash.evaluate.run import evaluate_checkpoint
@@ -164,7 +163,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ray_trash.terminal.evaluation_table import print_evaluation
 
     open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
-    out = Storage.open(options.out)
+    out = Storage.at(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
             options.checkpoint,
@@ -174,12 +173,12 @@ def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             out=out,
             with_masks=options.masks,
         )
-    print_evaluation(document, console)
-    console.print(f"written to {out.uri}", markup=False, highlight=False, soft_wrap=True)
+    print_evaluation(document, terminal)
+    terminal.say(f"written to {out.uri}")
     return document
 
 
-def serve(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Serve a checkpoint until a signal ends it."""
     from ray_trash.config import parse_override, serve_config
     from ray_trash.model.checkpoint import open_checkpoint
@@ -187,7 +186,7 @@ def serve(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     if options.checkpoint is None and options.watch is None:
         raise ConfigError("serve: name a checkpoint, or a run with --watch RUN")
-    watched = None if options.watch is None else Storage.open(options.watch).child("checkpoint")
+    watched = None if options.watch is None else Storage.at(options.watch).child("checkpoint")
     # A wrong path or a taken port should not cost a cluster's start.
     checkpoint = open_checkpoint(options.checkpoint if watched is None or options.checkpoint else watched)
     changes = dict(parse_override(text) for text in options.set)
@@ -203,33 +202,33 @@ def serve(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     taken = bind(options.host, options.port)
     # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
     with ray_session(dashboard=False, worker_niceness=0):
-        run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, console=console)
+        run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, terminal=terminal)
     return {"stopped": True}
 
 
-def roll_back(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Move an endpoint back to the model before."""
     from ray_trash.serve.client import Client, read_key
 
     with Client(options.url, api_key=read_key(options.api_key_file)) as client:
         card = client.roll_back()
-    console.print(f"answered by {card['id']} again", markup=False, highlight=False)
+    terminal.say(f"answered by {card['id']} again")
     return card
 
 
-def export(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def export(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Write a checkpoint for other runtimes."""
     from ray_trash.model.export import export_checkpoint
 
     exported = export_checkpoint(options.checkpoint, options.format, out=options.out, overwrite=options.overwrite)
     text = f"written to {exported['file']}; probabilities as the checkpoint's, within {exported['max_difference']:.1g}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    terminal.say(text)
     return exported
 
 
-def score(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Label photos."""
-    given = {"column": options.column, "overwrite": options.overwrite, "console": console}
+    given = {"column": options.column, "overwrite": options.overwrite, "terminal": terminal}
     if options.url is None:
         if options.api_key_file is not None:
             raise ConfigError("--api-key-file: has no effect without --url")
@@ -247,7 +246,7 @@ def score(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return score_there(options.url, options.paths, options.out, api_key=read_key(options.api_key_file), **given)
 
 
-def config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Print the resolved config."""
     from ray_trash.config import effective_tree, to_yaml
 

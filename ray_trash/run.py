@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from rich.console import Console
-
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.terminal.evaluation_table import print_evaluation
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import PreparedRun, TrainResult, run_training
 from ray_trash.tune.sweep import SweepResult, run_sweep
 
@@ -23,7 +22,7 @@ SWEEP_FILES = (
 )
 
 
-def run_all(prepared: PreparedRun, source: str, *, console: Console) -> dict[str, Any]:
+def run_all(prepared: PreparedRun, source: str, *, terminal: Terminal) -> dict[str, Any]:
     """Train as the config says, or search where it has a space, and evaluate the best checkpoint.
 
     Needs a connection to Ray. `source` is the text of the config file.
@@ -36,16 +35,16 @@ def run_all(prepared: PreparedRun, source: str, *, console: Console) -> dict[str
     """
     result: TrainResult | SweepResult
     if prepared.config.tune.space is not None:
-        result = run_sweep(prepared, source, console=console)
+        result = run_sweep(prepared, source, terminal=terminal)
     else:
-        result = run_training(prepared, console=console)
+        result = run_training(prepared, terminal=terminal)
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
-        console.print("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
+        terminal.say("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
     document = evaluate_checkpoint(
         result.checkpoint.uri, prepared.config.data.root, split=split, out=result.run, with_masks=True
     )
-    print_evaluation(document, console)
+    print_evaluation(document, terminal)
     for name, what in (
         ("checkpoint", "the best checkpoint"),
         ("evaluation.json", "the evaluation"),
@@ -55,7 +54,7 @@ def run_all(prepared: PreparedRun, source: str, *, console: Console) -> dict[str
         ("audit.json", "what is wrong with the photos"),
         ("audit.png", "the worst of it, to look at"),
     ):
-        console.print(f"{what:>38}  {result.run.child(name).uri}", markup=False, highlight=False, soft_wrap=True)
+        terminal.say(f"{what:>38}  {result.run.child(name).uri}")
     return {
         "run": result.run.uri,
         "checkpoint": result.checkpoint.uri,

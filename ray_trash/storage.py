@@ -35,7 +35,7 @@ class Storage:
     path: str
 
     @classmethod
-    def open(cls, uri: str | Path) -> Storage:
+    def at(cls, uri: str | Path) -> Storage:
         """Resolve a path or URI; nothing is created or contacted.
 
         Raises:
@@ -58,7 +58,7 @@ class Storage:
         Raises:
             StorageError: It names no file, or pyarrow cannot open such a place.
         """
-        file = cls.open(uri)
+        file = cls.at(uri)
         base, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
         folder, _, name = file.path.rpartition("/")
         if not name or (not folder and not file.is_local):

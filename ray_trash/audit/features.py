@@ -85,7 +85,7 @@ class _Extractor:
         fit_state(network, weights, where="features", assign=True)
         network.fc = torch.nn.Identity()
         self._network: Any = network
-        self._storage = Storage.open(root)
+        self._storage = Storage.at(root)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         import torch

@@ -31,7 +31,7 @@ def audit_sheet(document: Mapping[str, Any], root: str) -> bytes:
     Returns:
         A PNG file. A photo that has gone since is left out.
     """
-    storage = Storage.open(root)
+    storage = Storage.at(root)
     return contact_sheet(
         [(title, list(_photos(storage, paths))) for title, paths in _rows(document)]
         or [("nothing to show: no conflicts, no duplicates, no suspects, no outliers", [])]

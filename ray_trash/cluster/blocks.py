@@ -1,49 +1,197 @@
-"""What goes wrong in Ray Data's processes, carried to the driver in the blocks that travel there anyway.
+"""Tables through Ray Data, block by block: quiet, with a deadline, and with errors of ours kept as they are.
 
-An exception that leaves a function that Ray Data calls reaches the driver without its type.
+Blocks go in, the blocks that the last step makes of them come out. A `RayTrashError` that a step raises travels in
+the last column of its block, passes the steps that follow, and is raised where the blocks come out. Steps know
+nothing of that.
 """
 
 from __future__ import annotations
 
+import pickle
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
 import pyarrow as pa
+import ray.data
+from ray.data.exceptions import ExecutionTimeoutError
 
-from ray_trash.errors import (
-    CheckpointError,
-    ClusterError,
-    ConfigError,
-    DataError,
-    RayTrashError,
-    StorageError,
-)
+from ray_trash.errors import ClusterError, RayTrashError
 
-_KINDS = {kind.__name__: kind for kind in (CheckpointError, ClusterError, ConfigError, DataError, StorageError)}
-CARRIED = (pa.field("error_kind", pa.string()), pa.field("error", pa.string()))
-"""Fields that end the schema of every block that is handed on."""
+NO_ANSWER_S = 600.0
+"""How long the next block may take: starting up, or waiting for what others hold of a cluster, included."""
+_ERROR = pa.field("_error", pa.binary())
 
-
-def nothing_carried(n: int) -> list[pa.Array]:
-    """Return the last columns of a block of `n` rows in which nothing went wrong."""
-    return [pa.nulls(n, field.type) for field in CARRIED]
+Made: TypeAlias = "pa.Table | Iterator[pa.Table]"
+"""What a step makes of a block: a table, or several."""
+Function = Callable[[pa.Table], Made]
 
 
-def failed_block(schema: pa.Schema, positions: pa.ChunkedArray, error: RayTrashError) -> pa.Table:
-    """Return a block that says what went wrong and nothing else.
+@dataclass(frozen=True)
+class Tasks:
+    """A step in Ray tasks.
+
+    Attributes:
+        function: From a block to what is made of it; goes to other processes.
+        schema: Of what it makes.
+        cpus: CPUs that each task reserves.
+        at_once: Most tasks at a time. Default: Ray Data's choice.
+    """
+
+    function: Function
+    schema: pa.Schema
+    cpus: float
+    at_once: int | None = None
+
+
+@dataclass(frozen=True)
+class Actors:
+    """A step in processes that keep something between blocks, such as a network.
+
+    Attributes:
+        make: Makes the function of one process, at its first block; goes to other processes.
+        schema: Of what the function makes.
+        cpus: CPUs that each process reserves.
+        size: Processes.
+        gpus: GPUs that each process reserves.
+        calls_at_once: Blocks at a time in one process, each in a thread of its own.
+    """
+
+    make: Callable[[], Function]
+    schema: pa.Schema
+    cpus: float
+    size: int
+    gpus: float = 0.0
+    calls_at_once: int = 1
+
+
+def map_blocks(
+    blocks: Sequence[pa.Table],
+    *steps: Tasks | Actors,
+    what: str,
+    in_order: bool = True,
+    block_bytes: int | None = None,
+    prefetch: int = 1,
+) -> Iterator[pa.Table]:
+    """Send blocks through steps; needs a connection to Ray.
 
     Args:
-        schema: Of the block; has `position` and ends in `CARRIED`.
-        positions: Of the rows it stands for, at least one.
-        error: What is raised in the driver.
+        blocks: At least one.
+        steps: One after the other.
+        what: Is waited for, in words.
+        in_order: Whether what is made comes in the order of the blocks.
+        block_bytes: Size at which Ray Data begins a new block within a step's output. Default: Ray Data's own.
+        prefetch: Blocks fetched ahead of whoever asks.
+
+    Yields:
+        What the last step makes.
+
+    Raises:
+        ClusterError: The next block did not come within `NO_ANSWER_S`.
+        RayTrashError: What a step raised.
     """
-    kind = next((name for name, kind in _KINDS.items() if isinstance(error, kind)), "")
-    n = len(positions)
-    said = {"position": positions, "error_kind": pa.array([kind] * n), "error": pa.array([str(error)] * n)}
-    return pa.table([said.get(field.name, pa.nulls(n, field.type)) for field in schema], schema=schema)
+    dataset = dataset_of(blocks, *steps, in_order=in_order, block_bytes=block_bytes)
+    try:
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=prefetch):
+            yield received(cast(pa.Table, block))
+    except ExecutionTimeoutError as error:
+        raise ClusterError(
+            f"waited {NO_ANSWER_S:g} s for {what} in vain: others may hold the cluster, or processes may die for want "
+            "of memory; look at the cluster and run the command again"
+        ) from error
 
 
-def raise_carried_error(block: pa.Table) -> None:
-    """Raise what a block carries, if it does."""
-    if "error_kind" not in block.column_names or block["error_kind"].null_count == len(block):
-        return
-    names = [field.name for field in CARRIED]
-    carried = block.filter(block["error_kind"].is_valid()).select(names).slice(0, 1).to_pylist()[0]
-    raise _KINDS.get(carried["error_kind"], RayTrashError)(carried["error"])
+def dataset_of(
+    blocks: Sequence[pa.Table], *steps: Tasks | Actors, in_order: bool = True, block_bytes: int | None = None
+) -> ray.data.Dataset:
+    """Describe what `map_blocks` runs, as a dataset that is run when it is read; its blocks are for `received`."""
+    dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order)
+    if block_bytes is not None:
+        dataset.context.target_max_block_size = block_bytes
+    for step in steps:
+        if isinstance(step, Tasks):
+            dataset = dataset.map_batches(
+                cast(Any, _TaskStep(step.function, step.schema)),  # Ray's own type for these knows no pyarrow
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=step.cpus,
+                compute=ray.data.TaskPoolStrategy(size=step.at_once),
+            )
+        else:
+            several: dict[str, Any] = {
+                "max_concurrent_calls_per_actor": step.calls_at_once,
+                "enable_true_multi_threading": True,
+            }
+            dataset = dataset.map_batches(
+                cast(Any, _ActorStep),
+                fn_constructor_args=(step.make, step.schema),
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=step.cpus,
+                num_gpus=step.gpus or None,
+                compute=ray.data.ActorPoolStrategy(size=step.size, **(several if step.calls_at_once > 1 else {})),
+            )
+    return dataset
+
+
+def quiet(dataset: ray.data.Dataset, *, in_order: bool = True) -> ray.data.Dataset:
+    """Keep Ray Data from reporting on a dataset; the settings of the rest of the program stay as they are."""
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    dataset.context.execution_options.preserve_order = in_order
+    dataset.context.execution_no_progress_timeout_s = NO_ANSWER_S
+    return dataset
+
+
+def received(block: pa.Table) -> pa.Table:
+    """Return a block without what it carried.
+
+    Raises:
+        RayTrashError: What a step raised.
+    """
+    if _ERROR.name not in block.column_names:
+        return block
+    for carried in block[_ERROR.name].drop_null().to_pylist():
+        raise pickle.loads(carried)
+    return block.drop_columns([_ERROR.name])
+
+
+def _run(function: Callable[[], Function], schema: pa.Schema, block: pa.Table) -> Iterator[pa.Table]:
+    whole = schema.append(_ERROR)
+    try:
+        made = function()(received(block))
+        for table in [made] if isinstance(made, pa.Table) else made:
+            yield pa.table([*table.select(schema.names).columns, pa.nulls(len(table), _ERROR.type)], schema=whole)
+    except RayTrashError as error:
+        nothing = [pa.nulls(1, field.type) for field in schema]
+        yield pa.table([*nothing, pa.array([pickle.dumps(error)], _ERROR.type)], schema=_nullable(whole))
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
+
+
+class _TaskStep:
+    def __init__(self, function: Function, schema: pa.Schema) -> None:
+        self._function, self._schema = function, schema
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        return _run(lambda: self._function, self._schema, block)
+
+
+class _ActorStep:
+    def __init__(self, make: Callable[[], Function], schema: pa.Schema) -> None:
+        self._make, self._schema = make, schema
+        self._made: Function | None = None
+        self._making = threading.Lock()
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        return _run(self._function, self._schema, block)
+
+    def _function(self) -> Function:
+        # Not in __init__: an actor whose constructor fails is started again and again.
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+        return self._made

@@ -109,7 +109,7 @@ def build_catalog(
     blocks = [pending.slice(start, n_rows) for start in range(0, len(pending), n_rows)]
     look = functools.partial(
         _look_at_block,
-        storage=Storage.open(listing.root),
+        storage=Storage.at(listing.root),
         preprocessing=preprocessing,
         keep_pixels=keep_pixels,
         keep_sketches=keep_sketches,

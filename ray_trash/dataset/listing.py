@@ -93,7 +93,7 @@ def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
             `classes` has no folder.
     """
     try:
-        storage = Storage.open(root)
+        storage = Storage.at(root)
     except StorageError as error:
         raise DataError(f"data.root: {error}") from error
     entries = walk(storage)

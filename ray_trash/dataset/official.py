@@ -100,7 +100,7 @@ def parse_official_list(content: bytes, name: str) -> list[OfficialEntry]:
 def has_official_lists(listing: Listing) -> bool:
     """Tell whether a data root has list files where `assign_officially` looks for them."""
     photos = [CataloguedPhoto(file.path, file.label, "", accepted=True) for file in listing.files]
-    places = _list_places(photos, Storage.open(listing.root))
+    places = _list_places(photos, Storage.at(listing.root))
     return any(place.exists(name) for place in places for name in OFFICIAL_LISTS.values())
 
 
@@ -159,7 +159,7 @@ def _fitting(entry: OfficialEntry, photos: Sequence[CataloguedPhoto]) -> list[Ca
 
 
 def _read_lists(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[Side, list[OfficialEntry]], list[str]]:
-    places = list(_list_places(photos, Storage.open(root)))
+    places = list(_list_places(photos, Storage.at(root)))
     for place in places:
         found = {side: name for side, name in OFFICIAL_LISTS.items() if place.exists(name)}
         if found:

@@ -125,7 +125,7 @@ def split_rule(split: str, val_fraction: float, test_fraction: float) -> SplitRu
     if kind is not None:
         return SplitRule(kind)
     try:
-        file = Storage.open(split)
+        file = Storage.at(split)
         folder, name = posixpath.split(file.path)
         content = replace(file, path=folder, uri=posixpath.dirname(file.uri)).read_bytes(name)
     except StorageError as error:

@@ -180,7 +180,7 @@ def photo_views(root: str, path: str, key: int, transforms: Sequence[Transform])
     Raises:
         DataError: The photo was fine when it was catalogued and is not any more.
     """
-    storage = Storage.open(root)
+    storage = Storage.at(root)
     stored = _load(storage, path, transforms[0].preprocessing)
     return [transform(stored, key) for transform in transforms]
 
@@ -198,7 +198,7 @@ def _load(storage: Storage, path: str, preprocessing: Preprocessing) -> Photo:
 
 def _load_block(block: pa.Table, *, root: str, transform: Transform) -> pa.Table:
     # Ray Data hands on no cause of an exception in a task, so what went wrong travels as a value.
-    storage = Storage.open(root)
+    storage = Storage.at(root)
     try:
         photos = [
             transform(_load(storage, path, transform.preprocessing), key)

@@ -22,7 +22,7 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
-from ray_trash.cluster.blocks import CARRIED, failed_block, nothing_carried, raise_carried_error
+from ray_trash.cluster.carried import CARRIED, failed_block, nothing_carried, raise_carried_error
 from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring
 from ray_trash.dataset.catalog import read_photo_bytes
 from ray_trash.dataset.walk import photo_location
@@ -222,7 +222,7 @@ def _prepare_block(block: pa.Table, *, data_root: str, preprocessing: Preprocess
     if block["path"].null_count == len(block):
         return _block(_PREPARED, block.column("position"), block.column("pixels").to_pylist())
     try:
-        storage = Storage.open(data_root)
+        storage = Storage.at(data_root)
         photos = [
             _prepare_photo(storage, path, sha256, preprocessing, mask)
             for path, sha256, mask in zip(

@@ -22,7 +22,7 @@ from ray_trash.errors import ConfigError, DataError, StorageError
 from ray_trash.fetch.unpack import unpack
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from ray_trash.terminal.say import Terminal
 
 MAX_LIST_BYTES = 1 << 20
 _PART = "archive.part"
@@ -124,7 +124,7 @@ def fetch(
 
 
 def fetch_with_progress(
-    name: str, destination: Path, *, archive: str | Path | None, console: Console
+    name: str, destination: Path, *, archive: str | Path | None, terminal: Terminal
 ) -> dict[str, Any]:
     """Fetch as `fetch` does, and tell a person about it.
 
@@ -138,7 +138,7 @@ def fetch_with_progress(
     from rich.progress import Progress as ProgressBar
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
+    with ProgressBar(*columns, console=terminal.console, disable=not terminal.is_live) as bar:
         task = bar.add_task(name, total=None)
         fetched = fetch(
             name,
@@ -148,7 +148,7 @@ def fetch_with_progress(
         )
     what = "was complete, nothing to do" if fetched.was_there else "complete"
     for line in (f"{fetched.root}: {fetched.n_photos} photos, {what}", *fetched.notes):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        terminal.say(line)
     return {
         "root": str(fetched.root),
         "n_photos": fetched.n_photos,

@@ -48,7 +48,7 @@ def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> d
     if seed < 0:
         raise ConfigError(f"seed={seed}: give 0 or more")
     found = _find_earlier_photos(destination, seed)
-    storage = Storage.open(destination)
+    storage = Storage.at(destination)
     for label in CLASSES:
         for number in range(1, per_class + 1):
             name = f"{label}/{label}{number:04d}.jpg"

@@ -78,7 +78,7 @@ def write_checkpoint(
     """
     if (trainer_tensors is None) != (trainer_values is None):
         raise ValueError("trainer_tensors and trainer_values belong together: give both or neither")
-    storage = Storage.open(directory)
+    storage = Storage.at(directory)
     weights = to_safetensors(plain_state(network_state))
     weights_sha256 = _sha256(weights)
     written = dataclasses.replace(document, id=_checkpoint_id(weights_sha256))
@@ -153,7 +153,7 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             changed or of another version; the file is named.
         StorageError: The storage cannot be asked.
     """
-    storage = place if isinstance(place, Storage) else Storage.open(place)
+    storage = place if isinstance(place, Storage) else Storage.at(place)
     marker, entries = _read_marker(storage)
     wanted = _SERVED_FILES + (_TRAINER_FILES if with_trainer else ())
     absent = [name for name in wanted if name not in entries]

@@ -73,7 +73,7 @@ def load_pretrained(
 
 def _read_place(place: str) -> tuple[dict[str, Tensor], str]:
     try:
-        storage = Storage.open(place)
+        storage = Storage.at(place)
         if not storage.exists():
             raise CheckpointError(
                 f"model.weights: nothing at {storage.uri}; give imagenet, none, a file of weights or a checkpoint"

@@ -182,7 +182,7 @@ def _work(inputs: Inputs, positions: NDArray[np.int64], group: int | None) -> pa
 def _look_at(text: str, shown: str) -> tuple[fs.FileType, Storage, str]:
     """Return what it is, its folder (itself, where it is one), and its name."""
     try:
-        storage = Storage.open(text)
+        storage = Storage.at(text)
         kind = storage.filesystem.get_file_info(storage.path).type
     except StorageError as error:
         raise DataError(str(error).replace(text, shown)) from error

@@ -16,7 +16,7 @@ import ray
 import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 
-from ray_trash.cluster.blocks import raise_carried_error
+from ray_trash.cluster.carried import raise_carried_error
 from ray_trash.cluster.scoring_plan import plan_scoring
 from ray_trash.errors import ClusterError
 from ray_trash.image.preprocess import Preprocessing

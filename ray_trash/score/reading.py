@@ -112,4 +112,4 @@ def _prepare_one(photo: bytes | ImageError, preprocessing: Preprocessing) -> NDA
 @lru_cache(maxsize=64)
 def _opened(root: str) -> Storage:
     # Connecting to an object store for every photo would take longer than reading it.
-    return Storage.open(root)
+    return Storage.at(root)

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
 
 from ray_trash.cluster.connect import ray_session
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.chunks import Plan, Target, choose_part_rows, pending_parts
 from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
-from ray_trash.score.progress import Display
 from ray_trash.score.remote import score_remotely
 from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
 from ray_trash.serve.client import Client
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 Answering = Callable[[list[pa.Table]], Generator[Outcomes]]
 """Scores blocks of work."""
@@ -33,7 +33,7 @@ def score_here(
     workers: int | None = None,
     column: str | None = None,
     overwrite: bool = False,
-    console: Console,
+    terminal: Terminal,
 ) -> dict[str, Any]:
     """Score with a checkpoint, on the Ray cluster that `RAY_ADDRESS` names or on this machine.
 
@@ -44,7 +44,7 @@ def score_here(
         workers: Processes with a network each; None takes one per GPU, or one per machine where there is none.
         column: The column of photos in tables.
         overwrite: Whether a file that is there is replaced.
-        console: Where progress goes.
+        terminal: Where progress goes.
 
     Returns:
         The summary, JSON values only; `images_per_s` is the rate from the first answers to the last.
@@ -70,7 +70,7 @@ def score_here(
             plan = plan_pool_here(workers)
             yield from score_blocks(checkpoint.uri, document.preprocessing, inputs.sources, blocks, plan)
 
-    scoring = _Scoring(inputs, target, document.id, document.classes, console)
+    scoring = _Scoring(inputs, target, document.id, document.classes, terminal)
     return scoring.run(answers, started_at)
 
 
@@ -82,7 +82,7 @@ def score_there(
     api_key: str | None = None,
     column: str | None = None,
     overwrite: bool = False,
-    console: Console,
+    terminal: Terminal,
 ) -> dict[str, Any]:
     """Score with an endpoint.
 
@@ -93,7 +93,7 @@ def score_there(
         api_key: Sent with every request, where it is given.
         column: The column of photos in tables.
         overwrite: Whether a file that is there is replaced.
-        console: Where progress goes.
+        terminal: Where progress goes.
 
     Returns:
         The summary, as `score_here` gives it.
@@ -111,16 +111,18 @@ def score_there(
     inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.parts_name)))
     with Client(url, api_key=api_key) as client:
         card = client.model()
-        scoring = _Scoring(inputs, target, card["id"], card["classes"], console)
+        scoring = _Scoring(inputs, target, card["id"], card["classes"], terminal)
         return scoring.run(lambda blocks: score_remotely(client, card, inputs.sources, blocks), started_at)
 
 
 class _Scoring:
     """Inputs that become parts, and parts that become the file."""
 
-    def __init__(self, inputs: Inputs, target: Target, model_id: str, classes: Sequence[str], console: Console) -> None:
+    def __init__(
+        self, inputs: Inputs, target: Target, model_id: str, classes: Sequence[str], terminal: Terminal
+    ) -> None:
         self._inputs, self._target, self._model_id = inputs, target, model_id
-        self._classes, self._console = classes, console
+        self._classes, self._terminal = classes, terminal
         self._plan = Plan(len(inputs), inputs.fingerprint(), model_id, choose_part_rows(len(inputs)))
         self._engine = ""
 
@@ -130,8 +132,8 @@ class _Scoring:
             self._say(said)
         pending = pending_parts(self._plan, done)
         left = sum(len(self._plan.part(number)) for number in pending)
-        with Display(self._console, total=self._plan.n, done=self._plan.n - left) as display:
-            self._make_parts(pending, answering, display)
+        with Bar(self._terminal, total=self._plan.n, done=self._plan.n - left) as bar:
+            self._make_parts(pending, answering, bar)
         tally, engine = self._target.join(self._plan, self._engine)
         seconds = time.monotonic() - started_at
         self._say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
@@ -139,13 +141,13 @@ class _Scoring:
             **tally.to_json(),
             "ignored": self._inputs.ignored,
             "seconds": round(seconds, 2),
-            "images_per_s": round(display.pace.per_s or left / seconds, 2),
+            "images_per_s": round(bar.rate.per_s or left / seconds, 2),
             "model_id": self._model_id,
             "engine": engine,
             "out": self._target.uri,
         }
 
-    def _make_parts(self, pending: Sequence[int], answering: Answering, display: Display) -> None:
+    def _make_parts(self, pending: Sequence[int], answering: Answering, bar: Bar) -> None:
         known = np.asarray(self._inputs.rows["error_code"].is_valid())
         missing = {number: int((~known[self._plan.part(number)]).sum()) for number in pending}
         gathered: defaultdict[int, list[pa.Table]] = defaultdict(list)
@@ -157,7 +159,7 @@ class _Scoring:
         with closing(answering(blocks)) as answers:
             for outcomes in answers:
                 self._engine = outcomes.engine
-                display.advance(len(outcomes.table))
+                bar.advance(len(outcomes.table))
                 numbers = np.asarray(outcomes.table["position"]) // self._plan.part_rows
                 for number in np.unique(numbers).tolist():
                     gathered[number].append(outcomes.table.filter(pa.array(numbers == number)))
@@ -172,7 +174,7 @@ class _Scoring:
         self._target.write_part(number, rows.cast(schema_with(self._classes, self._engine)))
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._terminal.say(text)
 
 
 def _in_words(tally: Tally) -> str:

@@ -86,7 +86,7 @@ def read_rows(table: PhotoTable, group: int, *, batch_rows: int) -> Iterator[tup
         DataError: The file is not what it was when it was opened.
     """
     first = sum(table.group_rows[:group])
-    with _opened(Storage.open(table.folder), table.name, table.name) as file:
+    with _opened(Storage.at(table.folder), table.name, table.name) as file:
         for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[table.column]):
             photos = batch.column(0)
             while pa.types.is_struct(photos.type):

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.cluster.blocks import CARRIED, failed_block, nothing_carried, raise_carried_error
+from ray_trash.cluster.carried import CARRIED, failed_block, nothing_carried, raise_carried_error
 from ray_trash.errors import ImageError, RayTrashError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.score.inputs import BATCH_PHOTOS, Source

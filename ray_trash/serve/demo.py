@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ray_trash.errors import RayTrashError
 from ray_trash.serve.child import endpoint
 from ray_trash.serve.client import Client
+from ray_trash.terminal.say import Terminal
 
 PER_CLASS = 2
 _BROKEN = ("no-photo.jpg", b"this is no photo")
@@ -21,13 +21,13 @@ _BROKEN = ("no-photo.jpg", b"this is no photo")
 
 def main() -> int:
     """Run the demonstration; returns the exit code."""
-    console = Console(stderr=True)
+    terminal = Terminal.stderr()
     checkpoint, root = sys.argv[1:3]
     files = [file for folder in sorted(Path(root).iterdir()) for file in sorted(folder.glob("*.jpg"))[:PER_CLASS]]
     photos = [(f"{file.parent.name}/{file.name}", file.read_bytes()) for file in files]
     try:
         with endpoint(checkpoint) as child:
-            console.print(child.said, markup=False, highlight=False)
+            terminal.say(child.said)
             with Client(child.url) as client:
                 results = client.score([*photos, _BROKEN])
     except RayTrashError as error:
@@ -40,8 +40,8 @@ def main() -> int:
             table.add_row(result["name"], answer, f"{result['confidence']:.0%}")
         else:
             table.add_row(result["name"], f"{result['error']['code']}: {result['error']['message']}", "")
-    console.print(table)
-    console.print("the endpoint has stopped; start it again with: ray-trash serve", checkpoint, highlight=False)
+    terminal.show(table)
+    terminal.say(f"the endpoint has stopped; start it again with: ray-trash serve {checkpoint}")
     return 0
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 
 from ray import serve
-from rich.console import Console
 
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
@@ -19,6 +18,7 @@ from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.server import server_of
 from ray_trash.serve.watch import watch
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 
 UNREADY_S = 0.5
 """How long `/readyz` says that the endpoint is stopping before it takes no more connections."""
@@ -31,7 +31,7 @@ def run_endpoint(
     *,
     watched: Storage | None,
     api_key: str | None,
-    console: Console,
+    terminal: Terminal,
 ) -> None:
     """Serve a checkpoint until SIGTERM or SIGINT; needs a connection to Ray.
 
@@ -41,7 +41,7 @@ def run_endpoint(
         taken: From `bind`.
         watched: Folder whose checkpoint is moved to whenever it is another good one.
         api_key: What clients must send.
-        console: For progress.
+        terminal: For progress.
 
     Raises:
         CheckpointError: The checkpoint does not answer as it should.
@@ -51,7 +51,7 @@ def run_endpoint(
     # What clients do wrong is said to them, and counted.
     for library in ("uvicorn.error", "python_multipart"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    asyncio.run(_serve(checkpoint, settings, taken, watched, api_key, console))
+    asyncio.run(_serve(checkpoint, settings, taken, watched, api_key, terminal))
 
 
 async def _serve(
@@ -60,10 +60,10 @@ async def _serve(
     taken: socket.socket,
     watched: Storage | None,
     api_key: str | None,
-    console: Console,
+    terminal: Terminal,
 ) -> None:
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        terminal.say(text)
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from ray_trash.terminal.say import Terminal
 
 _NAMED = 5
 
 
-def print_audit(document: Mapping[str, Any], console: Console) -> None:
+def print_audit(document: Mapping[str, Any], terminal: Terminal) -> None:
     """Print what a person has to know, on about one screen; everything else is in `audit.json`."""
-    console.print(audit_table(document), highlight=False, soft_wrap=True)
+    terminal.show(audit_table(document))
 
 
 def audit_table(document: Mapping[str, Any]) -> Group:

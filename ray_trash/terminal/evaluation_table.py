@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from ray_trash.terminal.say import Terminal
 
 _CLASS_MIN_CHARACTERS = 16
 """What the names keep on a terminal that is too narrow for the table."""
@@ -24,7 +26,7 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
         document: The content of `evaluation.json`.
 
     Returns:
-        A renderable. On a console that is no terminal it prints as plain characters.
+        A renderable. On a terminal that is no terminal it prints as plain characters.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     longest = max(len(_printable(name)) for name in document["classes"])
@@ -61,9 +63,9 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
     return Group(table, Text(), *(Text(line) for line in summary))
 
 
-def print_evaluation(document: Mapping[str, Any], console: Console) -> None:
-    """Print the table on a console, for commands the one that writes to stderr."""
-    console.print(evaluation_table(document), highlight=False)
+def print_evaluation(document: Mapping[str, Any], terminal: Terminal) -> None:
+    """Print the table on a terminal, for commands the one that writes to stderr."""
+    terminal.show(evaluation_table(document))
 
 
 def _calibration_error(document: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ray_trash.cluster.ending import start_thread
 from ray_trash.cluster.waiting import fetch
+from ray_trash.terminal.say import Terminal
 
 POLL_S = 1.0
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
@@ -80,16 +80,16 @@ class SharedBoard:
 class Display:
     """Shows events: a live bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, console: Console) -> None:
-        """Show on a console."""
-        self._console = console
-        self._live = console.is_terminal
+    def __init__(self, terminal: Terminal) -> None:
+        """Show on a terminal."""
+        self._terminal = terminal
+        self._live = terminal.is_live
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} steps  {task.fields[note]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=terminal.console,
             transient=True,
             disable=not self._live,
         )
@@ -120,9 +120,9 @@ class Display:
 
     def _show(self, event: Mapping[str, Any]) -> None:
         if event["kind"] == "say":
-            self._console.print(event["text"], markup=False, highlight=False, soft_wrap=True)
+            self._terminal.say(event["text"])
         elif event["kind"] == "epoch":
-            self._console.print(epoch_line(event["record"]), markup=False, highlight=False, soft_wrap=True)
+            self._terminal.say(epoch_line(event["record"]))
         elif self._live:
             if self._bar is None:
                 self._bar = self._progress.add_task("", total=event["steps"], note="")

@@ -77,7 +77,7 @@ def train(
         StorageError: The run directory cannot be written; raised by every worker together.
         RayTrashError: Anything else a user can put right, by its kind.
     """
-    config, run = job.config, Storage.open(job.run_uri)
+    config, run = job.config, Storage.at(job.run_uri)
     first = worker.rank == 0
     state = build_state(job, initial, worker.device)
 

@@ -14,7 +14,6 @@ from ray.train.torch import TorchTrainer
 
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
 from ray.train.v2.api.config import FailureConfig
-from rich.console import Console
 
 from ray_trash.audit.run import make_rule
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
@@ -27,12 +26,13 @@ from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state, to_safetensors
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
 from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing
-from ray_trash.train.run_record import recorded, sayer
+from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
 from ray_trash.train.tracking import require_mlflow
 
@@ -98,7 +98,7 @@ class SweepShare:
 
 
 def prepare_run(
-    config: Config, *, resume: bool, overwrite: bool, console: Console, allow_changed_data: bool = False
+    config: Config, *, resume: bool, overwrite: bool, terminal: Terminal, allow_changed_data: bool = False
 ) -> PreparedRun:
     """Check everything that can be checked before Ray has started, and write nothing.
 
@@ -106,33 +106,33 @@ def prepare_run(
         config: The resolved config.
         resume: Go on with the run of this name, if there is one.
         overwrite: Remove the run of this name first.
-        console: Where notes go.
+        terminal: Where notes go.
         allow_changed_data: Go on with the run though its photos have changed.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
-    run = Storage.open(config.storage).child(config.name)
+    run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
     make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
-    initial = _initial_weights(config, len(listing.classes), sayer(console))
+    initial = _initial_weights(config, len(listing.classes), terminal.say)
     return PreparedRun(config, run, listing, initial, overwrite, allow_changed_data)
 
 
-def run_training(prepared: PreparedRun, *, console: Console, share: SweepShare | None = None) -> TrainResult:
+def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
     """Train as the config says; needs a connection to Ray.
 
     Args:
         prepared: Of `prepare_run`.
-        console: Where progress goes.
+        terminal: Where progress goes.
         share: What a trial has from its sweep; left out, the run looks at its photos itself.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
-    config, run, say = prepared.config, prepared.run, sayer(console)
+    config, run, say = prepared.config, prepared.run, terminal.say
     plan = share.plan if share else _plan(config, say)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         photos = share.photos if share else _look_at_photos(prepared, say)
@@ -157,7 +157,7 @@ def run_training(prepared: PreparedRun, *, console: Console, share: SweepShare |
             board=board,
             sharing=share.sharing if share else 1,
         )
-        with Display(console).following(board):
+        with Display(terminal).following(board):
             if plan.in_process:
                 train_here(job, prepared.initial, photos.decoded, share.on_epoch if share else lambda _: None)
             else:

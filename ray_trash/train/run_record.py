@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from rich.console import Console
-
 from ray_trash.errors import RayTrashError
 from ray_trash.storage import Storage
 from ray_trash.train.run_directory import read_run, start_run, update_run
@@ -57,15 +55,6 @@ def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], N
         end(status, str(error) if isinstance(error, RayTrashError) else type(error).__name__)
         raise
     end("done", None)
-
-
-def sayer(console: Console) -> Callable[[str], None]:
-    """Return a function that prints lines for people as they are."""
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    return say
 
 
 def _now() -> str:

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from ray_trash.config import Config
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import BEST
 from ray_trash.train.schedule import direction_of
 from ray_trash.train.state import VAL_PROBABILITIES
@@ -25,7 +25,7 @@ from ray_trash.tune.verdict import AS_WRITTEN, judge, verdict_json, verdict_line
 class RunPoints(Protocol):
     """Trains points and says how each of them ended: `sweep.run_points`."""
 
-    def __call__(self, sweep: Sweep, run: Storage, numbered: Sequence[Point], console: Console) -> list[TrialRecord]:
+    def __call__(self, sweep: Sweep, run: Storage, numbered: Sequence[Point], terminal: Terminal) -> list[TrialRecord]:
         """Train them."""
         ...
 
@@ -60,7 +60,7 @@ def hold_finals(
     contenders: Sequence[TrialRecord],
     order: Sequence[TrialRecord],
     say: Callable[[str], None],
-    console: Console,
+    terminal: Terminal,
     run_points: RunPoints,
 ) -> Finals:
     """Train the finalists with fresh seeds, compare them, and name the winner.
@@ -71,7 +71,7 @@ def hold_finals(
         contenders: From `finalists`.
         order: All trials that have a value, the best first.
         say: Takes lines for people.
-        console: Where progress goes.
+        terminal: Where progress goes.
         run_points: Trains them.
     """
     config = sweep.config
@@ -91,7 +91,7 @@ def hold_finals(
         for record in contenders
         for seed in seeds
     ]
-    records = run_points(sweep, run, numbered, console)
+    records = run_points(sweep, run, numbered, terminal)
     complete = {
         record.trial: [one for one in records if one.trial == record.trial and one.status == "done"]
         for record in contenders

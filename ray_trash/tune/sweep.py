@@ -22,7 +22,6 @@ from typing import Any
 
 import ray
 import ray.tune
-from rich.console import Console
 
 from ray_trash.cluster.capacity import count_machines, plan_trials
 from ray_trash.cluster.waiting import wait_in_thread
@@ -30,10 +29,11 @@ from ray_trash.config import Config, Dimension, config_with, to_json
 from ray_trash.errors import ConfigError, DivergedError, RayTrashError
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.photos import prepare_photos
 from ray_trash.train.run import PreparedRun
 from ray_trash.train.run_directory import BEST, RAY
-from ray_trash.train.run_record import recorded, sayer
+from ray_trash.train.run_record import recorded
 from ray_trash.train.schedule import direction_of
 from ray_trash.tune.finals import Finals, finalists, hold_finals
 from ray_trash.tune.page import PAGE_FILE, sweep_page
@@ -88,19 +88,19 @@ def check_space(config: Config) -> tuple[dict[str, Dimension], tuple[Params, ...
     return space, points(config, space)
 
 
-def run_sweep(prepared: PreparedRun, source: str, *, console: Console) -> SweepResult:
+def run_sweep(prepared: PreparedRun, source: str, *, terminal: Terminal) -> SweepResult:
     """Search, judge, and leave the winner; needs a connection to Ray.
 
     Args:
         prepared: Of `prepare_run`, whose config is the config as written.
         source: Text of the config file, for `best_config.yaml`.
-        console: Where progress goes.
+        terminal: Where progress goes.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind; that all trials failed, with their reasons.
     """
     config, run = prepared.config, prepared.run
-    say = sayer(console)
+    say = terminal.say
     space, known = check_space(config)
     numbered = [Point(number, trial_run(number), params) for number, params in enumerate(known)]
     plan = plan_trials(
@@ -136,7 +136,7 @@ def run_sweep(prepared: PreparedRun, source: str, *, console: Console) -> SweepR
             numbered,
             source,
             say,
-            console,
+            terminal,
         )
 
 
@@ -152,7 +152,7 @@ def _search_and_judge(
     numbered: Sequence[Point],
     source: str,
     say: Callable[[str], None],
-    console: Console,
+    terminal: Terminal,
 ) -> SweepResult:
     config, higher = sweep.config, direction_of(sweep.metric) == "max"
     shared = share_activations(sweep, numbered, say)
@@ -169,12 +169,12 @@ def _search_and_judge(
 
     finished = _finished(run, sweep.metric)
     records = run_points(
-        sweep, run, _with_history(numbered, finished), console, space=space, finished=finished, keep=keep
+        sweep, run, _with_history(numbered, finished), terminal, space=space, finished=finished, keep=keep
     )
     order = ranked(records, higher_is_better=higher)
     if not order:
         raise _all_failed(records)
-    finals = hold_finals(sweep, run, finalists(order, config), order, say, console, run_points)
+    finals = hold_finals(sweep, run, finalists(order, config), order, say, terminal, run_points)
     winner = next(record for record in records if record.trial == finals.winner)
     _leave_winner(run, finals, winner, source)
     lines = [savings_line(records, config, space, shared, concurrent=sweep.plan.concurrent), *finals.lines]
@@ -191,7 +191,7 @@ def run_points(
     sweep: Sweep,
     run: Storage,
     numbered: Sequence[Point],
-    console: Console,
+    terminal: Terminal,
     *,
     space: Mapping[str, Dimension] | None = None,
     finished: Sequence[TrialRecord] = (),
@@ -203,7 +203,7 @@ def run_points(
         sweep: The sweep.
         run: Its directory.
         numbered: The points.
-        console: Where progress goes.
+        terminal: Where progress goes.
         space: What is searched; left out, the points are trained to their end and nothing is added to them.
         finished: Points that need no training any more.
         keep: Called with the records whenever one is added.
@@ -224,7 +224,7 @@ def run_points(
     sweep = replace(sweep, finished=frozenset(record.run for record in finished))
     ray_files = run.child(RAY)
     watch = Watch(
-        run, sweep.metric, scheduler.stopped, console, epochs=config.train.epochs, finished=finished, keep=keep
+        run, sweep.metric, scheduler.stopped, terminal, epochs=config.train.epochs, finished=finished, keep=keep
     )
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(ray.tune.with_parameters(run_trial, sweep=sweep), sweep.plan.resources_per_trial),

@@ -12,7 +12,6 @@ import ray
 import ray.tune
 import torch
 from ray.tune.integration.ray_train import TuneReportCallback
-from rich.console import Console
 
 from ray_trash.cluster.capacity import TrialPlan
 from ray_trash.cluster.connect import silence_ray
@@ -23,6 +22,7 @@ from ray_trash.model.network import build_network
 from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import HEAD_PREFIX, fit_state, from_safetensors, plain_state, to_safetensors
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.loop import IS_OVER
 from ray_trash.train.photos import TrainingPhotos
 from ray_trash.train.run import PreparedRun, SweepShare, run_training
@@ -67,7 +67,7 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
     """
     silence_ray()
     point = Point.from_tune(tune_config)
-    run = Storage.open(sweep.run_uri).child(*point.run.split("/"))
+    run = Storage.at(sweep.run_uri).child(*point.run.split("/"))
     for record in history_of(run):
         _report(record, sweep)  # the scheduler of a sweep that goes on knows nothing yet
     if point.run in sweep.finished or (run.exists(RUN) and read_run(run)["status"] == "done"):
@@ -77,13 +77,13 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
         prepared = PreparedRun(
             config, run, sweep.listing, initial_weights(config, sweep), overwrite=False, allow_changed_data=False
         )
-        run_training(prepared, console=Console(quiet=True), share=_share(sweep))
+        run_training(prepared, terminal=Terminal.silent(), share=_share(sweep))
 
 
 def trial_config(sweep: Sweep, point: Point) -> Config:
     """Return the config of one training of a sweep."""
     folder, _, name = point.run.rpartition("/")
-    changes = {**point.params, "name": name, "storage": Storage.open(sweep.run_uri).child(folder).uri}
+    changes = {**point.params, "name": name, "storage": Storage.at(sweep.run_uri).child(folder).uri}
     config = override(sweep.config, changes)
     if sweep.shared_cuts is None or config.train.cache_frozen == "off" or not config.model.frozen_stages:
         return config

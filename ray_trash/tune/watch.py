@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import RUN, read_run
 from ray_trash.train.schedule import direction_of, is_better
 from ray_trash.tune.schedulers import EPOCH
@@ -75,7 +75,7 @@ class Watch(Callback):
         run: Storage,
         metric: str,
         stopped: Mapping[str, int],
-        console: Console,
+        terminal: Terminal,
         *,
         epochs: int,
         finished: Sequence[TrialRecord],
@@ -87,16 +87,16 @@ class Watch(Callback):
             run: The sweep's directory.
             metric: What trials are compared by.
             stopped: The scheduler's record of whom it stopped, by run directory.
-            console: Where it is shown.
+            terminal: Where it is shown.
             epochs: Of a trial that is not stopped.
             finished: Trials that are over already.
             keep: Called with all trials that are over, whenever one more is.
         """
-        self._run, self._metric, self._stopped, self._console, self._epochs = run, metric, stopped, console, epochs
+        self._run, self._metric, self._stopped, self._terminal, self._epochs = run, metric, stopped, terminal, epochs
         self._keep = keep
         self.records = {record.run: record for record in finished}
         self._rows: dict[str, tuple[str, ...]] = {}
-        self._live = Live(console=console, refresh_per_second=_REFRESH_PER_S, transient=True)
+        self._live = Live(console=terminal.console, refresh_per_second=_REFRESH_PER_S, transient=True)
         for record in finished:
             self._show_end(record, say=False)
 
@@ -105,8 +105,8 @@ class Watch(Callback):
         return {}
 
     def __enter__(self) -> Watch:
-        """Show the live table, where the console is a terminal."""
-        if self._console.is_terminal:
+        """Show the live table, where it can be live."""
+        if self._terminal.is_live:
             self._live.start()
         return self
 
@@ -156,11 +156,11 @@ class Watch(Callback):
             self._say(f"trial {_label(point)} {record.status}: {what}{record.stop_reason}, {record.seconds:.0f} s")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._terminal.say(text)
 
     def _show(self, point: Point, *cells: str) -> None:
         self._rows[point.run] = (_label(point), _words(point.params), *cells)
-        if not self._console.is_terminal:
+        if not self._terminal.is_live:
             return
         table = Table("trial", "trained with", "status", "epochs", self._metric, "why it stopped")
         for row in self._rows.values():

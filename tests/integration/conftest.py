@@ -67,15 +67,14 @@ def tiny_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @for_the_level
 def trained(ray_cluster: None, tiny_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two epochs on one worker. Returns the run's folder, only to be read; a copy is a run like any other."""
-    from rich.console import Console
-
     from ray_trash.config import load_config
+    from ray_trash.terminal.say import Terminal
     from ray_trash.train.run import prepare_run, run_training
 
     folder = tmp_path_factory.mktemp("trained")
     config = load_config(write_config(folder, tiny_photos), {"train.epochs": 2})
-    console = Console(quiet=True)
-    run_training(prepare_run(config, resume=False, overwrite=False, console=console), console=console)
+    terminal = Terminal.silent()
+    run_training(prepare_run(config, resume=False, overwrite=False, terminal=terminal), terminal=terminal)
     return folder / "runs" / "tiny"
 
 

@@ -130,7 +130,7 @@ def test_every_file_of_a_folder_full_of_surprises_is_accounted_for(tmp_path: Pat
 def test_what_is_written_is_the_contract_and_a_picture(
     grouped: Audited, bursts: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    write_audit(grouped, str(bursts[0]), Storage.open(str(tmp_path)))
+    write_audit(grouped, str(bursts[0]), Storage.at(str(tmp_path)))
     document = json.loads((tmp_path / AUDIT_FILE).read_text())
     assert set(document) >= {
         *("counts", "rejected", "exact_duplicates", "near_duplicates", "conflicts", "splits"),

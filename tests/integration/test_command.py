@@ -153,7 +153,7 @@ def test_photos_catalogue_and_checkpoints_may_all_be_on_s3(command: Command, buc
     config = write_config(tmp_path, bucket.uri("set"), storage=bucket.uri("runs"))
     result = command("run", config, *settings(train__epochs=1, data__cache="stream"))
     assert result.code == 0, result.err
-    stored = Storage.open(bucket.uri("runs/tiny"))
+    stored = Storage.at(bucket.uri("runs/tiny"))
     assert open_checkpoint(stored.child("checkpoint")).document.epoch == 1
     assert len(stored.read_bytes("metrics.jsonl").splitlines()) == 1
     audit = json.loads(stored.read_bytes("audit.json"))

@@ -114,7 +114,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(checkpoint: Path, photos: Path, out: Path, **options) -> dict:
     return evaluate_checkpoint(
-        str(checkpoint), str(photos), out=Storage.open(out), device="cpu", batch_size=BATCH_SIZE, **options
+        str(checkpoint), str(photos), out=Storage.at(out), device="cpu", batch_size=BATCH_SIZE, **options
     )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ray_trash.config import Config, load_config
@@ -21,6 +20,7 @@ from ray_trash.model.calibration import fit_calibration
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.model.tensors import from_safetensors
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import TrainResult, prepare_run, run_training
 from tests.photos import make_photos, make_twenty_five_photos
 from tests.runs import Command, epochs, error_line, settings, write_config
@@ -35,8 +35,8 @@ def configured(folder: Path, photos: Path, **changes: Any) -> Config:
 
 
 def train(config: Config, *, resume: bool = False) -> TrainResult:
-    console = Console(quiet=True)
-    return run_training(prepare_run(config, resume=resume, overwrite=False, console=console), console=console)
+    terminal = Terminal.silent()
+    return run_training(prepare_run(config, resume=resume, overwrite=False, terminal=terminal), terminal=terminal)
 
 
 def history(run: Path) -> list[dict[str, Any]]:
@@ -46,13 +46,13 @@ def history(run: Path) -> list[dict[str, Any]]:
 
 
 def test_frozen_stages_keep_every_bit_on_25_photos_through_three_workers_and_resume(tmp_path: Path) -> None:
-    console = Console(quiet=True)
+    terminal = Terminal.silent()
     photos = make_twenty_five_photos(tmp_path / "photos")
     # A mean over three is where the rounding of statistics would show.
     shorter = configured(tmp_path, photos, model__frozen_stages=3, train__workers=3, train__epochs=1)
-    prepared = prepare_run(shorter, resume=False, overwrite=False, console=console)
+    prepared = prepare_run(shorter, resume=False, overwrite=False, terminal=terminal)
     before = from_safetensors(prepared.initial, "initial")
-    run_training(prepared, console=console)
+    run_training(prepared, terminal=terminal)
     longer = configured(tmp_path, photos, model__frozen_stages=3)
     after = open_checkpoint(train(longer, resume=True).checkpoint).weights()
     frozen = ("conv1.", "bn1.", "layer1.", "layer2.")
@@ -92,17 +92,17 @@ def test_streamed_photos_train_to_the_same_bits_as_photos_in_memory(
 def test_a_photo_that_vanishes_while_it_is_streamed_is_named(tmp_path: Path) -> None:
     own = make_photos(tmp_path / "own", 8)
     config = configured(tmp_path, own, data__cache="stream", train__epochs=50)
-    console = Console(quiet=True)
-    prepared = prepare_run(config, resume=False, overwrite=False, console=console)
+    terminal = Terminal.silent()
+    prepared = prepare_run(config, resume=False, overwrite=False, terminal=terminal)
     victim = sorted((own / "glass").iterdir())[0]
 
-    class VanishOnceStarted(Console):
-        def print(self, *objects: Any, **options: Any) -> None:
-            if any("epoch   1" in str(part) for part in objects):
+    class VanishOnceStarted(Terminal):
+        def say(self, text: str) -> None:
+            if "epoch   1" in text:
                 victim.unlink(missing_ok=True)
 
     with pytest.raises(DataError, match=f"glass/{victim.name}"):
-        run_training(prepared, console=VanishOnceStarted(quiet=True))
+        run_training(prepared, terminal=VanishOnceStarted.silent())
 
 
 def test_every_documented_file_is_in_the_run_directory(trained: Path) -> None:

@@ -67,16 +67,15 @@ def wait_for_released_resources() -> None:
 @pytest.fixture(scope="module")
 def swept(ray_cluster: None, tiny_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sweep three learning rates that learn nothing, after the one as written. Returns the folder, only to be read."""
-    from rich.console import Console
-
+    from ray_trash.terminal.say import Terminal
     from ray_trash.train.run import prepare_run
     from ray_trash.tune.sweep import run_sweep
 
     folder = tmp_path_factory.mktemp("swept")
     path = sweep_config(folder, tiny_photos)
-    console = Console(quiet=True)
-    prepared = prepare_run(load_config(path), resume=False, overwrite=False, console=console)
-    run_sweep(prepared, path.read_text(), console=console)
+    terminal = Terminal.silent()
+    prepared = prepare_run(load_config(path), resume=False, overwrite=False, terminal=terminal)
+    run_sweep(prepared, path.read_text(), terminal=terminal)
     return folder
 
 

@@ -14,14 +14,14 @@ from ray_trash.storage import Storage
 def test_a_child_of_a_local_folder_is_opened_by_its_uri(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    child = Storage.open(str(folder)).child("below")
+    child = Storage.at(str(folder)).child("below")
     child.write_bytes("file", b"content")
-    assert Storage.open(child.uri).read_bytes("file") == b"content"
+    assert Storage.at(child.uri).read_bytes("file") == b"content"
     assert (folder / "below" / "file").read_bytes() == b"content"
 
 
 def test_the_query_of_a_uri_stays_at_its_end() -> None:
-    parent = Storage.open("s3://bucket/runs?region=us-east-1&endpoint_override=127.0.0.1:9")
+    parent = Storage.at("s3://bucket/runs?region=us-east-1&endpoint_override=127.0.0.1:9")
     child = parent.child("tiny", "checkpoint")
     assert child.uri == "s3://bucket/runs/tiny/checkpoint?region=us-east-1&endpoint_override=127.0.0.1:9"
     assert child.path == "bucket/runs/tiny/checkpoint"
@@ -39,7 +39,7 @@ def test_the_query_of_a_uri_stays_at_its_end() -> None:
 def test_a_file_is_found_in_its_folder(uri: str, folder: str, name: str) -> None:
     storage, found = Storage.of_file(uri)
     assert (storage.uri, found) == (folder, name)
-    assert Storage.open(storage.uri).path.rstrip("/") == storage.path
+    assert Storage.at(storage.uri).path.rstrip("/") == storage.path
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket?region=us-east-1", "s3://bucket/?region=us-east-1", "/"])
@@ -49,7 +49,7 @@ def test_what_names_no_file_is_refused(uri: str) -> None:
 
 
 def test_a_file_written_piece_by_piece_is_there_once_it_is_whole(tmp_path: Path) -> None:
-    storage = Storage.open(tmp_path / "new")
+    storage = Storage.at(tmp_path / "new")
     with storage.writing("file") as file:
         file.write(b"one ")
         assert not storage.exists("file")
@@ -59,7 +59,7 @@ def test_a_file_written_piece_by_piece_is_there_once_it_is_whole(tmp_path: Path)
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    storage = Storage.open(tmp_path)
+    storage = Storage.at(tmp_path)
     storage.write_bytes("file", b"before")
     with pytest.raises(ZeroDivisionError), storage.writing("file") as file:
         file.write(b"half" * (1 // 0))
@@ -69,5 +69,5 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="below"), Storage.open(tmp_path / "file").writing("below"):
+    with pytest.raises(StorageError, match="below"), Storage.at(tmp_path / "file").writing("below"):
         pass

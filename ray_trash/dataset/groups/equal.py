@@ -54,7 +54,7 @@ def find_equal_pixels(root: str, groups: Sequence[Sequence[str]], *, min_short_s
     """
     compare: Any = ray.remote(num_cpus=READ_CPUS)(_compare_groups)
     chunks = [groups[start : start + _GROUPS_PER_TASK] for start in range(0, len(groups), _GROUPS_PER_TASK)]
-    storage = Storage.open(root)
+    storage = Storage.at(root)
     compared = fetch_all(
         [compare.remote(storage, chunk, min_short_side_px) for chunk in chunks], what="the comparison of equal photos"
     )

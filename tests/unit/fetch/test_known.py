@@ -20,6 +20,7 @@ from ray_trash.download import Patience, download
 from ray_trash.errors import ConfigError, DataError, StorageError
 from ray_trash.fetch.known import KNOWN_DATASETS, KnownDataset, fetch, fetch_with_progress
 from ray_trash.fetch.unpack import UnpackLimits, unpack
+from ray_trash.terminal.say import Terminal
 
 PATIENT = Patience(timeout_s=10.0, attempts=3, first_pause_s=0.0)
 IMPATIENT = replace(PATIENT, timeout_s=0.3)
@@ -311,7 +312,9 @@ def test_a_person_is_told_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / name).write_bytes(content)
     monkeypatch.setitem(KNOWN_DATASETS, "set", dataset())
     text = io.StringIO()
-    result = fetch_with_progress("set", tmp_path / "set", archive=tmp_path / "photos.zip", console=Console(file=text))
+    result = fetch_with_progress(
+        "set", tmp_path / "set", archive=tmp_path / "photos.zip", terminal=Terminal(Console(file=text))
+    )
     assert result == {"root": str(tmp_path / "set"), "n_photos": 6, "was_there": False, "notes": []}
     assert f"{tmp_path / 'set'}: 6 photos, complete" in text.getvalue()
 

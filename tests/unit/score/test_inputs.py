@@ -95,7 +95,7 @@ def test_nothing_to_score_is_an_error_that_says_what_was_ignored(tmp_path: Path)
 
 def test_the_file_that_is_written_is_no_input(tmp_path: Path) -> None:
     write(tmp_path, "a.jpg", "out/scores.parquet", "out/scores.parquet.parts/plan.json", "out/scores.parquet.jpg")
-    out = (Storage.open(tmp_path / "out"), ("scores.parquet", "scores.parquet.parts"))
+    out = (Storage.at(tmp_path / "out"), ("scores.parquet", "scores.parquet.parts"))
     assert paths(list_inputs([str(tmp_path)], leave_out=out)) == ["a.jpg", "out/scores.parquet.jpg"]
     assert paths(list_inputs([str(tmp_path / "out")], leave_out=out)) == ["scores.parquet.jpg"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from ray_trash.errors import CheckpointError, ClusterError, ConfigError
 from ray_trash.score import remote
 from ray_trash.score.run import score_there
 from ray_trash.serve import client as client_module
+from ray_trash.terminal.say import Terminal
 from tests.photos import make_photos
 from tests.standin import StandIn, stand_in
 
@@ -33,7 +33,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def score(endpoint: StandIn, given: Path, out: Path, **options: Any) -> dict[str, Any]:
-    return score_there(endpoint.url, [str(given)], str(out), console=Console(quiet=True), **options)
+    return score_there(endpoint.url, [str(given)], str(out), terminal=Terminal.silent(), **options)
 
 
 def test_every_photo_is_a_row_and_no_name_leaves_the_machine(endpoint: StandIn, photos: Path, tmp_path: Path) -> None:

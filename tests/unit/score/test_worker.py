@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ray_trash.cluster.blocks import raise_carried_error
+from ray_trash.cluster.carried import raise_carried_error
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor

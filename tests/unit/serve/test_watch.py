@@ -56,7 +56,7 @@ def watched(folder: Path, fleet: Fleet, served: Checkpoint, *, looks: int) -> li
 
     async def run() -> None:
         watching = asyncio.ensure_future(
-            watch(Storage.open(folder), served, fleet, interval_s=0.01, say=said.append)  # type: ignore[arg-type]
+            watch(Storage.at(folder), served, fleet, interval_s=0.01, say=said.append)  # type: ignore[arg-type]
         )
         await asyncio.wait((watching,), timeout=0.05 * looks)
         assert not watching.done(), watching.exception()

@@ -9,6 +9,7 @@ from rich.console import Console
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import Subject, evaluation_document
 from ray_trash.terminal.evaluation_table import print_evaluation
+from ray_trash.terminal.say import Terminal
 
 
 def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None = None) -> str:
@@ -27,7 +28,7 @@ def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None
     )
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=False)
-    print_evaluation(evaluation_document(sums, classes, subject) | (more or {}), console)
+    print_evaluation(evaluation_document(sums, classes, subject) | (more or {}), Terminal(console))
     return stream.getvalue()
 
 

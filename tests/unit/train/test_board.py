@@ -7,6 +7,7 @@ import threading
 
 from rich.console import Console
 
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.board import Board, Display
 
 RECORD = {
@@ -48,7 +49,7 @@ def test_the_first_error_is_the_one_that_is_kept() -> None:
 
 def test_away_from_a_terminal_events_are_lines_also_those_posted_at_the_very_end() -> None:
     board, out = Board(), io.StringIO()
-    with Display(Console(file=out, width=200)).following(board):
+    with Display(Terminal(Console(file=out, width=200))).following(board):
         board.post({"kind": "say", "text": "[23 photos] to train on"})
         board.post({"kind": "step", "epoch": 3, "step": 1, "steps": 2, "loss": 0.5, "images_per_s": 20.0})
         board.post({"kind": "epoch", "record": RECORD})

@@ -13,14 +13,14 @@ from ray_trash.train.run_record import recorded
 
 
 def test_how_a_start_ended_is_recorded(tmp_path: Path) -> None:
-    run = Storage.open(tmp_path)
+    run = Storage.at(tmp_path)
     with recorded(run, "run", overwrite=False, say=lambda _: None) as attempt:
         assert (read_run(run)["status"], read_run(run)["attempt"]) == ("running", attempt)
     assert read_run(run)["status"] == "done"
 
 
 def test_a_start_that_was_taken_over_leaves_the_record_to_the_one_that_did(tmp_path: Path) -> None:
-    run = Storage.open(tmp_path)
+    run = Storage.at(tmp_path)
 
     def be_taken_over() -> None:
         with recorded(run, "run", overwrite=False, say=lambda _: None):

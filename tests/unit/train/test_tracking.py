@@ -30,7 +30,7 @@ def config(uri: str) -> Config:
 
 
 def test_curves_and_pictures_are_there_once_an_epoch_after_a_resume(tmp_path: Path) -> None:
-    run = Storage.open(tmp_path)
+    run = Storage.at(tmp_path)
     picture = io.BytesIO()
     Image.new("RGB", (8, 8)).save(picture, "PNG")
     first = TensorBoard(run, first_epoch=1)

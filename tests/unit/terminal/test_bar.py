@@ -6,7 +6,8 @@ import time
 import pytest
 from rich.console import Console
 
-from ray_trash.score.progress import Display
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 
 @pytest.fixture
@@ -18,22 +19,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_lines_say_rate_and_time_left_and_starting_up_does_not_count(clock: list[float]) -> None:
     out = io.StringIO()
-    with Display(Console(file=out), total=1110, done=100) as display:
+    with Bar(Terminal(Console(file=out)), total=1110, done=100) as bar:
         for now, photos in [(60.0, 50), (65.0, 100), (70.0, 100), (71.0, 20)]:
             clock[0] = now
-            display.advance(photos)
+            bar.advance(photos)
     assert out.getvalue().splitlines() == ["250/1110 photos  20.0 photos/s  0:43 min left"]
-    assert display.pace.per_s == pytest.approx(20.0)
+    assert bar.rate.per_s == pytest.approx(20.0)
 
 
 def test_a_terminal_gets_a_bar() -> None:
     out = io.StringIO()
-    with Display(Console(file=out, force_terminal=True, width=80), total=10, done=0) as display:
-        display.advance(5)
+    with Bar(Terminal(Console(file=out, force_terminal=True, width=80)), total=10, done=0) as bar:
+        bar.advance(5)
     assert "5/10 photos" in out.getvalue()
 
 
 def test_there_is_no_rate_before_the_second_answer(clock: list[float]) -> None:
-    with Display(Console(quiet=True), total=10, done=0) as display:
-        display.advance(5)
-        assert display.pace.per_s is None
+    with Bar(Terminal.silent(), total=10, done=0) as bar:
+        bar.advance(5)
+        assert bar.rate.per_s is None

@@ -1,0 +1,40 @@
+"""What a person reads while a command works: sentences as they are, and what rich draws."""
+
+from __future__ import annotations
+
+from rich.console import Console, RenderableType
+
+
+class Terminal:
+    """Where sentences and tables go; for commands that is stderr.
+
+    Attributes:
+        console: rich's own, for live displays.
+    """
+
+    def __init__(self, console: Console) -> None:
+        """Write to a console."""
+        self.console = console
+
+    @classmethod
+    def stderr(cls) -> Terminal:
+        """Write to this process's stderr."""
+        return cls(Console(stderr=True))
+
+    @classmethod
+    def silent(cls) -> Terminal:
+        """Write nothing."""
+        return cls(Console(quiet=True))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what was written can be overwritten, as a bar is."""
+        return self.console.is_terminal
+
+    def say(self, text: str) -> None:
+        """Print one line as it is: brackets in a folder's name are no markup, and a path is never broken."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, drawn: RenderableType) -> None:
+        """Print a table or a group, its lines unbroken."""
+        self.console.print(drawn, highlight=False, soft_wrap=True)

@@ -1,0 +1,46 @@
+"""Words for people: names that can be printed, lists that end, counts, shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+MOST_NAMED = 5
+"""Names in a sentence before the rest is counted."""
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal, a page or a font cannot show by question marks."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def shortened(text: str, most_characters: int) -> str:
+    """Cut a text, with an ellipsis where something is gone."""
+    return text if len(text) <= most_characters else text[: most_characters - 1] + "…"
+
+
+def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Name the first few, and count the rest."""
+    all_names = list(names)
+    more = len(all_names) - most
+    return ", ".join(all_names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(n: int, noun: str) -> str:
+    """Say how many there are: `1 photo`, `2,527 photos`."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def percent(share: float) -> str:
+    """Write a share of 0..1 as `95.1 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def percents(ends: Sequence[float]) -> str:
+    """Write an interval of shares as `92.2 to 97.0 %`."""
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
+def last_line(error: BaseException) -> str:
+    """Return what happened: Ray puts a remote traceback in front, and the cause in its last line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
