@@ -5,6 +5,7 @@ Whether it is the right file is for the caller to check. Proxies and certificate
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -23,11 +24,8 @@ OnBytes = Callable[[int, int], None]
 class Patience:
     """How long to try.
 
-    Attributes:
-        timeout_s: How long a server may be silent.
-        min_bytes_per_s: A transfer slower than this, seen over more than the timeout, has stopped.
-        attempts: Including the first.
-        first_pause_s: Before the second attempt; doubled before every further one.
+    An attempt ends when the server is silent for `timeout_s`, or slower than `min_bytes_per_s` over more than that.
+    The second one comes after `first_pause_s`; the pause doubles before every further one.
     """
 
     timeout_s: float = 20.0
@@ -51,19 +49,13 @@ def download(
     *,
     max_bytes: int,
     size_bytes: int | None = None,
-    on_bytes: OnBytes = lambda done_bytes, total_bytes: None,
+    on_bytes: OnBytes | None = None,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> None:
-    """Download a file, or the rest of it.
+    """Download a file, or the rest of it; redirects are followed.
 
-    Args:
-        url: `http://` or `https://`; redirects are followed.
-        target: Where its bytes are added to those that an earlier call left there; it stays there
-            when this one fails.
-        max_bytes: More is refused.
-        size_bytes: Size of the whole file; None where it is not known, and then every call starts anew.
-        on_bytes: Called after every piece.
-        patience: When to give up.
+    Its bytes are added to those that an earlier call left at `target`, and stay there when this one fails. A file whose
+    size is not known starts anew at every call. More than `max_bytes` is refused. `on_bytes` is called for every piece.
 
     Raises:
         DataError: The server cannot be reached, refuses, offers another size, or keeps breaking off.
@@ -73,10 +65,11 @@ def download(
     try:
         if size_bytes is None:
             target.unlink(missing_ok=True)
-        # The authorities of the system, where a company adds its own; httpx brings its own list.
-        with httpx.Client(
+        # The system's authorities, to which a company adds its own; httpx brings a list instead.
+        client = httpx.Client(
             headers=_HEADERS, timeout=patience.timeout_s, follow_redirects=True, verify=ssl.create_default_context()
-        ) as client:
+        )
+        with client:
             for attempt in range(patience.attempts):
                 if attempt:
                     time.sleep(patience.first_pause_s * 2 ** (attempt - 1))
@@ -88,7 +81,7 @@ def download(
                     if not attempt:
                         raise
                     reason = _said(error)
-    # A proxy of the environment that is no address, or needs a package that is not there, is an error of these too.
+    # The last two: a proxy of the environment that is no address, or needs a package that is not there.
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
         raise DataError(f"{url}: cannot be reached: {_said(error)}") from error
     except OSError as error:
@@ -102,14 +95,14 @@ def _continue(
     target: Path,
     max_bytes: int,
     size_bytes: int | None,
-    on_bytes: OnBytes,
+    on_bytes: OnBytes | None,
     patience: Patience,
 ) -> None:
     done_bytes = target.stat().st_size if target.exists() else 0
     if done_bytes == size_bytes:
         return
     with client.stream("GET", url, headers={"Range": f"bytes={done_bytes}-"} if done_bytes else None) as response:
-        done_bytes = _start_of_answer(response, url, target, done_bytes)
+        first_byte = done_bytes = _first_byte(response, url, target, done_bytes)
         length = response.headers.get("Content-Length", "")
         offered_bytes = done_bytes + int(length) if length.isdigit() else size_bytes
         if size_bytes not in (None, offered_bytes) or (offered_bytes or 0) > max_bytes:
@@ -117,7 +110,7 @@ def _continue(
                 f"{url}: the server offers {offered_bytes} bytes, expected"
                 f" {size_bytes or f'at most {max_bytes}'}; the file there is another one now"
             )
-        started_s, first_byte = time.monotonic(), done_bytes
+        started_s = time.monotonic()
         with target.open("ab" if done_bytes else "wb") as file:
             try:
                 for chunk in response.iter_raw():
@@ -125,19 +118,21 @@ def _continue(
                     if done_bytes > max_bytes:
                         raise DataError(f"{url}: sends more than {max_bytes} bytes; it is another file")
                     file.write(chunk)
-                    on_bytes(done_bytes, offered_bytes or 0)
+                    if on_bytes:
+                        on_bytes(done_bytes, offered_bytes or 0)
                     elapsed_s = time.monotonic() - started_s
-                    if elapsed_s > patience.timeout_s and done_bytes - first_byte < patience.min_bytes_per_s * elapsed_s:
+                    rate = (done_bytes - first_byte) / elapsed_s if elapsed_s > patience.timeout_s else math.inf
+                    if rate < patience.min_bytes_per_s:
                         raise _Interrupted(f"less than {patience.min_bytes_per_s:g} bytes a second came")
             except httpx.TransportError as error:
                 whole = "" if offered_bytes is None else f" of {offered_bytes}"
                 raise _Interrupted(f"the connection was cut after {done_bytes}{whole} bytes: {_said(error)}") from error
     if offered_bytes is not None and done_bytes != offered_bytes:
-        raise _Interrupted(f"the connection was cut after {done_bytes} of {offered_bytes} bytes")
+        raise _Interrupted(f"the server ended after {done_bytes} of {offered_bytes} bytes")
 
 
-def _start_of_answer(response: httpx.Response, url: str, target: Path, done_bytes: int) -> int:
-    """Return from which byte on the server sends the file."""
+def _first_byte(response: httpx.Response, url: str, target: Path, done_bytes: int) -> int:
+    """Return the byte of the file that the answer starts with."""
     said = f"the server answered {response.status_code} {response.reason_phrase}"
     if response.status_code in _PASSING_STATUSES:
         raise _Interrupted(said)

@@ -52,8 +52,7 @@ def unknown_figures(kinds: Sequence[str], abstained: NDArray[np.bool_]) -> dict[
         `n`, `abstained`, `rate`, `rate_ci95` and `by_kind`, by name `n` and `abstained`.
     """
     n, n_abstained = len(kinds), int(abstained.sum())
-    of_kind = Counter(kinds)
-    left = Counter(kind for kind, unanswered in zip(kinds, abstained, strict=True) if unanswered)
+    of_kind, left = Counter(kinds), Counter(np.array(kinds)[abstained].tolist())
     return {
         "n": n,
         "abstained": n_abstained,

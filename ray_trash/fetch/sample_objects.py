@@ -37,14 +37,15 @@ def _cardboard(random: np.random.Generator) -> Image.Image:
     right, left, down = np.array([[width, -width * slope], [-depth, -depth * slope], [0, height]])
     corner = -(right + left + down) / 2
 
-    def face(start: Colour, along: Colour, across: Colour, shade: Colour, rim: Colour | None = None) -> None:
+    def face(start: Colour, along: Colour, across: Colour, shade: Colour, rim: Colour) -> None:
         _polygon(picture, np.array([start, start + along, start + along + across, start + across]), shade, rim)
 
     for along, across, light in ((right, left, 1.0), (right, down, 0.78), (left, down, 0.55)):
         face(corner, along, across, colour * light, colour * 0.3)
     for share in np.linspace(0.06, 0.9, random.integers(6, 9)):
-        face(corner + left * share, left * 0.04, down, colour * 0.2)
-    face(corner + right * 0.42, right * 0.16, left, 1 - (1 - colour) * 0.4)
+        face(corner + left * share, left * 0.04, down, colour * 0.2, colour * 0.2)
+    tape = 1 - (1 - colour) * 0.4
+    face(corner + right * 0.42, right * 0.16, left, tape, tape)
     return picture
 
 
@@ -91,10 +92,10 @@ def _paper(random: np.random.Generator) -> Image.Image:
 
 def _plastic(random: np.random.Generator) -> Image.Image:
     """A matt, opaque bottle: grip rings, a label, a wide cap of another colour."""
-    body, ripple, pitch, top, bottom = random.uniform((68, 6, 34, -25, 45), (86, 10, 46, 15, 70))
+    body, ripple, pitch, middle, half_height = random.uniform((68, 6, 34, 0, 22), (86, 10, 46, 45, 35))
     radius = 30 + (body - 30) * np.sqrt(np.clip((_DOWN + 98) / 45, 0, 1))
     radius += ripple * np.sin(_DOWN * (2 * np.pi / pitch)) * (_DOWN > -50)
-    cap, label = _DOWN < -98, (_DOWN > top) & (_DOWN < top + bottom)
+    cap, label = _DOWN < -98, np.abs(_DOWN - middle) < half_height
     around, covered = _turned(np.where(cap, 38, radius), -140, 140)
     colour = np.where(label[..., None], random_colour(random), random_colour(random))
     colour = np.where(cap[..., None], random_colour(random), colour)
@@ -125,11 +126,9 @@ DRAWINGS = {
 """How to draw an object of each class: an RGBA picture of SIDE_PX by SIDE_PX, upright."""
 
 
-def _polygon(picture: Image.Image, outline: Plane, colour: Colour, rim: Colour | None) -> None:
+def _polygon(picture: Image.Image, outline: Plane, colour: Colour, rim: Colour) -> None:
     """Fill a polygon whose corners (n, 2) are given from the centre."""
-    fill, edge = (
-        tuple((np.clip(shade, 0, 1) * 255).astype(int).tolist()) for shade in (colour, colour if rim is None else rim)
-    )
+    fill, edge = (tuple((np.clip(shade, 0, 1) * 255).astype(int).tolist()) for shade in (colour, rim))
     corners = [(x, y) for x, y in (outline + SIDE_PX / 2).tolist()]
     ImageDraw.Draw(picture).polygon(corners, fill=fill, outline=edge, width=3)
 

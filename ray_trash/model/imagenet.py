@@ -28,17 +28,13 @@ def imagenet_file(
 
     Args:
         cache_dir: Where it is kept. Default: torch.hub's folder, which follows `TORCH_HOME`.
-        url: Where it comes from. Default: torchvision's `ResNet50_Weights.IMAGENET1K_V2`. Its
-            name ends in the first digits of the SHA-256, as torch.hub's names do.
+        url: Where it comes from. Default: torchvision's `ResNet50_Weights.IMAGENET1K_V2`. The name ends in the first
+            digits of the SHA-256: https://docs.pytorch.org/docs/stable/hub.html#torch.hub.load_state_dict_from_url.
         patience: When to give up on the server.
 
     Raises:
-        CheckpointError: It cannot be downloaded, or what was downloaded or kept is not what the
-            name says.
+        CheckpointError: It cannot be downloaded, or what was downloaded or kept is not what the name says.
         StorageError: The folder cannot be written.
-
-    Source: https://docs.pytorch.org/docs/stable/hub.html#torch.hub.load_state_dict_from_url for
-    the folder and the name.
     """
     source: str = url or ResNet50_Weights.IMAGENET1K_V2.url
     folder = cache_dir or Path(torch.hub.get_dir()) / "checkpoints"
