@@ -15,11 +15,9 @@ Levels = tuple[int, int, int]
 def turned_axes(size: tuple[int, int], angle: float) -> tuple[Plane, Plane]:
     """Return how far each pixel lies along and across a direction, from the upper left corner.
 
-    Args:
-        size: Width and height.
-        angle: Of the direction, clockwise from the right, in radians.
+    The size is width and height; the angle is in radians, clockwise from the right.
     """
-    y, x = np.mgrid[: size[1], : size[0]]
+    y, x = np.ogrid[: size[1], : size[0]]
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 

@@ -30,11 +30,6 @@ _JPEG_QUALITY = 90
 def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> dict[str, int]:
     """Render a sample set into a folder; photos of the same seed that are there already stay.
 
-    Args:
-        destination: Where the class folders go; made when missing.
-        per_class: Photos of each class, 1 to 9999.
-        seed: 0 or more.
-
     Returns:
         How many photos of each class the folder holds.
 
@@ -105,8 +100,8 @@ def _render_background(random: np.random.Generator) -> Image.Image:
     """Paint a surface with stains, a weave and clutter lying on it."""
     coarse = Image.fromarray(random.normal(1, 0.12, (6, 8)).astype(np.float32))
     stains = np.asarray(coarse.resize(_SIZE_PX, Image.Resampling.BICUBIC))
-    angle, period_px, strength = random.uniform((0, 8, 0), (np.pi, 60, 0.08))
-    weave = 1 + strength * np.sin(turned_axes(_SIZE_PX, angle)[0] * (2 * np.pi / period_px))
+    angle, period_px, strength = random.uniform((0, 8, 0), (np.pi, 60, 0.08)).tolist()
+    weave = 1 + strength * np.sin(np.float32(turned_axes(_SIZE_PX, angle)[0]) * (2 * np.pi / period_px))
     scene = _to_image(random_colour(random) * (stains * weave)[..., None])
     scatter(scene, random, random.integers(3, 9), (10, 70))
     return scene
@@ -129,12 +124,12 @@ def _place(scene: Image.Image, item: Image.Image, random: np.random.Generator) -
 
 def _lit(scene: Image.Image, random: np.random.Generator) -> Image.Image:
     """Light the scene from one side, tint it, and add the camera's noise."""
-    angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045))
+    angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045)).tolist()
     along, _ = turned_axes(_SIZE_PX, angle)
-    light = gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2))
-    tint = random.uniform(0.85, 1.15, 3)
-    grain = random.standard_normal((HEIGHT_PX, WIDTH_PX, 1)) * noise
-    return _to_image(np.asarray(scene) / 255 * light[..., None] * tint + grain)
+    light = np.float32(gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2)))
+    tint = np.float32(random.uniform(0.85, 1.15, 3))
+    grain = random.standard_normal((HEIGHT_PX, WIDTH_PX, 1), np.float32) * noise
+    return _to_image(np.float32(scene) / 255 * light[..., None] * tint + grain)
 
 
 def _to_image(photo: np.ndarray) -> Image.Image:

@@ -6,6 +6,7 @@ Shape and texture tell the classes apart; colour does not, every class draws fro
 from __future__ import annotations
 
 import colorsys
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,21 +20,21 @@ SIDE_PX = 320
 Colour = NDArray[np.floating]
 """RGB, shape (3,), 0..1."""
 
-_ACROSS, _DOWN = (axis - (SIDE_PX - 1) / 2 for axis in turned_axes((SIDE_PX, SIDE_PX), 0.0))
+_ACROSS, _DOWN = np.float32(turned_axes((SIDE_PX, SIDE_PX), 0.0)) - (SIDE_PX - 1) / 2
 """How far right and down of the centre a pixel of the square lies."""
 
 
 def random_colour(random: np.random.Generator) -> Colour:
     """Draw from the palette that objects and backgrounds share."""
-    hue, saturation, value = random.uniform((0.0, 0.1, 0.35), (1.0, 0.7, 0.95))
-    return np.array(colorsys.hsv_to_rgb(hue, saturation, value))
+    hue, saturation, value = random.uniform((0.0, 0.1, 0.35), (1.0, 0.7, 0.95)).tolist()
+    return np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
 
 
 def _cardboard(random: np.random.Generator) -> Image.Image:
     """A box of three visible faces, corrugated on one side, taped along the top."""
     picture = Image.new("RGBA", (SIDE_PX, SIDE_PX))
     colour = random_colour(random)
-    width, depth, height, slope = random.uniform((110, 70, 80, 0.3), (145, 100, 125, 0.5))
+    width, depth, height, slope = random.uniform((110, 70, 80, 0.3), (145, 100, 125, 0.5)).tolist()
     right, left, down = np.array([[width, -width * slope], [-depth, -depth * slope], [0, height]])
     corner = -(right + left + down) / 2
 
@@ -51,48 +52,50 @@ def _cardboard(random: np.random.Generator) -> Image.Image:
 
 def _glass(random: np.random.Generator) -> Image.Image:
     """A bottle one sees through: dark rims, a clear middle, hard highlights."""
-    body, neck, shoulder, first, second = random.uniform((48, 15, -60, -0.6, 0.45), (66, 21, -30, -0.4, 0.6))
+    body, neck, shoulder, first, second = random.uniform((48, 15, -60, -0.6, 0.45), (66, 21, -30, -0.4, 0.6)).tolist()
     ramp = np.clip((_DOWN - shoulder) / 45, 0, 1)
     radius = neck + (body - neck) * ramp**2 * (3 - 2 * ramp) + 6 * (_DOWN < -126)
     around, covered = _turned(radius, -142, 142)
     rim = np.abs(around) ** 5
     shine = _bump(around, first, 0.1) * (np.abs(_DOWN) < 112) + 0.6 * _bump(around, second, 0.06) * (_DOWN > 0)
     alpha = np.max([0.15 + 0.75 * rim, 0.7 * (_DOWN > 128), 0.9 * shine], axis=0)
-    return _picture(_lit(random_colour(random) * 0.7, 1 - 0.4 * rim, shine), covered * alpha)
+    return _picture(random_colour(random) * 0.7, 1 - 0.4 * rim, covered * alpha, shine)
 
 
 def _metal(random: np.random.Generator) -> Image.Image:
     """A ribbed can: mirror-like bands of light along it, a lid with a ring on top."""
-    radius, height, bands, phase, stripe, pitch = random.uniform((66, 86, 5, 0, -0.35, 22), (88, 112, 7, 6, 0.35, 30))
+    radius, height, n_bands, phase, stripe, pitch = random.uniform(
+        (66, 86, 5, 0, -0.35, 22), (88, 112, 7, 6, 0.35, 30)
+    ).tolist()
     bulge = 20 * np.sqrt(1 - np.clip(_ACROSS / radius, -1, 1) ** 2)  # a ring around the can seen from above
     around, covered = _turned(np.full_like(_DOWN, radius), bulge - height, bulge + height)
     ribs = 0.25 * np.sign(np.sin((_DOWN - bulge) * (2 * np.pi / pitch))) * (np.abs(_DOWN - bulge) < height * 0.75)
-    light = (0.45 + 0.3 * np.cos(around * bands + phase)) * (1 + ribs) + ribs / 4
+    light = (0.45 + 0.3 * np.cos(around * n_bands + phase)) * (1 + ribs) + ribs / 4
     lid = np.hypot(_ACROSS / radius, (_DOWN + height) / 20)
     ring = np.abs(np.hypot((_ACROSS - 14) / 24, (_DOWN + height) / 9) - 0.8) < 0.25
     light = np.where(lid < 1, np.where(ring, 0.2, 0.7 + 0.5 * (lid > 0.85)), light)
     shine = 0.95 * _bump(around, stripe, 0.13) * (lid > 1)
-    return _picture(_lit(random_colour(random), light, shine), np.maximum(covered, lid < 1))
+    return _picture(random_colour(random), light, np.maximum(covered, lid < 1), shine)
 
 
 def _paper(random: np.random.Generator) -> Image.Image:
     """A crumpled sheet: a ragged outline, flat facets, lines of print."""
-    half_width, half_height, pitch, word, shift = random.uniform((90, 110, 20, 6, 1), (110, 135, 24, 9, 3))
+    half_width, half_height, pitch, word, shift = random.uniform((90, 110, 20, 6, 1), (110, 135, 24, 9, 3)).tolist()
     sheet = (np.abs(_ACROSS) < half_width) & (np.abs(_DOWN) < half_height)
     line, below = np.divmod(_DOWN, pitch)
     printed = (below < 7) & (np.sin(_ACROSS / word + shift * line) > -0.7)
     printed &= (np.abs(_ACROSS) < half_width - 18) & (np.abs(line + 0.5) < half_height / pitch - 1)
     light = 1 - 0.7 * printed
-    for angle, fold, torn, depth in random.uniform((0, -80, 95, 0.04), (2 * np.pi, 80, 140, 0.14), (7, 4)):
-        beyond = _ACROSS * np.cos(angle) + _DOWN * np.sin(angle)
+    for angle, fold, torn, depth in random.uniform((0, -80, 95, 0.04), (2 * np.pi, 80, 140, 0.14), (7, 4)).tolist():
+        beyond = _ACROSS * math.cos(angle) + _DOWN * math.sin(angle)
         light *= 1 + depth * np.sign(beyond - fold)
         sheet &= beyond < torn
-    return _picture(_lit(random_colour(random), light), sheet)
+    return _picture(random_colour(random), light, sheet)
 
 
 def _plastic(random: np.random.Generator) -> Image.Image:
     """A matt, opaque bottle: grip rings, a label, a wide cap of another colour."""
-    body, ripple, pitch, middle, half_height = random.uniform((68, 6, 34, 0, 22), (86, 10, 46, 45, 35))
+    body, ripple, pitch, middle, half_height = random.uniform((68, 6, 34, 0, 22), (86, 10, 46, 45, 35)).tolist()
     radius = 30 + (body - 30) * np.sqrt(np.clip((_DOWN + 98) / 45, 0, 1))
     radius += ripple * np.sin(_DOWN * (2 * np.pi / pitch)) * (_DOWN > -50)
     cap, label = _DOWN < -98, np.abs(_DOWN - middle) < half_height
@@ -100,7 +103,7 @@ def _plastic(random: np.random.Generator) -> Image.Image:
     colour = np.where(label[..., None], random_colour(random), random_colour(random))
     colour = np.where(cap[..., None], random_colour(random), colour)
     light = (1 - 0.5 * np.clip(around + 0.2, 0, None) ** 2) * (1 - 0.5 * cap * (np.sin(_ACROSS * 0.7) < 0))
-    return _picture(_lit(colour, light), covered)
+    return _picture(colour, light, covered)
 
 
 def _trash(random: np.random.Generator) -> Image.Image:
@@ -144,11 +147,7 @@ def _bump(x: Plane, centre: float, width: float) -> Plane:
     return bump
 
 
-def _lit(colour: Colour, diffuse: Plane, specular: ArrayLike = 0.0) -> Plane:
-    """Return (H, W, 3): the colour times the diffuse light, plus white specular light."""
-    lit: Plane = colour * diffuse[..., None] + np.asarray(specular)[..., None]
-    return lit
-
-
-def _picture(colours: Plane, alpha: Plane) -> Image.Image:
-    return Image.fromarray((np.clip(np.dstack([colours, alpha]), 0, 1) * 255).astype(np.uint8))
+def _picture(colour: Colour, diffuse: Plane, alpha: Plane, specular: ArrayLike = 0.0) -> Image.Image:
+    """Light a colour, or one per pixel, diffusely, and add white specular light."""
+    lit = colour * diffuse[..., None] + np.asarray(specular)[..., None]
+    return Image.fromarray((np.clip(np.dstack([lit, alpha]), 0, 1) * 255).astype(np.uint8))
