@@ -39,9 +39,20 @@ def _start_of(options: argparse.Namespace) -> dict[str, bool]:
 
 def fetch(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Download a known data set."""
-    from ray_trash.fetch.known import fetch_with_progress
+    from ray_trash.fetch.known import fetch as fetch_known
+    from ray_trash.terminal.bar import byte_bar
 
-    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, terminal=terminal)
+    with byte_bar(terminal, options.name) as on_bytes:
+        fetched = fetch_known(options.name, Path(options.to), archive=options.archive, on_bytes=on_bytes)
+    what = "was complete, nothing to do" if fetched.was_there else "complete"
+    for line in (f"{fetched.root}: {fetched.n_photos} photos, {what}", *fetched.notes):
+        terminal.say(line)
+    return {
+        "root": str(fetched.root),
+        "n_photos": fetched.n_photos,
+        "was_there": fetched.was_there,
+        "notes": list(fetched.notes),
+    }
 
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
