@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from ray_trash.cluster.carry import Carried, carry
-from ray_trash.cluster.waiting import fetch, or_end
+from ray_trash.cluster.waiting import exit_if_stuck, fetch
 from ray_trash.config import ServeConfig
 from ray_trash.errors import ImageError
 from ray_trash.model.checkpoint import Checkpoint
@@ -194,7 +194,7 @@ class SharedReplica(Replica):
     def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int) -> None:
         """Fetch the checkpoint and load it."""
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
-        with or_end(START_TIMEOUT_S):
+        with exit_if_stuck(START_TIMEOUT_S):
             checkpoint = fetch(origin.checkpoint, what="the checkpoint", timeout_s=START_TIMEOUT_S)
             super().__init__(checkpoint, settings, n_threads)
         # Ray forgets an object when the process that put it there ends, as a gateway of a Serve config may.

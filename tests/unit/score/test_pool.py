@@ -9,15 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ray_trash.cluster.carried import raise_carried_error
+from ray_trash.cluster.scoring_plan import ScoringPlan
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
+from ray_trash.score.inputs import ScoreInputs, list_inputs, work_blocks
+from ray_trash.score.pool import Computation, Scorer, prepare_block
+from ray_trash.score.reading import take_rows
 from ray_trash.score.rows import OUTCOME_SCHEMA
-from ray_trash.score.worker import Scorer, prepare_block, take_block
 from tests.models import write_model
 from tests.photos import make_photos
+
+ONE_THREAD = ScoringPlan(1, "cpu", 1, 0.4, 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,14 +31,14 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def computation(tmp_path_factory: pytest.TempPathFactory) -> Computation:
     directory = tmp_path_factory.mktemp("model")
     write_model(directory)
-    return directory
+    return Computation(str(directory), open_checkpoint(directory).document.preprocessing)
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> ScoreInputs:
     """Eighty photos in files, one of them bad, and their first ten in a table."""
     root = tmp_path_factory.mktemp("photos")
     files = sorted(make_photos(root / "photos", 80, classes=("glass",)).rglob("*.jpg"))
@@ -45,34 +48,32 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 @pytest.fixture(scope="module")
-def scorer(checkpoint: Path, inputs: Inputs) -> Scorer:
-    return Scorer(str(checkpoint), inputs.sources, "cpu", 1)
+def scorer(computation: Computation, inputs: ScoreInputs) -> Scorer:
+    return Scorer(computation, inputs.sources, ONE_THREAD)
 
 
-def as_on_cpus(block: pa.Table, inputs: Inputs, checkpoint: Path) -> list[pa.Table]:
-    return [block] if block["group"].null_count else list(take_block(block, sources=inputs.sources))
+def as_on_cpus(block: pa.Table, inputs: ScoreInputs, computation: Computation) -> list[pa.Table]:
+    return list(take_rows(block, sources=inputs.sources))
 
 
-def as_before_gpus(block: pa.Table, inputs: Inputs, checkpoint: Path) -> list[pa.Table]:
-    preprocessing = open_checkpoint(checkpoint).document.preprocessing
-    read = take_block(block, sources=inputs.sources)
+def as_before_gpus(block: pa.Table, inputs: ScoreInputs, computation: Computation) -> list[pa.Table]:
     return [
         prepared
-        for taken in read
-        for prepared in prepare_block(taken, sources=inputs.sources, preprocessing=preprocessing)
+        for taken in take_rows(block, sources=inputs.sources)
+        for prepared in prepare_block(taken, sources=inputs.sources, computation=computation)
     ]
 
 
 @pytest.mark.parametrize("way", [as_on_cpus, as_before_gpus])
 def test_outcomes_are_those_of_the_predictor_however_photos_come(
-    way: Callable, scorer: Scorer, inputs: Inputs, checkpoint: Path
+    way: Callable, scorer: Scorer, inputs: ScoreInputs, computation: Computation
 ) -> None:
-    blocks = [made for block in work_blocks(inputs, [range(90)]) for made in way(block, inputs, checkpoint)]
+    blocks = [made for block in work_blocks(inputs, [range(90)]) for made in way(block, inputs, computation)]
     scored = pa.concat_tables([scorer(block) for block in blocks]).sort_by("position")
     assert scored["position"].to_pylist() == [*range(90)]
     assert scored.select(OUTCOME_SCHEMA.names).schema.equals(OUTCOME_SCHEMA)
     assert [n for n, code in enumerate(scored["error_code"].to_pylist()) if code] == [3]
-    predictor = Predictor.load(checkpoint, engine="auto", n_threads=1)
+    predictor = Predictor.load(computation.checkpoint_uri, engine="auto", n_threads=1)
     root = Path(inputs.sources[0].root)
     good = [path for n, path in enumerate(inputs.rows["path"].to_pylist()[:80]) if n != 3]
     expected = predictor.predict(np.stack([predictor.prepare((root / path).read_bytes()) for path in good]))
@@ -82,19 +83,15 @@ def test_outcomes_are_those_of_the_predictor_however_photos_come(
     assert set(scored["engine"].to_pylist()) == {predictor.plan.name}
 
 
-def test_what_ends_a_scoring_keeps_its_type_from_task_to_driver(
-    scorer: Scorer, inputs: Inputs, checkpoint: Path, tmp_path: Path
+def test_what_ends_a_scoring_is_an_error_of_its_type_wherever_it_happens(
+    inputs: ScoreInputs, computation: Computation, tmp_path: Path
 ) -> None:
     pq.write_table(pa.table({"photo": [b"x"]}), tmp_path / "gone.parquet")
     gone = list_inputs([str(tmp_path / "gone.parquet")])
     (block,) = work_blocks(gone, [range(1)])
     (tmp_path / "gone.parquet").unlink()
-    (taken,) = take_block(block, sources=gone.sources)
-    preprocessing = open_checkpoint(checkpoint).document.preprocessing
-    (prepared,) = prepare_block(taken, sources=gone.sources, preprocessing=preprocessing)
-    for broken in (taken, scorer(taken), prepared, scorer(prepared)):
-        with pytest.raises(DataError, match=r"gone\.parquet"):
-            raise_carried_error(broken)
-    (first, *_) = work_blocks(inputs, [range(90)])
+    with pytest.raises(DataError, match=r"gone\.parquet"):
+        list(take_rows(block, sources=gone.sources))
+    absent = Computation(str(tmp_path / "absent"), computation.preprocessing)
     with pytest.raises(CheckpointError, match="absent"):
-        raise_carried_error(Scorer(str(tmp_path / "absent"), inputs.sources, "cpu", 1)(first))
+        Scorer(absent, inputs.sources, ONE_THREAD)
