@@ -1,7 +1,4 @@
-"""Photos scored by an endpoint, over HTTP, without Ray here.
-
-Blocks of work in, outcomes out as they come. Knows nothing of how the endpoint computes.
-"""
+"""Photos scored by an endpoint, over HTTP, without Ray here."""
 
 from __future__ import annotations
 

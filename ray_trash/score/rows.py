@@ -1,7 +1,5 @@
 """The rows of a scored file: what was said of each input, or why nothing was.
 
-Probabilities in, Arrow tables out. Knows neither who computed nor where the rows are written.
-
 Letters in shapes: B photos, C classes.
 """
 
@@ -78,14 +76,7 @@ def answered(
     abstained: NDArray[np.bool_],
     classes: Sequence[str],
 ) -> pa.Table:
-    """Make the outcomes of photos that were answered.
-
-    Args:
-        positions: (B,).
-        probabilities: (B, C), rows adding up to 1.
-        abstained: (B,).
-        classes: The C names.
-    """
+    """Make the outcomes of photos that were answered: (B,) positions, (B, C) probabilities, (B,) abstained."""
     labels = np.array(classes, object)[probabilities.argmax(axis=1)] if len(positions) else []
     columns = {
         "position": pa.array(positions, pa.int64()),
