@@ -6,7 +6,6 @@ Imports a stage only when its command runs, so that `ray-trash --help` answers a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +56,12 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Check every file of a folder."""
     from ray_trash.audit.folds import fold_files
-    from ray_trash.audit.run import PREPROCESSING, audit_photos, make_rule, write_audit
+    from ray_trash.audit.run import PREPROCESSING, audit_json, audit_photos, write_audit
     from ray_trash.cluster.connect import ray_session
+    from ray_trash.dataset.catalog import require_usable_photos
     from ray_trash.dataset.listing import list_photos
+    from ray_trash.dataset.photo_set import read_photo_set
+    from ray_trash.dataset.split import make_rule
     from ray_trash.storage import Storage
     from ray_trash.terminal.audit_table import print_audit
 
@@ -74,22 +76,20 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
         features = pretrained_features(options.features, listing.root)
     with ray_session(dashboard=False):
-        audited = audit_photos(
-            listing, PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
-        )
+        photo_set = read_photo_set(listing, PREPROCESSING, rule)
+        document = audit_photos(photo_set, balance="train.class_balance says what to do", features=features)
     if options.out:
         out = Storage.at(options.out)
-        write_audit(audited, listing.root, out)
-        files = fold_files(audited.catalog, audited.relations, options.folds) if options.folds else {}
-        for name, content in files.items():
+        write_audit(document, listing.root, out)
+        folds = fold_files(photo_set.catalog, photo_set.relations, options.folds) if options.folds else {}
+        for name, content in folds.items():
             out.write_bytes(name, content)
     if options.json not in (None, STDOUT):
         target = Path(options.json).absolute()
-        Storage.at(str(target.parent)).write_bytes(
-            target.name, (json.dumps(audited.document, indent=2) + "\n").encode()
-        )
-    print_audit(audited.document, terminal)
-    return audited.document
+        Storage.at(str(target.parent)).write_bytes(target.name, audit_json(document))
+    print_audit(document, terminal)
+    require_usable_photos(photo_set.catalog)
+    return dict(document)
 
 
 def train(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:

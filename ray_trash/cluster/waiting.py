@@ -45,10 +45,20 @@ def fetch_all(
     """
     waiting: list[Any] = list(references)
     while waiting:
-        ended, waiting = ray.wait(waiting, timeout=timeout_s)
-        if not ended:
-            raise _too_late(what, timeout_s)
+        waiting = wait_for_next(waiting, what=what, timeout_s=timeout_s)
     return ray.get(list(references), timeout=timeout_s)
+
+
+def wait_for_next(references: list[Any], *, what: str, timeout_s: float = TASK_TIMEOUT_S) -> list[Any]:
+    """Wait until one of some tasks ends, and return the others.
+
+    Raises:
+        ClusterError: None ends in time.
+    """
+    ended, others = ray.wait(references, timeout=timeout_s)
+    if not ended:
+        raise _too_late(what, timeout_s)
+    return others
 
 
 def _too_late(what: str, timeout_s: float) -> ClusterError:

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_trash.cluster.scoring_plan import plan_scoring_here, wait_for_room
-from ray_trash.dataset.catalog import build_catalog, count_trained_on, fingerprint, photo_keys
+from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
 from ray_trash.dataset.listing import Finding, Listing, list_photos
+from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.evaluate.masked import masked_accuracies

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_trash.dataset.official import OFFICIAL_LISTS, Side, parse_official_list
+from ray_trash.dataset.catalog import Side
+from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
 from ray_trash.download import DEFAULT_PATIENCE, Patience, Progress, download
 from ray_trash.errors import ConfigError, DataError, StorageError
 from ray_trash.fetch.unpack import unpack

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
 from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.model.golden import symmetries
+from ray_trash.image.tensor import symmetries
 from ray_trash.model.network import first_stages
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.frozen.inputs import Inputs

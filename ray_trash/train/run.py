@@ -15,11 +15,11 @@ from ray.train.torch import TorchTrainer
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
 from ray.train.v2.api.config import FailureConfig
 
-from ray_trash.audit.run import make_rule
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.listing import Listing, list_photos
+from ray_trash.dataset.split import SplitRule, make_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.network import build_network
 from ray_trash.model.precision import resolve_device
@@ -65,6 +65,7 @@ class PreparedRun:
         config: The resolved config.
         run: The run directory.
         listing: The files under the data root.
+        rule: How they are split.
         initial: The weights training begins with, as safetensors.
         overwrite: Whether a run of this name is removed.
         allow_changed_data: Whether a run may go on with photos it was not begun with.
@@ -73,6 +74,7 @@ class PreparedRun:
     config: Config
     run: Storage
     listing: Listing
+    rule: SplitRule
     initial: bytes
     overwrite: bool
     allow_changed_data: bool
@@ -116,9 +118,9 @@ def prepare_run(
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
-    make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
+    rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
     initial = _initial_weights(config, len(listing.classes), terminal.say)
-    return PreparedRun(config, run, listing, initial, overwrite, allow_changed_data)
+    return PreparedRun(config, run, listing, rule, initial, overwrite, allow_changed_data)
 
 
 def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
@@ -176,7 +178,9 @@ def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
 def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
     config, run, listing = prepared.config, prepared.run, prepared.listing
     begun = run.exists(METRICS)
-    photos = prepare_photos(config, listing, run, say, begun=begun, allow_changed_data=prepared.allow_changed_data)
+    photos = prepare_photos(
+        config, listing, prepared.rule, run, say, begun=begun, allow_changed_data=prepared.allow_changed_data
+    )
     run.write_bytes("augmentation.png", augmentation_sheet(config, photos, listing.root))
     return photos
 

@@ -124,6 +124,6 @@ def _correct(run: Storage, records: Sequence[TrialRecord], labels: NDArray[np.in
     rows = []
     for record in records:
         checkpoint = open_checkpoint(run.child(*record.run.split("/"), BEST), with_trainer=True)
-        probabilities = checkpoint.trainer()[0][VAL_PROBABILITIES].numpy()
+        probabilities = checkpoint.trainer()[VAL_PROBABILITIES].numpy()
         rows.append(probabilities.argmax(1) == labels)
     return np.stack(rows)

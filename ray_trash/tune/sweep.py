@@ -114,6 +114,7 @@ def run_sweep(prepared: PreparedRun, source: str, *, terminal: Terminal) -> Swee
         photos = prepare_photos(
             config,
             prepared.listing,
+            prepared.rule,
             run,
             say,
             begun=run.exists(TRIALS),

@@ -10,7 +10,6 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,14 @@ import torch
 from ray_trash.config import Config, why_not_cached
 from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform
 from ray_trash.errors import ConfigError, StorageError
+from ray_trash.image.augment import augmentation_values
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.frozen import activation_shape, activations_after, frozen_digest
 from ray_trash.model.network import evaluation_mode
-from ray_trash.model.parts import activation_shape, activations_at, lower_digest
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.frozen.files import CHUNK, ActivationFiles, Part, Side, default_folder, key_of, make_room
 from ray_trash.train.frozen.inputs import CachedInputs, Inputs, PhotoInputs, Task
-from ray_trash.train.job import augmentation_of, preprocessing_of, training_transform
+from ray_trash.train.job import training_transform
 from ray_trash.train.worker import Worker
 
 _Missing = dict[Side, dict[int, set[tuple[int, int]]]]
@@ -92,10 +93,10 @@ def activation_files(job: Task, dtype: torch.dtype, network: ResNet, cuts: Seque
         key = key_of(
             {
                 "cut": cut,
-                "weights": lower_digest(network, cut),
+                "weights": frozen_digest(network, cut),
                 "arithmetic": str(dtype),
-                "preprocessing": preprocessing_of(config).to_json(),
-                "augmentation": asdict(augmentation_of(config)),
+                "preprocessing": Preprocessing.from_config(config.image).to_json(),
+                "augmentation": augmentation_values(config.augment, Preprocessing.from_config(config.image)),
                 "photos": {side: hashlib.sha256(table.keys.tobytes()).hexdigest() for side, table, _, _ in sides},
             }
         )
@@ -167,7 +168,7 @@ def seconds_per_view(source: PhotoSource, job: Task, worker: Worker, network: Re
     with torch.inference_mode(), evaluation_mode(network), worker.autocast():
         photos = PhotoInputs(source, job, worker).transformed(job.train, batches, training_transform(job.config, 0))
         for number, batch in enumerate(photos):
-            activations_at(network, batch, [cut])[cut].cpu()
+            activations_after(network, batch, [cut])[cut].cpu()
             if number == 0 and len(batches) > 1:
                 started = time.perf_counter()  # the first waits for the source, and finds out how to compute
             else:
@@ -199,13 +200,15 @@ def _compute(
             chunks = [chunk for v, chunk in wanted if v == view]
             positions = [some.part(side).positions(chunk) for chunk in chunks]
             transform = (
-                training_transform(job.config, view) if side == "train" else Transform(preprocessing_of(job.config))
+                training_transform(job.config, view)
+                if side == "train"
+                else Transform(Preprocessing.from_config(job.config.image))
             )
             with torch.inference_mode(), evaluation_mode(network), worker.autocast():
                 for chunk, batch in zip(chunks, photos.transformed(table, positions, transform), strict=True):
                     n_computed += len(batch)
                     cuts = [cut for cut in files if (view, chunk) in missing[cut]]
-                    for cut, activations in activations_at(network, batch, cuts).items():
+                    for cut, activations in activations_after(network, batch, cuts).items():
                         files[cut].write(side, view, chunk, activations)
     return n_computed
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform, prepared_ahead
+from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
-from ray_trash.model.parts import Upper
+from ray_trash.model.frozen import TrainedStages
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.frozen.files import ActivationFiles, Side
-from ray_trash.train.job import preprocessing_of, training_transform
+from ray_trash.train.job import training_transform
 from ray_trash.train.worker import Worker
 
 Batches = Sequence[NDArray[np.int64]]
@@ -75,7 +76,7 @@ class PhotoInputs:
 
     def validation(self, batches: Batches) -> Iterator[Tensor]:
         """Yield each batch as validation sees it."""
-        return self.transformed(self._job.val, batches, Transform(preprocessing_of(self._job.config)))
+        return self.transformed(self._job.val, batches, Transform(Preprocessing.from_config(self._job.config.image)))
 
     def part(self, network: ResNet) -> nn.Module:
         """Return the whole network."""
@@ -105,7 +106,7 @@ class CachedInputs:
 
     def part(self, network: ResNet) -> nn.Module:
         """Return the stages above the cut and the head."""
-        return Upper(network, self._cut)
+        return TrainedStages(network, self._cut)
 
     def _read(self, side: Side, view: int, batches: Batches) -> Iterator[Tensor]:
         def prepare(positions: NDArray[np.int64]) -> Tensor:
