@@ -34,11 +34,9 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """The workers of one training run.
+    """The workers of one training run, one process each.
 
     Attributes:
-        workers: How many, one process each.
-        device: Where each of them computes.
         cpus_per_worker: CPUs Ray reserves for each.
         in_process: Whether the one worker is the process that runs the training, which reserves nothing more.
     """
@@ -150,7 +148,6 @@ class TrialPlan:
 
     Attributes:
         workers: Of one trial. A trial of one worker trains in the process that Ray Tune starts for it.
-        concurrent: Trials at the same time.
         runs_per_machine: Trials that share one machine's processors.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypedDict
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,6 @@ Direction = Literal["min", "max"]
 
 _Z_95 = 1.959963984540054
 """The 0.975 quantile of the standard normal distribution."""
-
-
-class ClassScores(TypedDict):
-    """One class's row of the result; a ratio over nothing is None."""
-
-    n: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    recall_ci95: list[float] | None
 
 
 def wilson_interval(k: int, n: int) -> tuple[float, float]:
@@ -190,13 +180,13 @@ class ClassificationSums:
         self._n_or_raise()
         return float(np.mean([self._f1(c) for c in range(len(self.confusion)) if self.confusion[c].any()]))
 
-    def per_class(self, classes: Sequence[str]) -> dict[str, ClassScores]:
+    def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Score each class by its name, given in label order; None where there is nothing to divide by.
 
         `precision` of a class never predicted, `recall` and its interval of one without true photos, `f1` where both
         hold.
         """
-        scores: dict[str, ClassScores] = {}
+        scores: dict[str, dict[str, Any]] = {}
         for c, name in enumerate(classes):
             hits = int(self.confusion[c, c])
             n, predicted = int(self.confusion[c].sum()), int(self.confusion[:, c].sum())

@@ -42,12 +42,7 @@ OUTCOME_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Some inputs, done.
-
-    Attributes:
-        table: `OUTCOME_SCHEMA`, in any order.
-        engine: What computed.
-    """
+    """Some inputs, done: a table of `OUTCOME_SCHEMA` in any order, and what computed."""
 
     table: pa.Table
     engine: str
@@ -99,13 +94,9 @@ def refused(positions: Sequence[int], codes: Sequence[str], messages: Sequence[s
 
 
 def complete_rows(inputs: pa.Table, first: int, outcomes: Sequence[pa.Table], model_id: str) -> pa.Table:
-    """Put the rows of some inputs together, in their order.
+    """Put the rows of consecutive inputs from position `first` on together, in their order.
 
-    Args:
-        inputs: Consecutive inputs; those with an `error_code` need no outcome.
-        first: Position of the first.
-        outcomes: Of the others, each once.
-        model_id: The checkpoint's id.
+    Those with an `error_code` need no outcome; of the others there is one each.
     """
     known = np.flatnonzero(np.asarray(inputs["error_code"].is_valid()))
     codes, messages = (inputs[name].take(pa.array(known)).to_pylist() for name in ("error_code", "error_message"))
