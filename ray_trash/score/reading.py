@@ -53,7 +53,7 @@ def take_rows(block: pa.Table, *, sources: Sequence[Source]) -> Iterator[pa.Tabl
 
 def is_prepared(block: pa.Table) -> bool:
     """Say whether every row has its pixels or its error."""
-    return block["pixels"].null_count + block["error_code"].null_count == len(block)
+    return bool(block["pixels"].null_count + block["error_code"].null_count == len(block))
 
 
 def prepared_squares(block: pa.Table, preprocessing: Preprocessing) -> list[Square | ImageError]:
