@@ -29,6 +29,7 @@ from ray_trash.model.document import (
     CheckpointDocument,
     document_from_json,
     document_to_json,
+    json_object,
     require_format_version,
 )
 from ray_trash.model.tensors import from_safetensors, from_torch_file, plain_state, to_safetensors, to_torch_file
@@ -135,12 +136,11 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
 
     Args:
         place: The checkpoint's folder.
-        with_trainer: Whether the part that resume needs is read too. Without it only the sizes of
-            those files are compared.
+        with_trainer: Whether what resume needs is read too. Without it, only the file's size is compared.
 
     Raises:
-        CheckpointError: There is no checkpoint, it is incomplete, or a file is missing, truncated,
-            changed or of another version; the file is named.
+        CheckpointError: There is no checkpoint, it is incomplete, or a file is missing, truncated, changed or of
+            another version; the file is named.
         StorageError: The storage cannot be asked.
     """
     storage = place if isinstance(place, Storage) else Storage.at(place)
@@ -148,15 +148,10 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
     wanted = _SERVED_FILES + ((TRAINER_FILE,) if with_trainer else ())
     absent = [name for name in wanted if name not in entries]
     if absent == [TRAINER_FILE]:
-        has_other = any(name.startswith(f"{TRAINER_FOLDER}/") for name in entries)
-        raise CheckpointError(
-            f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it can be used, but not resumed from"
-            + (
-                ": another ray-trash wrote it, resume with that one, or start anew with --overwrite"
-                if has_other
-                else ""
-            )
-        )
+        problem = f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it can be used, but not resumed from"
+        if any(name.startswith(f"{TRAINER_FOLDER}/") for name in entries):
+            problem += "; another ray-trash wrote it: resume with that one, or start anew with --overwrite"
+        raise CheckpointError(problem)
     if absent:
         raise CheckpointError(f"{storage.uri}: the checkpoint has no {' and no '.join(absent)}")
     files: dict[str, bytes] = {}
@@ -164,9 +159,9 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
         if name in wanted:
             files[name] = _read_checked(storage, name, size_bytes, sha256)
         else:
-            _require_size(storage, name, _size_of(storage, name), size_bytes)
+            _require_size(storage, name, size_bytes)
     where = f"{storage.uri}/{DOCUMENT_FILE}"
-    document = document_from_json(_text(files[DOCUMENT_FILE], where), where)
+    document = document_from_json(files[DOCUMENT_FILE], where)
     expected_id = _checkpoint_id(entries[WEIGHTS_FILE][1])
     if document.id != expected_id:
         raise CheckpointError(
@@ -186,7 +181,7 @@ def _read_marker(storage: Storage) -> tuple[bytes, dict[str, tuple[int, str]]]:
         raise CheckpointError(_why_no_marker(storage))
     where = f"{storage.uri}/{MARKER}"
     marker = storage.read_bytes(MARKER)
-    tree = _json_object(marker, where)
+    tree = json_object(marker, where)
     require_format_version(tree, where)
     try:
         entries = {str(name): (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
@@ -211,10 +206,8 @@ def _why_no_marker(storage: Storage) -> str:
 
 
 def _read_checked(storage: Storage, name: str, size_bytes: int, sha256: str) -> bytes:
-    if not storage.exists(name):
-        raise CheckpointError(f"{storage.uri}/{name}: missing; copy the checkpoint again")
+    _require_size(storage, name, size_bytes)
     data = storage.read_bytes(name)
-    _require_size(storage, name, len(data), size_bytes)
     if _sha256(data) != sha256:
         raise CheckpointError(
             f"{storage.uri}/{name}: changed since it was written (SHA-256 differs); copy the checkpoint again"
@@ -222,9 +215,10 @@ def _read_checked(storage: Storage, name: str, size_bytes: int, sha256: str) -> 
     return data
 
 
-def _require_size(storage: Storage, name: str, found: int | None, expected: int) -> None:
-    if found is None:
+def _require_size(storage: Storage, name: str, expected: int) -> None:
+    if not storage.exists(name):
         raise CheckpointError(f"{storage.uri}/{name}: missing; copy the checkpoint again")
+    found = storage.filesystem.get_file_info(f"{storage.path}/{name}").size
     if found != expected:
         raise CheckpointError(
             f"{storage.uri}/{name}: {'truncated' if found < expected else 'changed'}, {found:,} bytes instead of "
@@ -232,36 +226,13 @@ def _require_size(storage: Storage, name: str, found: int | None, expected: int)
         )
 
 
-def _size_of(storage: Storage, name: str) -> int | None:
-    if not storage.exists(name):
-        return None
-    return int(storage.filesystem.get_file_info(f"{storage.path}/{name}").size)
-
-
 def _render(document: CheckpointDocument) -> bytes:
     text = document_to_json(document)
     try:
-        document_from_json(text, DOCUMENT_FILE)
+        document_from_json(text.encode(), DOCUMENT_FILE)
     except CheckpointError as error:
         raise ValueError(f"a document that could not be read back: {error}") from error
     return text.encode()
-
-
-def _json_object(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        tree = json.loads(_text(data, where))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{where}: expected a JSON object")
-    return tree
-
-
-def _text(data: bytes, where: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{where}: not UTF-8 text") from error
 
 
 def _checkpoint_id(sha256: str) -> str:

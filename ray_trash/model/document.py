@@ -122,22 +122,34 @@ def document_to_json(document: CheckpointDocument) -> str:
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def document_from_json(text: str, where: str) -> CheckpointDocument:
+def json_object(data: bytes, where: str) -> dict[str, Any]:
+    """Read a JSON object, UTF-8 and with finite numbers; `where` is the file, for messages.
+
+    Raises:
+        CheckpointError: It is none.
+    """
+    try:
+        tree = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{where}: not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{where}: expected a JSON object")
+    return tree
+
+
+def document_from_json(data: bytes, where: str) -> CheckpointDocument:
     """Read a document.
 
     Args:
-        text: What `document_to_json` rendered.
+        data: What `document_to_json` rendered, in UTF-8.
         where: The file, for messages.
 
     Raises:
         CheckpointError: It is of another format version, or a field is missing, unknown or wrong.
     """
-    try:
-        tree = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{where}: expected a JSON object")
+    tree = json_object(data, where)
     require_format_version(tree, where)
     tree.pop("format_version")
     architecture = tree.pop("architecture", None)

@@ -1,8 +1,8 @@
 """A checkpoint as one file for other runtimes: from a photo's square to calibrated probabilities.
 
-A checkpoint in; an ONNX model or a program of torch.export out, checked against the predictor before it is written.
-What a file knows besides: `model_id`, and as JSON `classes`, `preprocessing` and `thresholds`. Decoding, fitting to
-the square and saying "not sure" are left to whoever runs it.
+An ONNX model or a program of torch.export, checked against the predictor before it is written. Its metadata are
+`model_id`, and as JSON `classes`, `preprocessing` and `thresholds`. Decoding, fitting to the square and abstaining
+are left to whoever runs it.
 
 Letters in shapes: B photos, S side in pixels, C classes.
 """
@@ -105,7 +105,7 @@ def export_checkpoint(
     }
 
 
-def _known(document: CheckpointDocument) -> dict[str, str]:
+def _metadata(document: CheckpointDocument) -> dict[str, str]:
     return {
         "classes": json.dumps(document.classes, ensure_ascii=False),
         "model_id": document.id,
@@ -135,9 +135,9 @@ def _render_onnx(answering: Answering, document: CheckpointDocument) -> bytes:
     assert program is not None, "dynamo=True returns the program"
     model = program.model_proto
     # What torch remembers of a node includes this machine's paths.
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")
-    onnx.helper.set_model_props(model, _known(document))
+    for entry in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        entry.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, _metadata(document))
     return bytes(model.SerializeToString())
 
 
@@ -158,7 +158,7 @@ def _render_torch(answering: Answering, document: CheckpointDocument) -> bytes:
         # It has this machine's paths.
         node.meta.pop("stack_trace", None)
     file = io.BytesIO()
-    torch.export.save(program, file, extra_files=_known(document))
+    torch.export.save(program, file, extra_files=_metadata(document))
     return file.getvalue()
 
 

@@ -35,8 +35,7 @@ def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropou
     Returns:
         A network from (B, 3, S, S) normalised photos to (B, n_classes) logits.
 
-    Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's
-    variant v1.5.
+    Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's variant v1.5.
     """
     network = resnet50(weights=None)
     width: int = network.fc.in_features
@@ -78,30 +77,26 @@ def stage_modules(network: ResNet) -> dict[str, list[nn.Module]]:
 def freeze_stages(network: ResNet, n: int) -> None:
     """Let only the stages from the `n`-th on, and the head, receive gradients.
 
-    Statistics of batch norm are no parameters; `set_training_mode` keeps those of frozen stages
-    still.
+    Statistics of batch norm are no parameters; `set_training_mode` keeps those of frozen stages still.
 
     Args:
         network: Changed in place.
         n: How many stages are frozen, 0 to 5.
     """
-    _require_stage_count(n)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
-    for module in first_stages(network, n):
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
+    frozen = first_stages(network, n)
+    network.requires_grad_(True)
+    for module in frozen:
+        module.requires_grad_(False)
 
 
 def set_training_mode(network: ResNet, frozen_stages: int) -> None:
     """Put the network in training mode and its first `frozen_stages` stages in evaluation mode.
 
-    Call it before every epoch: `network.train()` alone wakes the batch norms of frozen stages,
-    whose statistics and counters would then move.
+    Call it before every epoch: `network.train()` alone lets the statistics of frozen batch norms move.
     """
-    _require_stage_count(frozen_stages)
+    frozen = first_stages(network, frozen_stages)
     network.train()
-    for module in first_stages(network, frozen_stages):
+    for module in frozen:
         module.eval()
 
 
@@ -130,19 +125,17 @@ def parameter_groups(
 
     Args:
         network: The network, not wrapped.
-        frozen_stages: How many stages are frozen at the end of training. Stages that are freed on
-            the way have groups from the start; an optimizer passes over parameters without a
-            gradient.
+        frozen_stages: How many stages are frozen at the end of training. Stages that are freed on the way have
+            groups from the start; an optimizer passes over parameters without a gradient.
         learning_rate: That of layer4.
         head_factor: The head's learning rate over that of layer4.
         stage_decay: Each stage's learning rate over that of the stage above it.
         weight_decay: For the weights of convolutions and dense layers; biases and norms have none.
 
     Returns:
-        Groups `{"name", "params", "lr", "weight_decay"}`, from the lowest stage to the head, named
-        such as `layer4` and `layer4.no_decay`. No group is empty.
+        Groups `{"name", "params", "lr", "weight_decay"}`, from the lowest stage to the head, named such as `layer4`
+        and `layer4.no_decay`. No group is empty.
     """
-    _require_stage_count(frozen_stages)
     modules = stage_modules(network)
     top = len(STAGES) - 1
     rates = {stage: learning_rate * stage_decay ** (top - depth) for depth, stage in enumerate(STAGES)}
@@ -194,10 +187,7 @@ def _outline(groups: list[dict[str, Any]]) -> list[tuple[Any, int, frozenset[str
 
 def first_stages(network: ResNet, n: int) -> list[nn.Module]:
     """List the modules of the first `n` stages, 0 to 5."""
-    modules = stage_modules(network)
-    return [module for stage in STAGES[:n] for module in modules[stage]]
-
-
-def _require_stage_count(n: int) -> None:
     if not 0 <= n <= len(STAGES):
         raise ValueError(f"{n} frozen stages: ResNet50 has 0 to {len(STAGES)} to freeze")
+    modules = stage_modules(network)
+    return [module for stage in STAGES[:n] for module in modules[stage]]

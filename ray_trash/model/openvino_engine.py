@@ -1,8 +1,7 @@
 """Answers computed by OpenVINO, which is faster than torch on CPUs.
 
-Each photo is an inference of its own, and as many run at once as there are threads: no thread waits for another, and
-what a photo is answered does not depend on which photos came with it. Calls from several threads share the threads
-that compute: where one call has no photos left to start, the next one's take its place.
+Each view of a photo is an inference of its own, and as many run at once as there are threads: no thread waits for
+another, and a photo's answer does not depend on its batch. Calls from several threads share one queue of inferences.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from ray_trash.model.answering import Answering
 _PHOTO_TIMEOUT_S = 60.0
 """How long one photo may take once it is its turn: a thousand times what it does."""
 _WAITING_PER_THREAD = 2
-"""Inferences OpenVINO holds for each thread: one is computed, the next is there when it ends. With one, a thread that
-is done would wait until Python, busy with decoding, has come round to giving it another."""
+"""Inferences queued for each thread: while one is computed, the next waits. With one, a thread that is done would idle
+until Python, busy with decoding, gives it another."""
 _PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -48,7 +47,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "INFERENCE_NUM_THREADS": n_threads,
             "NUM_STREAMS": n_threads,
-            # Every process would hold its first thread to the first CPU: two replicas were half as fast as one.
+            # Each process would pin its first thread to the first CPU: two replicas were half as fast as one.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)

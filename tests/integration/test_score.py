@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,10 @@ from ray_trash.score import chunks, pool
 from ray_trash.score.chunks import Target
 from ray_trash.score.rows import ROW_SCHEMA, classes_of
 from tests.corpus import image_corpus
+from tests.e2e.command import kill, start, wait_until
 from tests.models import write_model
 from tests.photos import make_photos
+from tests.processes import living
 from tests.runs import Command, error_line
 from tests.s3 import Bucket
 
@@ -159,6 +163,40 @@ def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     assert summary["abstained"] == sum(table["abstained"].to_pylist())
     assert summary["engine"].endswith("on cpu")
     assert summary["images_per_s"] > 0
+
+
+def test_a_killed_worker_is_replaced_and_a_killed_scoring_goes_on_with_no_row_twice(
+    command: Command, joined: dict[str, str], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "model", size_px=96)
+    photos = make_photos(tmp_path / "photos", 500)
+    out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
+    arguments = ("score", tmp_path / "model", photos, "--out", out, "--workers", 1)
+    of_others = set(living("MapWorker", below=os.getpid()))
+    child = start(*arguments, **joined)
+
+    def wait_for_parts(n: int) -> None:
+        def are_there() -> bool:
+            return len(list(parts.glob("0*.parquet"))) >= n or child.poll() is not None
+
+        wait_until(are_there, timeout_s=240, what=f"{n} parts")
+        assert child.poll() is None, child.communicate()[1]
+
+    wait_for_parts(1)
+    (worker,) = set(living("MapWorker", below=os.getpid())) - of_others
+    os.kill(worker, signal.SIGKILL)
+    wait_for_parts(2)
+    kill(child)
+    made = {path.name: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
+    assert 2 <= len(made) < 6
+    assert not out.exists()
+    finished = command(*arguments, "--json")
+    assert finished.code == 0, finished.err
+    assert f"going on: {len(made)} of 6 parts" in finished.err
+    assert json.loads(finished.out)["n"] == 1500
+    expected = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
+    assert pq.read_table(out)["path"].to_pylist() == expected
+    assert not parts.exists()
 
 
 def test_files_that_can_be_refused_without_a_look_need_no_worker(

@@ -14,12 +14,12 @@ def tree(make_document) -> dict:
 
 
 def read(tree: dict):
-    return document_from_json(json.dumps(tree), "c.json")
+    return document_from_json(json.dumps(tree).encode(), "c.json")
 
 
 def test_document_is_the_same_after_json(make_document):
     document = make_document(id="0123456789ab", classes=("Bücher", "a b", "c"))
-    assert document_from_json(document_to_json(document), "c.json") == document
+    assert document_from_json(document_to_json(document).encode(), "c.json") == document
 
 
 def test_each_missing_field_is_named(tree):
@@ -122,7 +122,7 @@ def test_numbers_that_are_not_finite_are_no_json(tree):
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
 def test_text_that_is_no_json_object_is_refused(text):
     with pytest.raises(CheckpointError, match=r"^c\.json: "):
-        document_from_json(text, "c.json")
+        document_from_json(text.encode(), "c.json")
 
 
 def test_a_document_that_cannot_be_is_not_made(make_document):
