@@ -26,6 +26,7 @@ _ARCHITECTURE_KEYS = ("hidden_layers", "dropout", "frozen_stages")
 """Fields that the JSON has under `architecture`, beside the network's name."""
 
 ClassName = Annotated[str, StringConstraints(min_length=1)]
+_FORWARD_BATCH_PHOTOS = 32
 _PROBABILITY_SUM_TOLERANCE = 1e-4
 
 
@@ -83,6 +84,14 @@ class CheckpointDocument:
     versions: dict[str, str]
     golden: Golden
     id: str = ""
+
+    @property
+    def forward_batch_photos(self) -> int:
+        """Photos of one forward pass, as the stored config says: sums of floats depend on it in their last digits."""
+        stored = self.config.get("evaluate", {})
+        # The second is the key's earlier name.
+        found: int = stored.get("forward_batch_photos") or stored.get("batch_size") or _FORWARD_BATCH_PHOTOS
+        return found
 
     def __post_init__(self) -> None:
         """Refuse what no field shows by itself."""

@@ -16,36 +16,45 @@ VIEW_SEED = 0
 
 
 @dataclass(frozen=True)
-class TrainJob:
-    """One run, as its workers see it.
+class TrainData:
+    """The photos of a run, and the config that says how they reach its network.
 
     Attributes:
         config: The resolved config.
-        classes: Names in label order.
-        root: The data root, absolute where local.
         train: Photos to train on.
         val: Photos to validate on.
+    """
+
+    config: Config
+    train: PhotoTable
+    val: PhotoTable
+
+
+@dataclass(frozen=True)
+class TrainJob(TrainData):
+    """One run, as its workers see it.
+
+    Attributes:
+        classes: Names in label order.
+        root: The data root, absolute where local.
         data: What the checkpoint says of its data: fingerprint, split rule, photos per split.
         run_uri: The run directory.
         attempt: Names this start of the run; a worker of an earlier start must not write.
         in_memory: Whether decoded photos come with the workers' data set.
         device: Where to compute.
         board: Where what happens is posted, for the driver to show.
-        sharing: How many runs share a machine's processors.
+        runs_per_machine: How many runs share a machine's processors.
     """
 
-    config: Config
     classes: tuple[str, ...]
     root: str
-    train: PhotoTable
-    val: PhotoTable
     data: Mapping[str, Any]
     run_uri: str
     attempt: str
     in_memory: bool
     device: Literal["cpu", "cuda"]
     board: Board | SharedBoard
-    sharing: int = 1
+    runs_per_machine: int = 1
 
 
 def training_transform(config: Config, epoch: int) -> Transform:
