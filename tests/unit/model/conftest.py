@@ -39,7 +39,7 @@ class TinyNetwork(nn.Module):
 
 @pytest.fixture(scope="package", autouse=True)
 def shallow_resnet() -> Iterator[None]:
-    """Build ResNets of one narrow block a stage, whose outputs have the shapes of ResNet50's, at a tenth of the cost."""
+    """Build ResNets of one narrow block a stage: its outputs have the shapes of ResNet50, at a tenth of the cost."""
     block = import_module(ResNet.__module__).Bottleneck
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network_module, "resnet50", lambda weights: ResNet(block, [1, 1, 1, 1], width_per_group=16))
