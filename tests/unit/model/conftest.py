@@ -17,6 +17,7 @@ from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.document import CheckpointDocument, Golden
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
+from ray_trash.model.resnet import ResNet
 from tests.models import shallow_resnets
 
 CLASSES = ("paper", "glass", "metal")
