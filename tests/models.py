@@ -1,20 +1,26 @@
-"""Checkpoints of untrained networks, for what reads checkpoints."""
+"""Checkpoints of untrained networks, for what reads checkpoints; networks that cost little, for what trains them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
+import pytest
 import torch
 
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model import network as network_module
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import MARKER, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
+from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import from_safetensors, to_safetensors
 
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
@@ -53,6 +59,21 @@ def _random_model(
         golden=compute_golden(network, preprocessing, 1, calibration),
     )
     return network.state_dict(), document
+
+
+@contextmanager
+def shallow_resnets() -> Iterator[None]:
+    """Build ResNets of one narrow block a stage, whose outputs have the shapes of ResNet50's, at a tenth of the cost.
+
+    On one thread: several that wait for each other on busy cores take a hundred times as long.
+    """
+    block = import_module(ResNet.__module__).Bottleneck
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_module, "resnet50", lambda weights: ResNet(block, [1, 1, 1, 1], width_per_group=16))
+        yield
+    torch.set_num_threads(threads)
 
 
 def spoil_weights(folder: Path, added: torch.Tensor) -> None:
