@@ -89,7 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="processes that predict (one per GPU or CPU, fewer for few photos)",
     )
     evaluate.add_argument(
-        "--masks", action="store_true", help="score again with parts hidden, and pictures of no class"
+        "--masks",
+        action="store_true",
+        help="also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class",
     )
     evaluate.add_argument(
         "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"

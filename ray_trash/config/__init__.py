@@ -24,10 +24,11 @@ from ray_trash.config.tree import (
     ModelConfig,
     TrainConfig,
     known_keys,
+    unmet_needs,
     why_not_cached,
 )
 from ray_trash.config.tune import Dimension, TuneConfig
-from ray_trash.config.writing import config_with
+from ray_trash.config.yaml import config_with
 
 __all__ = [
     "AugmentConfig",
@@ -51,5 +52,6 @@ __all__ = [
     "serve_config",
     "to_json",
     "to_yaml",
+    "unmet_needs",
     "why_not_cached",
 ]

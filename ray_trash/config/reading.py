@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ray_trash.config.serve import ServeConfig
-from ray_trash.config.tree import Config, conditions, known_keys
+from ray_trash.config.tree import Config, known_keys, unmet_needs
+from ray_trash.config.yaml import from_yaml, render_yaml
 from ray_trash.errors import ConfigError
+
+RENAMED = {
+    "evaluate.batch_size": "evaluate.forward_batch_photos",
+    "serve.max_batch_size": "serve.forward_batch_photos",
+}
+"""Keys by their earlier names: refused where a person writes them, understood where an older checkpoint holds them."""
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -35,12 +41,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot read the config file: {reason}") from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
+    tree = from_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path}: expected a mapping of sections such as data, model, train; got {type(tree).__name__}"
@@ -78,10 +79,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r}: expected section.key=value, such as train.epochs=3")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from error
+    return key.strip(), from_yaml(value, f"--set {text!r}")
 
 
 def effective_tree(config: Config) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def effective_tree(config: Config) -> dict[str, Any]:
 
     `load_config` accepts what this returns and gives the same config back.
     """
-    inert = {key for key, (effective, _) in conditions(config).items() if not effective}
+    inert = unmet_needs(config)
     flat = _flatten(config.model_dump(mode="json"))
     return _nest({key: value for key, value in flat.items() if key not in inert})
 
@@ -100,7 +98,7 @@ def config_from_tree(tree: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: The tree is not a valid config.
     """
-    return _validate(dict(tree), "stored config")
+    return _validate(_nest(_by_new_names(_flatten(tree))), "stored config")
 
 
 def serve_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> ServeConfig:
@@ -122,7 +120,8 @@ def serve_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> Ser
             "serve.target_error: the thresholds that keep it are in the checkpoint; set it in the config that trains"
         )
     # The other sections have no effect here, and need values only to make a tree.
-    tree = {"name": "served", "data": {"root": "none"}, "serve": dict(stored.get("serve", {}))}
+    own = _by_new_names(_flatten({"serve": dict(stored.get("serve", {}))}))
+    tree = {"name": "served", "data": {"root": "none"}, **_nest(own)}
     return override(_validate(tree, "the checkpoint's config"), overrides).serve
 
 
@@ -133,7 +132,7 @@ def to_json(config: Config) -> str:
 
 def to_yaml(config: Config) -> str:
     """Render the resolved config as YAML text that `load_config` reads back."""
-    return yaml.safe_dump(effective_tree(config), sort_keys=False, allow_unicode=True)
+    return render_yaml(effective_tree(config))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -151,6 +150,10 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _by_new_names(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {RENAMED.get(key, key): value for key, value in flat.items()}
+
+
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in flat.items():
@@ -163,13 +166,15 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_keys(keys: Sequence[str], where: str) -> None:
-    known = known_keys()
-    unknown = [key for key in keys if key not in known]
+    unknown = [key for key in keys if key not in known_keys()]
     if unknown:
-        raise ConfigError(f"{where}: " + "; ".join(f"unknown key {key}, {_nearest(key, known)}" for key in unknown))
+        raise ConfigError(f"{where}: " + "; ".join(f"unknown key {key}, {_advice(key)}" for key in unknown))
 
 
-def _nearest(key: str, known: Sequence[str]) -> str:
+def _advice(key: str) -> str:
+    if key in RENAMED:
+        return f"which is {RENAMED[key]} now"
+    known = known_keys()
     leaves = {name.rpartition(".")[2]: name for name in known}
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if not close:
@@ -223,12 +228,9 @@ def _describe(problem: Any) -> tuple[str, str]:
 def _refuse_inert_keys(
     keys: Mapping[str, Any], config: Config, where: str, *, unless_effective_in: Config | None = None
 ) -> None:
-    needs = conditions(config)
-    allowed = conditions(unless_effective_in) if unless_effective_in is not None else {}
-    inert = [
-        f"{key} has no effect here, it needs {needs[key][1]}"
-        for key in keys
-        if key in needs and not needs[key][0] and not allowed.get(key, (False, ""))[0]
-    ]
+    unmet = unmet_needs(config)
+    # Without a second config nothing is allowed that has no effect in the first.
+    unmet_there = unmet if unless_effective_in is None else unmet_needs(unless_effective_in)
+    inert = [f"{key} has no effect here, it needs {unmet[key]}" for key in keys if key in unmet and key in unmet_there]
     if inert:
         raise ConfigError(f"{where}: " + "; ".join(inert))

@@ -1,6 +1,10 @@
-"""What every part of the tree has in common."""
+"""What every part of the tree has in common, and how a key says that it needs another one."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,3 +13,16 @@ class Section(BaseModel):
     """A part of the tree: immutable, closed to unknown keys, every field documented under it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Stands in a field's `Annotated`: without what it needs, the key has no effect and is refused.
+
+    Attributes:
+        what: Would give the key an effect, in words.
+        is_met: Whether a whole `Config` has it.
+    """
+
+    what: str
+    is_met: Callable[[Any], bool]

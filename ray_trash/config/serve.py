@@ -5,11 +5,11 @@ They are written into the checkpoint with the rest of the config; `serve --set` 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ray_trash.config.section import Section
+from ray_trash.config.section import Needs, Section
 
 
 class ServeConfig(Section):
@@ -23,17 +23,19 @@ class ServeConfig(Section):
     """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32."""
     target_error: float | None = Field(0.05, gt=0, lt=1)
     """Share of wrong labels among the answers that are given; below the confidence that keeps it, a photo is answered
-    with "not sure". Fixed when a checkpoint is written; left out, every photo is answered."""
+    with "not sure". Fixed when a checkpoint is written. `null` answers every photo."""
     replicas: int = Field(1, ge=1)
     """Processes that answer; with `serve.max_replicas`, the fewest."""
     max_replicas: int | None = Field(None, ge=1)
-    """Ray adds replicas under load, up to this; left out, their number stays."""
-    target_requests_per_replica: float = Field(4.0, gt=0)
-    """Requests in a replica at which Ray adds another."""
+    """Ray adds replicas under load, up to this. Default: their number stays."""
+    target_requests_per_replica: Annotated[
+        float, Needs("serve.max_replicas", lambda config: config.serve.max_replicas is not None)
+    ] = Field(4.0, gt=0)
+    """Ongoing requests per replica above which Ray adds a replica."""
     threads_per_replica: int | None = Field(None, ge=1)
-    """CPU threads that compute in a replica; left out, the cluster's cores for one replica, and twice their share for
-    each of several, so that the others carry the photos of one that is replaced."""
-    max_batch_size: int = Field(32, ge=1)
+    """CPU threads that compute in a replica. Default: the cluster's cores for one replica, and twice its share for each
+    of several, so that the others carry the photos of one that is replaced."""
+    forward_batch_photos: int = Field(32, ge=1)
     """Photos in one forward pass, of all requests together."""
     batch_wait_s: float = Field(0.001, ge=0, le=1)
     """How long the first photo of a batch waits for others."""
@@ -48,16 +50,15 @@ class ServeConfig(Section):
     max_waiting_photos: int = Field(512, ge=1)
     """Photos of all requests that are being answered; beyond it a request is turned away."""
     retry_after_s: int = Field(1, ge=1)
-    """When who is turned away should come again."""
+    """Seconds in the `Retry-After` of a 503."""
     timeout_s: float = Field(30.0, gt=0)
-    """A request that is not answered by then is told so."""
+    """Time limit of a request; then 504."""
     header_timeout_s: float = Field(10.0, gt=0)
     """How long a client may take to send a request's headers."""
     body_timeout_s: float = Field(30.0, gt=0)
     """How long a client may take to send a request's body."""
     api_key_file: str | None = None
-    """File with the key that clients must send; left out, the environment variable RAY_TRASH_API_KEY, where it is
-    set."""
+    """File with the key that clients must send. Default: the environment variable RAY_TRASH_API_KEY."""
     watch_interval_s: float = Field(2.0, gt=0)
     """How often `serve --watch` looks for a new checkpoint."""
 

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
 
-from ray_trash.config.section import Section
+from ray_trash.config.section import Needs, Section
 from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tune import TuneConfig
 
-
-def _switch(value: object) -> object:
-    # YAML 1.1 reads on and off as true and false.
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
+_SPLIT_BY_HASH = Needs(
+    "data.split=grouped or stratified", lambda config: config.data.split in ("auto", "grouped", "stratified")
+)
+_CACHE_DECIDED = Needs("data.cache=auto", lambda config: config.data.cache == "auto")
+_CROPPED = Needs("augment.preset=dihedral or strong", lambda config: config.augment.preset in ("dihedral", "strong"))
+_RECOLOURED = Needs("augment.preset=strong", lambda config: config.augment.preset == "strong")
+_AUGMENTED = Needs("augment.preset other than none", lambda config: config.augment.preset != "none")
+_SGD = Needs("train.optimizer=sgd", lambda config: config.train.optimizer == "sgd")
+_STAGES_TRAINED = Needs("model.frozen_stages below 4", lambda config: config.model.frozen_stages < 4)
+_COSINE = Needs("train.schedule=cosine", lambda config: config.train.schedule == "cosine")
+_PLATEAU = Needs("train.schedule=plateau", lambda config: config.train.schedule == "plateau")
+_MONITORED = Needs(
+    "train.schedule=plateau or train.early_stopping_patience_epochs",
+    lambda config: config.train.schedule == "plateau" or config.train.early_stopping_patience_epochs is not None,
+)
+_ACTIVATIONS_KEPT = Needs("train.cache_frozen=auto or on", lambda config: config.train.cache_frozen != "off")
+_WORKER_PROCESSES = Needs("train.workers other than 0", lambda config: config.train.workers != 0)
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -29,18 +44,18 @@ class DataConfig(Section):
     another side or two labels), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
     a hash of each photo's content), or a CSV file `path,split`. `auto`: `official` where its lists are, else
     `grouped`."""
-    val_fraction: float = Field(0.15, ge=0, lt=1)
+    val_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that goes to validation, expected over the content hash."""
-    test_fraction: float = Field(0.15, ge=0, lt=1)
+    test_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that is kept back for `evaluate`, expected over the content hash."""
     classes: tuple[str, ...] | None = None
-    """Class names in label order; left out, the sorted names of the class folders."""
+    """Class names in label order. Default: the sorted names of the class folders."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"
     """Leave a bad photo out by name, or stop before the first epoch."""
     cache: Literal["auto", "memory", "stream"] = "auto"
     """Keep decoded photos in memory, decode them every epoch, or decide by size."""
-    cache_budget_gib: float | None = Field(None, gt=0)
-    """Decoded photos up to this size are kept in memory; left out, half of Ray's object store."""
+    cache_budget_gib: Annotated[float | None, _CACHE_DECIDED] = Field(None, gt=0)
+    """Decoded photos up to this size are kept in memory. Default: half of Ray's object store."""
 
     @model_validator(mode="after")
     def _fractions_leave_a_training_set(self) -> DataConfig:
@@ -71,16 +86,16 @@ class AugmentConfig(Section):
     """`seed`: rotation within 90 degrees and flips; `dihedral`: random crop and the eight symmetries;
     `strong`: that, with colour and erasing; `none`."""
     size_px: int | None = Field(None, ge=32, le=1024)
-    """Side of the square the network is trained at; left out, `image.size_px`."""
-    crop_area_min: float = Field(0.6, gt=0, le=1)
+    """Side of the square the network is trained at. Default: `image.size_px`."""
+    crop_area_min: Annotated[float, _CROPPED] = Field(0.6, gt=0, le=1)
     """Smallest share of the photo's area a random crop keeps."""
-    colour_strength: float = Field(0.4, ge=0, le=1)
+    colour_strength: Annotated[float, _RECOLOURED] = Field(0.4, ge=0, le=1)
     """Largest relative change of brightness, contrast and saturation."""
-    erase_probability: float = Field(0.25, ge=0, le=1)
+    erase_probability: Annotated[float, _RECOLOURED] = Field(0.25, ge=0, le=1)
     """Chance that a random rectangle of the photo is filled with its mean."""
-    views: int | None = Field(None, ge=1)
-    """How many views of a photo there are, taken in turn, the same whatever the seed; left out, every epoch draws a
-    new one. What a fixed number of views makes of the frozen stages need not be computed twice."""
+    views: Annotated[int | None, _AUGMENTED] = Field(None, ge=1)
+    """Number of fixed augmented views per photo, used in turn over the epochs and independent of `seed`. Default: none,
+    every epoch draws a new one. With a fixed number, the frozen stages' activations can be cached."""
     mixup_alpha: float = Field(0.0, ge=0)
     """Beta parameter of mixup; 0 is off."""
     cutmix_alpha: float = Field(0.0, ge=0)
@@ -118,40 +133,39 @@ class TrainConfig(Section):
     """Passes over the training photos, at most."""
     time_budget_min: float | None = Field(None, gt=0)
     """Minutes from the first epoch's beginning to the last one's end: `epochs` is cut to what there is time for, at the
-    pace so far, and the cosine ends with it. A faster machine then trains for more epochs. Left out, time does not
-    matter."""
+    pace so far, and the cosine ends with it. A faster machine then trains for more epochs. Default: no limit."""
     steps_per_epoch: int | None = Field(None, ge=1)
-    """Optimizer steps in an epoch; left out, one pass over the training photos."""
+    """Optimizer steps in an epoch. Default: one pass over the training photos."""
     batch_size_per_worker: int = Field(32, ge=1)
     """Photos in one worker's batch."""
     accumulate_batches: int = Field(1, ge=1)
     """Batches whose gradients are added up before a step."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     """Which optimizer."""
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: Annotated[float, _SGD] = Field(0.9, ge=0, lt=1)
     """Momentum of SGD (Nesterov)."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of the last stage, for the global batch."""
     head_learning_rate_factor: float = Field(1.0, gt=0)
     """The head's learning rate over that of the last stage."""
-    stage_learning_rate_decay: float = Field(1.0, gt=0, le=1)
+    stage_learning_rate_decay: Annotated[float, _STAGES_TRAINED] = Field(1.0, gt=0, le=1)
     """Each stage's learning rate over that of the stage above it."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay, not applied to biases and norms."""
     schedule: Literal["constant", "plateau", "cosine"] = "cosine"
     """How the learning rate changes."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: Annotated[int, _COSINE] = Field(0, ge=0)
     """Steps in which the learning rate rises linearly from near zero."""
-    plateau_factor: float = Field(0.1**0.5, gt=0, lt=1)
+    plateau_factor: Annotated[float, _PLATEAU] = Field(0.1**0.5, gt=0, lt=1)
     """What the learning rate is multiplied by on a plateau."""
-    plateau_patience_epochs: int = Field(2, ge=0)
+    plateau_patience_epochs: Annotated[int, _PLATEAU] = Field(2, ge=0)
     """Epochs without improvement before the learning rate is cut."""
-    plateau_min_learning_rate: float = Field(5e-7, ge=0)
+    plateau_min_learning_rate: Annotated[float, _PLATEAU] = Field(5e-7, ge=0)
     """The learning rate is not cut below this."""
-    monitor: Literal["val_loss", "val_macro_f1", "train_loss"] = "val_loss"
+    monitor: Annotated[Literal["val_loss", "val_macro_f1", "train_loss"], _MONITORED] = "val_loss"
     """What the plateau schedule and early stopping look at."""
     early_stopping_patience_epochs: int | None = Field(None, ge=1)
-    """Epochs without improvement before the run stops; left out, it does not stop early."""
+    """Epochs without improvement before the run stops. Default: it does not stop early."""
     select_by: Literal["val_macro_f1", "val_loss", "train_loss"] = "val_macro_f1"
     """Which epoch is the best one."""
     unfreeze_every_epochs: int | None = Field(None, ge=1)
@@ -163,20 +177,20 @@ class TrainConfig(Section):
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of weights that is evaluated and served; 0 is off."""
     clip_gradient_norm: float | None = Field(None, gt=0)
-    """Largest global gradient norm; left out, gradients are not clipped."""
+    """Largest global gradient norm. Default: gradients are not clipped."""
     keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = 2
     """How many of the newest checkpoints stay for `--resume`, besides the best."""
-    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
-    """Keep what the frozen stages make of the photos instead of computing it again every epoch. `auto` does where
-    there are fewer views (`augment.views`) than epochs and they fit `train.cache_frozen_gib`."""
-    cache_frozen_gib: float = Field(8.0, gt=0)
-    """Disk space for it on every machine; what was used least recently makes room."""
-    cache_frozen_dir: str | None = None
-    """Where it is kept; left out, `ray-trash` in the user's cache folder."""
-    max_worker_failures: int = Field(3, ge=0)
+    cache_frozen: Literal["auto", "on", "off"] = "auto"
+    """Keep the activations of the frozen stages on disk instead of computing them in every epoch. `auto`: where there
+    are fewer views (`augment.views`) than epochs and they fit `train.cache_frozen_gib`."""
+    cache_frozen_gib: Annotated[float, _ACTIVATIONS_KEPT] = Field(8.0, gt=0)
+    """Disk space for activations on every machine; those used least recently make room."""
+    cache_frozen_dir: Annotated[str | None, _ACTIVATIONS_KEPT] = None
+    """Folder of the activations. Default: `ray-trash` in the user's cache folder."""
+    max_worker_failures: Annotated[int, _WORKER_PROCESSES] = Field(3, ge=0)
     """How often dead workers are replaced before the run gives up."""
     mlflow_tracking_uri: str | None = None
-    """Where MLflow records the run; left out, it does not."""
+    """MLflow's tracking server. Default: the run is not recorded there."""
 
 
 class EvaluateConfig(Section):
@@ -185,7 +199,7 @@ class EvaluateConfig(Section):
     views: Literal[1, 8] = 1
     """1: the photo as it is; 8: the mean over its eight symmetries, at eight times the cost; so is validating an epoch
     that is the best so far."""
-    batch_size: int = Field(32, ge=1)
+    forward_batch_photos: int = Field(32, ge=1)
     """Photos in one forward pass."""
 
 
@@ -244,47 +258,26 @@ def why_not_cached(config: Config) -> str:
     return ""
 
 
-def conditions(config: Config) -> dict[str, tuple[bool, str]]:
-    """Say which keys have an effect only in company: key -> (has effect, what would give it one)."""
-    train, augment = config.train, config.augment
-    hashed = config.data.split in ("auto", "grouped", "stratified")
-    crops = augment.preset in ("dihedral", "strong")
-    strong = augment.preset == "strong"
-    plateau = train.schedule == "plateau"
-    watches = plateau or train.early_stopping_patience_epochs is not None
-    tune, asha = config.tune, config.tune.scheduler == "asha"
-    return {
-        "data.val_fraction": (hashed, "data.split=grouped or stratified"),
-        "data.test_fraction": (hashed, "data.split=grouped or stratified"),
-        "data.cache_budget_gib": (config.data.cache == "auto", "data.cache=auto"),
-        "augment.views": (augment.preset != "none", "augment.preset other than none"),
-        "augment.crop_area_min": (crops, "augment.preset=dihedral or strong"),
-        "augment.colour_strength": (strong, "augment.preset=strong"),
-        "augment.erase_probability": (strong, "augment.preset=strong"),
-        "train.cache_frozen_gib": (train.cache_frozen != "off", "train.cache_frozen=auto or on"),
-        "train.cache_frozen_dir": (train.cache_frozen != "off", "train.cache_frozen=auto or on"),
-        "train.max_worker_failures": (train.workers != 0, "train.workers other than 0"),
-        "train.momentum": (train.optimizer == "sgd", "train.optimizer=sgd"),
-        "train.warmup_steps": (train.schedule == "cosine", "train.schedule=cosine"),
-        "train.plateau_factor": (plateau, "train.schedule=plateau"),
-        "train.plateau_patience_epochs": (plateau, "train.schedule=plateau"),
-        "train.plateau_min_learning_rate": (plateau, "train.schedule=plateau"),
-        "train.monitor": (watches, "train.schedule=plateau or train.early_stopping_patience_epochs"),
-        "train.stage_learning_rate_decay": (config.model.frozen_stages < 4, "model.frozen_stages below 4"),
-        "tune.grace_epochs": (tune.scheduler != "none", "tune.scheduler=asha or median"),
-        "tune.reduction_factor": (asha, "tune.scheduler=asha"),
-        "serve.target_requests_per_replica": (config.serve.max_replicas is not None, "serve.max_replicas"),
-        "tune.finalists": (tune.verdict_seeds > 0, "tune.verdict_seeds above 0"),
-    }
+def unmet_needs(config: Config) -> dict[str, str]:
+    """Return the keys that have no effect in this config, and what would give them one."""
+    return {key: need.what for key, need in _needs().items() if not need.is_met(config)}
 
 
-def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+@cache
+def _needs() -> dict[str, Needs]:
+    return {key: need for key, field in _leaves(Config) for need in field.metadata if isinstance(need, Needs)}
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
     """List every dotted key of the tree, leaves only, in the order of definition."""
-    keys: list[str] = []
+    return tuple(key for key, _ in _leaves(Config))
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Section):
-            keys.extend(known_keys(annotation, f"{prefix}{name}."))
+            yield from _leaves(annotation, f"{prefix}{name}.")
         else:
-            keys.append(f"{prefix}{name}")
-    return keys
+            yield f"{prefix}{name}", field

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ray_trash.config.section import Section
+from ray_trash.config.section import Needs, Section
 
 Value = bool | int | float | str | list[Any] | None
 """A value that a key of the config can take, as YAML gives it."""
@@ -47,7 +47,7 @@ class TuneConfig(Section):
     """A sweep: many trainings of one config with some keys changed, the losing ones stopped early."""
 
     space: Annotated[dict[str, Dimension], Field(min_length=1)] | None = None
-    """Key to where it is searched, such as `model.dropout: {uniform: [0, 0.5]}`; left out, `tune` searches dropout,
+    """Key to where it is searched, such as `model.dropout: {uniform: [0, 0.5]}`. Default: `tune` searches dropout,
     learning rate, frozen stages, augmentation strength and weight decay around the config, and `run` does not."""
     trials: int = Field(16, ge=1)
     """How many trainings, the config as written among them; `grid` takes all its points where these are fewer."""
@@ -55,13 +55,19 @@ class TuneConfig(Section):
     """How points are chosen: at random, every combination (ranges as three values), or by Optuna's TPE."""
     scheduler: Literal["asha", "median", "none"] = "asha"
     """Who stops losing trials: asynchronous successive halving, the median rule, or nobody."""
-    grace_epochs: int = Field(1, ge=1)
+    grace_epochs: Annotated[
+        int, Needs("tune.scheduler=asha or median", lambda config: config.tune.scheduler != "none")
+    ] = Field(1, ge=1)
     """No trial is stopped before so many epochs."""
-    reduction_factor: int = Field(4, ge=2)
+    reduction_factor: Annotated[int, Needs("tune.scheduler=asha", lambda config: config.tune.scheduler == "asha")] = (
+        Field(4, ge=2)
+    )
     """ASHA goes on with one in so many, at so many times the epochs. Source of the default: Li et al., 2020."""
     max_concurrent_trials: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Trials trained at the same time; `auto` is what the cluster has room for."""
-    finalists: int = Field(2, ge=1)
+    finalists: Annotated[int, Needs("tune.verdict_seeds above 0", lambda config: config.tune.verdict_seeds > 0)] = (
+        Field(2, ge=1)
+    )
     """How many of the best trials are compared with the config as written."""
     verdict_seeds: int = Field(3, ge=0)
     """Seeds each finalist and the config as written are trained with once more; 0 takes the best trial at its word."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ray_trash.config import config_from_tree
 from ray_trash.dataset.catalog import build_catalog, count_trained_on, fingerprint, photo_keys
 from ray_trash.dataset.listing import Finding, ListedFile, Listing, list_photos
 from ray_trash.dataset.split import SplitRule, assign_splits
@@ -93,7 +94,7 @@ def evaluate_checkpoint(
     document = checkpoint.document
     rule = None if split == "all" else _split_rule(document, checkpoint.uri)
     plan = wait_for_plan(workers, device)
-    batch_size = batch_size or document.config.get("evaluate", {}).get("batch_size", DEFAULT_BATCH_SIZE)
+    batch_size = batch_size or config_from_tree(document.config).evaluate.forward_batch_photos
 
     listing = _restrict(list_photos(data_root), document.classes)
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here

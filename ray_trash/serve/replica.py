@@ -78,7 +78,7 @@ class Replica:
         self._problem = ""
         self._broken = ""
         batching: Any = self._predict
-        batching.set_max_batch_size(self._settings.max_batch_size)
+        batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
         if checkpoint is not None:
             self._take(checkpoint)
@@ -138,7 +138,7 @@ class Replica:
         prepared = await self._prepare(predictor, photos)
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
         squares = [photo for photo in prepared if not isinstance(photo, tuple)]
-        step = min(_PART_PHOTOS, self._settings.max_batch_size)
+        step = min(_PART_PHOTOS, self._settings.forward_batch_photos)
         parts = [_Part(predictor, squares[start : start + step]) for start in range(0, len(squares), step)]
         answers = await asyncio.gather(*map(self._predict, parts))
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)

@@ -219,7 +219,7 @@ def validate(
         What it adds up to, and the probabilities (N, C) float32 in the order of the photos.
     """
     rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
-    size = job.config.evaluate.batch_size
+    size = job.config.evaluate.forward_batch_photos
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
     sums = ClassificationSums.zeros(len(job.classes))
     scores = np.zeros((len(job.val), len(job.classes)), dtype=np.float64)

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_trash.config import Config, Dimension, known_keys, override
-from ray_trash.config.tree import conditions
+from ray_trash.config import Config, Dimension, known_keys, override, unmet_needs
 from ray_trash.errors import ConfigError
 
 _ONE_CATALOGUE = "photos are catalogued, split and decoded once for the whole sweep"
@@ -90,8 +89,8 @@ def default_space(config: Config) -> dict[str, Dimension]:
         "augment.colour_strength": Dimension(uniform=(0.0, 0.8)),
         "train.weight_decay": Dimension(loguniform=(1e-4, 0.3)),
     }
-    needs = conditions(config)
-    return {key: dimension for key, dimension in candidates.items() if needs.get(key, (True, ""))[0]}
+    inert = unmet_needs(config)
+    return {key: dimension for key, dimension in candidates.items() if key not in inert}
 
 
 def as_written(config: Config, space: Mapping[str, Dimension]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
+
+from ray_trash.config.yaml import from_yaml
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = ROOT / "clusters"
@@ -21,7 +22,7 @@ every_launcher_file = pytest.mark.parametrize("path", LAUNCHER_FILES, ids=lambda
 
 
 def load(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text())
+    return from_yaml(path.read_text(), path.name)
 
 
 def header_and_body(path: Path) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from ray_trash.config import (
     to_json,
     to_yaml,
 )
+from ray_trash.config.reading import RENAMED
 from ray_trash.errors import ConfigError
 
 SERVE_DEPLOY = "serve-deploy.yaml"
@@ -54,6 +55,11 @@ def test_the_reference_config_writes_out_every_key_that_has_an_effect() -> None:
         for leaf in (values if isinstance(values, dict) else {section: values})
     }
     assert [leaf for leaf in sorted(leaves) if f"{leaf}:" not in text] == []
+
+
+def test_every_reference_config_says_what_was_measured_or_that_nothing_was() -> None:
+    headers = {path.name: path.read_text(encoding="utf-8").partition("name:")[0] for path in CONFIGS}
+    assert [name for name, header in headers.items() if "# Measured:" not in header or "xpected" in header] == []
 
 
 def sections(model: type[Section]) -> list[type[Section]]:
@@ -239,11 +245,29 @@ def test_an_endpoint_takes_the_settings_of_its_checkpoint_and_changes_only_those
             serve_config(stored, {key: 3})
 
 
-def test_on_and_off_are_words_though_yaml_takes_them_for_truth(tmp_path: Path) -> None:
+def test_on_and_off_are_words(tmp_path: Path) -> None:
     for word in ("on", "off"):
-        assert parse_override(f"train.cache_frozen={word}")[1] is (word == "on")
+        assert parse_override(f"train.cache_frozen={word}")[1] == word
         text = f"{MINIMAL}augment: {{views: 2}}\nmodel: {{frozen_stages: 3}}\ntrain: {{cache_frozen: {word}}}\n"
         assert load_config(write(tmp_path, text)).train.cache_frozen == word
+
+
+def test_a_section_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 5 is not valid YAML: found duplicate key"):
+        load_config(write(tmp_path, MINIMAL + "train: {epochs: 1}\ntrain: {epochs: 2}\n"))
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_earlier_name_is_refused_with_the_new_one_and_understood_in_a_checkpoint(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"unknown key {old}, which is {new} now"):
+        load_config(write(tmp_path, MINIMAL), {old: 8})
+    section, _, leaf = old.partition(".")
+    stored = {"name": "a", "data": {"root": "photos"}, section: {leaf: 8}}
+    assert effective_tree(config_from_tree(stored))[section]["forward_batch_photos"] == 8
+    if section == "serve":
+        assert serve_config(stored, {}).forward_batch_photos == 8
 
 
 def test_nothing_is_infinite(tmp_path: Path) -> None:

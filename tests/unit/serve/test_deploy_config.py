@@ -6,9 +6,9 @@ import importlib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ray_trash.config import serve_config
+from ray_trash.config.yaml import from_yaml
 
 PATH = Path(__file__).parents[3] / "configs" / "serve-deploy.yaml"
 
@@ -18,7 +18,7 @@ PATH = Path(__file__).parents[3] / "configs" / "serve-deploy.yaml"
 def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_known() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    deployed = ServeDeploySchema.model_validate(yaml.safe_load(PATH.read_text()))
+    deployed = ServeDeploySchema.model_validate(from_yaml(PATH.read_text(), PATH.name))
     (application,) = deployed.applications
     module, _, builder = application.import_path.partition(":")
     assert callable(getattr(importlib.import_module(module), builder))

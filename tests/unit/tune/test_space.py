@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
 from ray_trash.config import Config, Dimension, config_from_tree, known_keys, override, to_yaml
+from ray_trash.config.yaml import from_yaml
 from ray_trash.errors import ConfigError
 from ray_trash.tune.space import (
     FIXED,
@@ -132,7 +132,7 @@ def test_every_other_key_that_has_an_effect_can_be_searched(key: str) -> None:
 
 
 def test_choices_are_read_as_the_config_reads_them_and_repeats_are_dropped() -> None:
-    space = yaml.safe_load("train.learning_rate: {choice: [1e-3, 0.001, 1]}")
+    space = {"train.learning_rate": {"choice": ["1e-3", 0.001, 1]}}
     assert search_space(config_with(space))["train.learning_rate"].choice == (0.001, 1.0)
 
 
@@ -337,7 +337,7 @@ def test_every_point_makes_a_config_that_can_be_written_and_read_back() -> None:
     config = config_with(tune={"trials": 10}, augment={"preset": "strong"})
     for point in points_of(config):
         changed = override(config, point)
-        assert config_from_tree(yaml.safe_load(to_yaml(changed))) == changed
+        assert config_from_tree(from_yaml(to_yaml(changed), "config")) == changed
 
 
 def test_a_missing_optuna_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
