@@ -34,7 +34,7 @@ DIVERGED_LOSS = 1e3
 
 
 @dataclass(frozen=True)
-class TrainingSums:
+class TrainingFigures:
     """What one epoch's training added up to, over all workers."""
 
     loss: float
@@ -57,7 +57,7 @@ def train_epoch(
     inputs: Inputs,
     *,
     on_step: Callable[[int, int, float, float], None],
-) -> TrainingSums:
+) -> TrainingFigures:
     """Train for one epoch.
 
     Args:
@@ -121,7 +121,7 @@ def train_epoch(
     mean = loss_sum / seen
     if not np.isfinite(mean) or mean > DIVERGED_LOSS:
         raise DivergedError(_diverged(f"the mean training loss is {mean:g}", epoch, steps, first_lr))
-    return TrainingSums(float(mean), float(correct / seen), float(seen / elapsed), first_lr, steps)
+    return TrainingFigures(float(mean), float(correct / seen), float(seen / elapsed), first_lr, steps)
 
 
 def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:

@@ -24,7 +24,7 @@ from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.train.epoch import (
-    TrainingSums,
+    TrainingFigures,
     average_statistics,
     global_batch_size,
     train_epoch,
@@ -187,7 +187,7 @@ def _run_epoch(
 def _record(
     job: TrainJob,
     state: TrainState,
-    training: TrainingSums,
+    training: TrainingFigures,
     validation: ClassificationSums,
     frozen: int,
     seconds: float,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -31,7 +30,7 @@ from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
-from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing
+from ray_trash.train.run_directory import BEST, METRICS, RAY, read_metrics, refuse_existing
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
 from ray_trash.train.tracking import require_mlflow
@@ -253,5 +252,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _best_record(run: Storage) -> dict[str, Any]:
-    records = [json.loads(line) for line in run.read_bytes(METRICS).splitlines()]
-    return next(record for record in reversed(records) if record["is_best"])
+    return next(record for record in reversed(read_metrics(run)) if record["is_best"])

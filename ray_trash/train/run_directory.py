@@ -112,6 +112,11 @@ def write_metrics(run: Storage, history: Sequence[Mapping[str, Any]]) -> None:
     run.write_bytes(METRICS, lines.encode())
 
 
+def read_metrics(run: Storage) -> list[dict[str, Any]]:
+    """Read the epochs that a run has trained, none where there is no file yet."""
+    return [json.loads(line) for line in run.read_bytes(METRICS).splitlines()] if run.exists(METRICS) else []
+
+
 def checkpoint_names(run: Storage) -> list[str]:
     """List the checkpoints of epochs, complete or not, oldest first."""
     names = [name for name in run.child(CHECKPOINTS).list_names() if _EPOCH_NAME.match(name)]

@@ -29,7 +29,7 @@ from ray_trash.model.network import network_without_numbers, parameter_groups
 from ray_trash.model.optimizer_state import flatten_optimizer, restore_optimizer
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.job import TrainJob, preprocessing_of
-from ray_trash.train.schedule import Progress
+from ray_trash.train.schedule import RunState
 
 _RAW = "raw."
 _OPTIMIZER = "optimizer."
@@ -56,7 +56,7 @@ class TrainState:
     network: ResNet
     ema: ResNet | None
     optimizer: Optimizer
-    progress: Progress = field(default_factory=Progress)
+    progress: RunState = field(default_factory=RunState)
     history: list[dict[str, Any]] = field(default_factory=list)
     mlflow_run_id: str | None = None
     val_probabilities: np.ndarray | None = None
@@ -135,7 +135,7 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> N
         values["optimizer"],
     )
     state.history = values["history"]
-    state.progress = Progress.from_json(values["progress"]).going_on(job.config.train)
+    state.progress = RunState.from_json(values["progress"]).resumed(job.config.train)
     state.mlflow_run_id = values["mlflow_run_id"]
     state.trained_on = checkpoint.document.data.get("trained_on", "")
 
