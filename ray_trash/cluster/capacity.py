@@ -132,12 +132,12 @@ class TrialPlan:
     Attributes:
         workers: Of one trial. A trial of one worker trains in the process that Ray Tune starts for it.
         concurrent: Trials at the same time.
-        sharing: Trials that share one machine's processors.
+        runs_per_machine: Trials that share one machine's processors.
     """
 
     workers: WorkerPlan
     concurrent: int
-    sharing: int
+    runs_per_machine: int
 
     @property
     def resources_per_trial(self) -> dict[str, float]:
@@ -184,7 +184,7 @@ def plan_trials(
         )
     concurrent = max(1, min(room, most))
     workers = WorkerPlan(alone.workers, alone.device, per_worker, in_process=in_process)
-    return TrialPlan(workers, concurrent, sharing=-(-concurrent // max(1, machines)))
+    return TrialPlan(workers, concurrent, runs_per_machine=-(-concurrent // max(1, machines)))
 
 
 def _of_one_trial(train: TrainConfig) -> TrainConfig:

@@ -32,7 +32,7 @@ class TrainJob:
         in_memory: Whether decoded photos come with the workers' data set.
         device: Where to compute.
         board: Where what happens is posted, for the driver to show.
-        sharing: How many runs share a machine's processors.
+        runs_per_machine: How many runs share a machine's processors.
     """
 
     config: Config
@@ -46,7 +46,7 @@ class TrainJob:
     in_memory: bool
     device: Literal["cpu", "cuda"]
     board: Board | SharedBoard
-    sharing: int = 1
+    runs_per_machine: int = 1
 
 
 def preprocessing_of(config: Config) -> Preprocessing:

@@ -13,6 +13,7 @@ from ray.train.torch import TorchTrainer
 
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
 from ray.train.v2.api.config import FailureConfig
+from torch import Tensor
 
 from ray_trash.audit.run import make_rule
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
@@ -22,7 +23,7 @@ from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.network import build_network
 from ray_trash.model.precision import resolve_device
-from ray_trash.model.tensors import plain_state, to_safetensors
+from ray_trash.model.tensors import plain_state
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
@@ -64,7 +65,7 @@ class PreparedRun:
         config: The resolved config.
         run: The run directory.
         listing: The files under the data root.
-        initial: The weights training begins with, as safetensors.
+        initial: The weights training begins with.
         overwrite: Whether a run of this name is removed.
         allow_changed_data: Whether a run may go on with photos it was not begun with.
     """
@@ -72,7 +73,7 @@ class PreparedRun:
     config: Config
     run: Storage
     listing: Listing
-    initial: bytes
+    initial: Mapping[str, Tensor]
     overwrite: bool
     allow_changed_data: bool
 
@@ -84,14 +85,14 @@ class SweepShare:
     Attributes:
         photos: Catalogued, split and decoded once for all trials.
         plan: The workers of one trial.
-        sharing: How many trials share a machine's processors.
+        runs_per_machine: How many trials share a machine's processors.
         on_epoch: Called with what is reported of every epoch, where the trial trains in its own process.
         callbacks: Ray Train's, where it has workers.
     """
 
     photos: TrainingPhotos
     plan: WorkerPlan
-    sharing: int = 1
+    runs_per_machine: int = 1
     on_epoch: Callable[[Mapping[str, float]], None] = lambda _: None
     callbacks: tuple[UserCallback, ...] = ()
 
@@ -154,7 +155,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
             in_memory=photos.decoded is not None,
             device=plan.device,
             board=board,
-            sharing=share.sharing if share else 1,
+            runs_per_machine=share.runs_per_machine if share else 1,
         )
         with Display(terminal).following(board):
             if plan.in_process:
@@ -180,14 +181,14 @@ def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> Traini
     return photos
 
 
-def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> bytes:
+def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> dict[str, Tensor]:
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
     for line in load_pretrained(network, config.model.weights):
         say(line)
-    return to_safetensors(plain_state(network.state_dict()))
+    return plain_state(network.state_dict())
 
 
 def _fit(
@@ -195,7 +196,7 @@ def _fit(
     run: Storage,
     plan: WorkerPlan,
     photos: TrainingPhotos,
-    initial: bytes,
+    initial: Mapping[str, Tensor],
     callbacks: tuple[UserCallback, ...],
 ) -> None:
     # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
@@ -203,7 +204,7 @@ def _fit(
     ray_files = run.child(RAY)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"job": job, "initial": ray.put(initial)},
+        train_loop_config={"job": job, "initial": ray.put(dict(initial))},
         scaling_config=ScalingConfig(
             num_workers=plan.workers,
             use_gpu=plan.device == "cuda",

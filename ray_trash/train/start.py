@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -14,7 +14,6 @@ from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError, RayTrashError
 from ray_trash.model.precision import resolve_device, resolve_precision
-from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import train
 from ray_trash.train.worker import Worker, usable_cpus
@@ -27,7 +26,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers.
 
     Args:
-        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
+        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights.
     """
     job: TrainJob = loop_config["job"]
     if job.board.error() is not None:
@@ -43,7 +42,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         local_world=context.get_local_world_size(),
     )
     try:
-        initial = from_safetensors(fetch(loop_config["initial"], what="the first weights"), "initial weights")
+        initial = fetch(loop_config["initial"], what="the first weights")
         source = build_source(job.root, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None, worker.device)
         train(job, initial, worker, source, ray.train.report)
     except RayTrashError as error:
@@ -55,13 +54,16 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 
 
 def train_here(
-    job: TrainJob, initial: bytes, decoded: ray.data.Dataset | None, report: Callable[[dict[str, float]], None]
+    job: TrainJob,
+    initial: Mapping[str, torch.Tensor],
+    decoded: ray.data.Dataset | None,
+    report: Callable[[dict[str, float]], None],
 ) -> None:
     """Train alone, in this process.
 
     Args:
         job: The run.
-        initial: The first weights as safetensors.
+        initial: The first weights.
         decoded: The decoded photos; None where they are streamed.
         report: Called after every epoch with its figures.
 
@@ -70,14 +72,14 @@ def train_here(
     """
     worker = _build_worker(job, resolve_device(job.device), rank=0, world=1, local_rank=0, local_world=1)
     source = build_source(job.root, decoded, worker.device)
-    train(job, from_safetensors(initial, "initial weights"), worker, source, report)
+    train(job, initial, worker, source, report)
 
 
 def _build_worker(
     job: TrainJob, device: torch.device, *, rank: int, world: int, local_rank: int, local_world: int
 ) -> Worker:
     # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
-    torch.set_num_threads(max(1, usable_cpus() // (local_world * job.sharing)))
+    torch.set_num_threads(max(1, usable_cpus() // (local_world * job.runs_per_machine)))
     dtype, _ = resolve_precision(job.config.train.precision, device)
     return Worker(rank, world, device, dtype, local_rank, local_world)
 

@@ -1,7 +1,5 @@
 """Whether a candidate is really better than the config as written: answers right or wrong in, intervals out.
 
-Numpy only: no Ray, no torch, no files.
-
 Letters in shapes: S trainings with different seeds, N validation photos, K kinds of photos, R resamples.
 """
 
@@ -14,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-AS_WRITTEN = 0
-"""The number of the trial that is the config as written."""
+from ray_trash.terminal.text import counted
+from ray_trash.tune.trials import AS_WRITTEN
+
 FALSE_ALARMS = 0.05
 """How often a sweep without any true difference may find one, in either direction, all its candidates together."""
 
@@ -158,7 +157,7 @@ def judge(correct: Mapping[int, NDArray[np.bool_]], *, seed: int = 0) -> Verdict
 def verdict_lines(verdict: Verdict) -> list[str]:
     """Say a verdict in words: a line for each candidate, and the verdict last."""
     decimals = 1 if verdict.n_photos < _TWO_DECIMALS_FROM else 2
-    measured = f"on {_counted(verdict.n_photos, 'photo')} over {_counted(verdict.seeds, 'seed')}"
+    measured = f"on {counted(verdict.n_photos, 'photo')} over {counted(verdict.seeds, 'seed')}"
 
     def points(share: float) -> str:
         return f"{100 * share:+z.{decimals}f}"
@@ -223,7 +222,3 @@ def _meaning(comparison: Comparison) -> str:
     if comparison.significant:
         return "a significant gain"
     return "a significant loss" if comparison.high < 0 else "no significant gain"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,4 +1,4 @@
-"""A sweep while it runs: every trial's state, kept in `trials.json`, told in lines or shown as a live table."""
+"""A sweep while it runs: every trial's state, recorded where it ends, said in lines or shown as a live table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.table import Table
 
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
-from ray_trash.train.run_directory import RUN, read_run
+from ray_trash.terminal.text import last_line
+from ray_trash.train.run_directory import RUN, read_metrics, read_run
 from ray_trash.train.schedule import direction_of, is_better
 from ray_trash.tune.schedulers import EPOCH
-from ray_trash.tune.search import Point
-from ray_trash.tune.trial import history_of
+from ray_trash.tune.search import TRIALS, Point
+from ray_trash.tune.trial import Sweep, directory_of
 from ray_trash.tune.trials import Status, TrialRecord
 
 _REFRESH_PER_S = 2
@@ -31,8 +32,8 @@ def read_trial(run: Storage, point: Point, metric: str, *, stopped_at: int | Non
         stopped_at: The epoch after which the scheduler stopped it, if it did.
         error: What Ray Tune says went wrong, if it does.
     """
-    own = run.child(*point.run.split("/"))
-    history = history_of(own)
+    own = directory_of(run, point.run)
+    history = read_metrics(own)
     curve = tuple(float(record[metric]) for record in history)
     best: int | None = None
     for number, value in enumerate(curve):
@@ -72,33 +73,29 @@ class Watch(Callback):
 
     def __init__(
         self,
-        run: Storage,
-        metric: str,
+        sweep: Sweep,
         stopped: Mapping[str, int],
         terminal: Terminal,
         *,
-        epochs: int,
-        finished: Sequence[TrialRecord],
-        keep: Callable[[Sequence[TrialRecord]], None],
+        finished: Sequence[TrialRecord] = (),
+        keep: Callable[[Sequence[TrialRecord]], None] = lambda _: None,
     ) -> None:
         """Start with what an earlier start of the sweep has finished.
 
         Args:
-            run: The sweep's directory.
-            metric: What trials are compared by.
-            stopped: The scheduler's record of whom it stopped, by run directory.
+            sweep: The sweep.
+            stopped: The epoch after which the scheduler stopped a trial, by run directory.
             terminal: Where it is shown.
-            epochs: Of a trial that is not stopped.
             finished: Trials that are over already.
             keep: Called with all trials that are over, whenever one more is.
         """
-        self._run, self._metric, self._stopped, self._terminal, self._epochs = run, metric, stopped, terminal, epochs
-        self._keep = keep
+        self._run, self._metric, self._epochs = sweep.run, sweep.metric, sweep.config.train.epochs
+        self._stopped, self._terminal, self._keep = stopped, terminal, keep
         self.records = {record.run: record for record in finished}
         self._rows: dict[str, tuple[str, ...]] = {}
         self._live = Live(console=terminal.console, refresh_per_second=_REFRESH_PER_S, transient=True)
         for record in finished:
-            self._show_end(record, say=False)
+            self._show_end(record)
 
     def __getstate__(self) -> dict[str, Any]:
         """Give nothing to the copy that Ray Tune keeps: a sweep goes on from its own record of its trials."""
@@ -118,7 +115,7 @@ class Watch(Callback):
         """Show that a trial begins."""
         point = Point.from_tune(trial.config)
         if point.run not in self.records:
-            self._say(f"trial {_label(point)} starts: {_words(point.params)}")
+            self._terminal.say(f"trial {_label(point)} starts: {_words(point.params)}")
             self._show(point, "running", "0", "", "")
 
     def on_trial_result(
@@ -135,8 +132,8 @@ class Watch(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial that Ray Tune has given up."""
-        lines = [line for line in str(trial.get_error() or "").splitlines() if line.strip()]
-        self._end(trial, lines[-1].strip() if lines else None)
+        error = trial.get_error()
+        self._end(trial, None if error is None else last_line(error))
 
     def _end(self, trial: Any, error: str | None) -> None:
         point = Point.from_tune(trial.config)
@@ -145,18 +142,15 @@ class Watch(Callback):
         record = read_trial(self._run, point, self._metric, stopped_at=self._stopped.get(point.run), error=error)
         self.records[point.run] = record
         self._keep(list(self.records.values()))
-        self._show_end(record, say=True)
+        best = self._show_end(record)
+        what = f"best {self._metric} {best} in epoch {record.best_epoch}, " if best else ""
+        self._terminal.say(f"trial {_label(point)} {record.status}: {what}{record.stop_reason}, {record.seconds:.0f} s")
 
-    def _show_end(self, record: TrialRecord, *, say: bool) -> None:
-        point = Point(record.trial, record.run, record.params)
+    def _show_end(self, record: TrialRecord) -> str:
         best = "" if record.best_value is None else f"{record.best_value:.4f}"
+        point = Point(record.trial, record.run, record.params)
         self._show(point, record.status, f"{record.epochs_run}/{self._epochs}", best, record.stop_reason)
-        if say:
-            what = f"best {self._metric} {best} in epoch {record.best_epoch}, " if best else ""
-            self._say(f"trial {_label(point)} {record.status}: {what}{record.stop_reason}, {record.seconds:.0f} s")
-
-    def _say(self, text: str) -> None:
-        self._terminal.say(text)
+        return best
 
     def _show(self, point: Point, *cells: str) -> None:
         self._rows[point.run] = (_label(point), _words(point.params), *cells)
@@ -170,7 +164,7 @@ class Watch(Callback):
 
 def _label(point: Point) -> str:
     folder, _, name = point.run.rpartition("/")
-    return f"{point.number}" if folder == "trials" else name
+    return str(point.number) if folder == TRIALS else name
 
 
 def _words(params: Mapping[str, Any]) -> str:

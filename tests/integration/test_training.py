@@ -19,7 +19,6 @@ from ray_trash.errors import DataError
 from ray_trash.model.calibration import fit_calibration
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.model.tensors import from_safetensors
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import TrainResult, prepare_run, run_training
 from tests.photos import make_photos, make_twenty_five_photos
@@ -51,7 +50,7 @@ def test_frozen_stages_keep_every_bit_on_25_photos_through_three_workers_and_res
     # A mean over three is where the rounding of statistics would show.
     shorter = configured(tmp_path, photos, model__frozen_stages=3, train__workers=3, train__epochs=1)
     prepared = prepare_run(shorter, resume=False, overwrite=False, terminal=terminal)
-    before = from_safetensors(prepared.initial, "initial")
+    before = prepared.initial
     run_training(prepared, terminal=terminal)
     longer = configured(tmp_path, photos, model__frozen_stages=3)
     after = open_checkpoint(train(longer, resume=True).checkpoint).weights()

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ray_trash.config import Config, why_not_cached
@@ -22,7 +20,7 @@ from ray_trash.errors import ConfigError, StorageError
 from ray_trash.model.network import evaluation_mode
 from ray_trash.model.parts import activation_shape, activations_at, lower_digest
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.frozen.files import CHUNK, ActivationFiles, Part, Side, default_folder, key_of, make_room
+from ray_trash.train.frozen.files import ActivationFiles, Part, Side, default_folder, key_of, make_room
 from ray_trash.train.frozen.inputs import CachedInputs, Inputs, PhotoInputs, Task
 from ray_trash.train.job import augmentation_of, preprocessing_of, training_transform
 from ray_trash.train.worker import Worker
@@ -157,22 +155,6 @@ def compute_missing(
         if attempt == _BUILD_TRIES - 1:
             raise problem or StorageError("another worker lost what the frozen stages make of the photos")
     return n_computed
-
-
-def seconds_per_view(source: PhotoSource, job: Task, worker: Worker, network: ResNet, cut: int) -> float:
-    """Measure what the frozen stages take for one view of a training photo, where all of it was computed before."""
-    timed = np.array_split(np.arange(min(len(job.train), 4 * CHUNK)), 4)
-    batches = [positions for positions in timed if len(positions)]
-    n, started = 0, time.perf_counter()
-    with torch.inference_mode(), evaluation_mode(network), worker.autocast():
-        photos = PhotoInputs(source, job, worker).transformed(job.train, batches, training_transform(job.config, 0))
-        for number, batch in enumerate(photos):
-            activations_at(network, batch, [cut])[cut].cpu()
-            if number == 0 and len(batches) > 1:
-                started = time.perf_counter()  # the first waits for the source, and finds out how to compute
-            else:
-                n += len(batch)
-    return (time.perf_counter() - started) / n
 
 
 def _missing(files: dict[int, ActivationFiles]) -> _Missing:

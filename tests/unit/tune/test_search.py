@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ray_trash.tune.search import Point, PointSearch, trial_run
+from ray_trash.tune.search import Point, PointSearch
 
 
 class Suggests(Searcher):
@@ -34,7 +34,7 @@ class Suggests(Searcher):
 
 
 def a_search(*values: float, further: Searcher | None = None) -> PointSearch:
-    points = [Point(number, trial_run(number), {"model.dropout": value}) for number, value in enumerate(values)]
+    points = [Point.of_trial(number, {"model.dropout": value}) for number, value in enumerate(values)]
     search = PointSearch(points, further)
     search.set_search_properties("val_loss", "min", {})
     return search
