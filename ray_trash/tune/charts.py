@@ -2,6 +2,8 @@
 
 Text and lines take the colour of the text around them, so that a chart follows its page's light or dark theme. Draws
 through matplotlib's objects, so that no backend is chosen and no figure stays behind in the process.
+
+Everywhere, `scored` are trials that have a finite best value, the best first.
 """
 
 from __future__ import annotations
@@ -13,11 +15,9 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
@@ -33,20 +33,17 @@ PALETTE = ("#4c78a8", "#b05c8e", "#e8590c")
 not tell red from green."""
 _INK = "#010203"
 """Drawn in place of the page's own text colour, which matplotlib cannot name."""
-_INK_KEYS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: searched, copied, and in the page's font
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    **dict.fromkeys(_INK_KEYS, _INK),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
 }
-_MAX_LABEL_CHARACTERS = 18
 _OUTSIDE = -0.14
-"""Height of what a key's axis cannot show, such as a config as written that lies outside the space; 0..1 is inside."""
+"""Height of what an axis cannot show, such as a config as written that lies outside the space; 0..1 is inside."""
 _MOST_LABELS = 12
-_LABEL_HEIGHT = 0.06
 
 
 def shown(value: Any) -> str:
@@ -62,105 +59,99 @@ def shown_score(value: float) -> str:
 
 
 def coloured_range(scored: Sequence[TrialRecord]) -> tuple[float, float]:
-    """Return the values that the first and the last colour stand for; trials come with the best first."""
+    """Return the values that the first and the last colour stand for."""
     # Trials that were pruned early are so far below the others that these would all look alike.
-    best = scored[0].best_value or 0.0
-    done = [record.best_value or 0.0 for record in scored if record.status == "done"]
-    return done[-1] if done and done[-1] != best else scored[-1].best_value or 0.0, best
+    best = _value(scored[0])
+    done = [_value(record) for record in scored if record.status == "done"]
+    return done[-1] if done and done[-1] != best else _value(scored[-1]), best
 
 
+@matplotlib.rc_context(_STYLE)
 def parallel_coordinates(scored: Sequence[TrialRecord], space: Mapping[str, Dimension], *, metric: str) -> str:
-    """Draw an axis for each searched key and for the metric, and a line through them for each trial.
-
-    Args:
-        scored: Trials that have a finite best value, the best first; at least one.
-        space: The searched keys, which every trial has in its params.
-        metric: Name of the metric.
-    """
-    axes_of = {key: _key_axis([record.params[key] for record in scored], space[key]) for key in space}
-    axes_of[metric] = _score_axis([record.best_value or 0.0 for record in scored])
-    with _figure(1.5 * len(axes_of), 4.0) as figure:
-        axes = figure.add_subplot(xlim=(0, len(space) or 1), ylim=(_OUTSIDE, 1.0))
-        axes.set_axis_off()
-        for x, (name, (_, labels)) in enumerate(axes_of.items()):
-            axes.plot((x, x), (0, 1), color=_INK, linewidth=0.8, clip_on=False)
-            section, dot, key = name.rpartition(".")
-            title = f"{_label(section)}{dot}\n{_label(key)}" if dot else _label(name)
-            axes.annotate(title, (x, 1), (0, 10), textcoords="offset points", ha="center", weight="bold")
-            for y, text in labels:
-                axes.annotate(_label(text), (x, y), (5, 0), textcoords="offset points", va="center")
-        heights = list(zip(*(heights for heights, _ in axes_of.values()), strict=True))
-        for record, colour, ys in _best_last(scored, heights):
-            _draw_trial(axes, range(len(ys)), ys, record, colour, is_best=record is scored[0])
-        for y, text in _names_of_ends(scored, [ys[-1] for ys in heights]):
-            axes.annotate(text, (len(space), y), (48, 0), textcoords="offset points", va="center")
+    """Draw an axis for each searched key and for the metric, and a line through them for each trial."""
+    low, high = sorted([_value(scored[0]), _value(scored[-1])])
+    of_metric = Dimension(uniform=(low, high)) if low < high else Dimension(choice=(low,))
+    columns = [(key, [record.params[key] for record in scored], space[key]) for key in space]
+    columns.append((metric, [_value(record) for record in scored], of_metric))
+    figure = Figure(figsize=(1.5 * len(columns), 4.0))
+    axes = figure.add_subplot(xlim=(0, max(1, len(space))), ylim=(_OUTSIDE, 1.0))
+    axes.set_axis_off()
+    lines: list[list[float]] = [[] for _ in scored]
+    for x, (name, values, dimension) in enumerate(columns):
+        heights, labels = _axis(values, dimension)
+        for line, y in zip(lines, heights, strict=True):
+            line.append(y)
+        axes.plot((x, x), (0, 1), color=_INK, linewidth=0.8, clip_on=False)
+        section, dot, key = name.rpartition(".")
+        title = f"{_label(section)}{dot}\n{_label(key)}" if dot else _label(name)
+        axes.annotate(title, (x, 1), (0, 10), textcoords="offset points", ha="center", weight="bold")
+        for y, text in labels:
+            axes.annotate(_label(text), (x, y), (5, 0), textcoords="offset points", va="center")
+    best_is_on_top = lines[0][-1] >= 0.5
+    for record, colour, line in _best_last(scored, lines):
+        _draw_trial(axes, range(len(line)), line, record, colour, is_best=record is scored[0])
+        names = ["best"] * (record is scored[0]) + ["as written"] * (record.trial == AS_WRITTEN)
+        if names:
+            # The names of two trials that end side by side stay clear of each other.
+            va = "bottom" if best_is_on_top == (record is scored[0]) else "top"
+            at, text = (len(space), line[-1]), f"{record.trial} {', '.join(names)}"
+            axes.annotate(text, at, (48, 0), textcoords="offset points", va=va)
     return _svg(figure, "parallel", scored, metric)
 
 
+@matplotlib.rc_context(_STYLE)
 def learning_curves(scored: Sequence[TrialRecord], *, metric: str) -> str:
     """Draw the metric over the epochs, a line for each trial: a dot at its best epoch, a cross where it was pruned.
-
-    Args:
-        scored: Trials that have a finite best value, the best first.
-        metric: Name of the metric.
 
     Returns:
         SVG, or nothing where no trial has a curve.
     """
     curves = [
-        [(epoch, value) for epoch, value in enumerate(record.curve, start=1) if math.isfinite(value)]
-        for record in scored
+        {epoch: value for epoch, value in enumerate(record.curve, start=1) if math.isfinite(value)} for record in scored
     ]
     if not any(curves):
         return ""
-    with _figure(8.0, 3.6) as figure:
-        axes = figure.add_subplot(xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color="#808890", alpha=0.3, linewidth=0.6)
-        for record, colour, curve in _best_last(scored, curves):
-            if not curve:
-                continue
-            _draw_trial(axes, *zip(*curve, strict=True), record, colour, is_best=record is scored[0])
-            if record.best_epoch in dict(curve):
-                best = dict(curve)[record.best_epoch]
-                axes.plot(record.best_epoch, best, "o", color=colour, markersize=5, gid=f"best-epoch-{record.trial}")
-            if record.status == "pruned":
-                axes.plot(*curve[-1], "x", color=colour, markersize=7, gid=f"pruned-{record.trial}")
+    figure = Figure(figsize=(8.0, 3.6))
+    axes = figure.add_subplot(xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="#808890", alpha=0.3, linewidth=0.6)
+    for record, colour, curve in _best_last(scored, curves):
+        epochs, values = list(curve), list(curve.values())
+        _draw_trial(axes, epochs, values, record, colour, is_best=record is scored[0])
+        if record.best_epoch in curve:
+            at = record.best_epoch, curve[record.best_epoch]
+            axes.plot(*at, "o", color=colour, markersize=5, gid=f"best-epoch-{record.trial}")
+        if record.status == "pruned":
+            axes.plot(epochs[-1:], values[-1:], "x", color=colour, markersize=7, gid=f"pruned-{record.trial}")
     return _svg(figure, "curves", scored, metric)
 
 
+@matplotlib.rc_context(_STYLE)
 def importance_bars(shares: Mapping[str, float]) -> str:
     """Draw a bar for each key, the longest on top."""
     keys = sorted(shares, key=lambda key: shares[key])
-    with _figure(6.0, 0.35 * len(keys)) as figure:
-        axes = figure.add_subplot(xticks=[])
-        axes.set_frame_on(False)
-        axes.tick_params(length=0)
-        bars = axes.barh(range(len(keys)), [shares[key] for key in keys], height=0.6, color=PALETTE[0])
-        axes.set_yticks(range(len(keys)), [_label(key, 2 * _MAX_LABEL_CHARACTERS) for key in keys])
-        axes.bar_label(bars, [f"{100 * shares[key]:.0f} %" for key in keys], padding=4)
+    axes = (figure := Figure(figsize=(6.0, 0.35 * len(keys)))).add_subplot(xticks=[])
+    axes.set_frame_on(False)
+    axes.tick_params(length=0)
+    bars = axes.barh(range(len(keys)), [shares[key] for key in keys], height=0.6, color=PALETTE[0])
+    axes.set_yticks(range(len(keys)), [_label(key, 36) for key in keys])
+    axes.bar_label(bars, [f"{100 * shares[key]:.0f} %" for key in keys], padding=4)
     return _svg(figure, "importance")
-
-
-@contextmanager
-def _figure(width_in: float, height_in: float) -> Iterator[Figure]:
-    with matplotlib.rc_context(_STYLE):
-        yield Figure(figsize=(width_in, height_in))
 
 
 def _svg(figure: Figure, name: str, scored: Sequence[TrialRecord] = (), metric: str = "") -> str:
     svg = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # Names of shapes are digests: with a salt of the chart's own, two renderings are equal and two charts differ.
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the page's font may have it
         figure.savefig(svg, format="svg", transparent=True, bbox_inches="tight", metadata=no_metadata)
     text = svg.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # known to HTML
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text, count=2)  # HTML knows them
     for record in scored:
         values = "; ".join(f"{key} {shown(value)}" for key, value in record.params.items())
-        words = f"trial {record.trial}, {record.status}: {metric} {shown_score(record.best_value or 0.0)}; {values}"
+        words = f"trial {record.trial}, {record.status}: {metric} {shown_score(_value(record))}; {values}"
         title = f'<g class="trial"><title>{html.escape(printable(words))}</title>'
         text = text.replace(f'<g id="trial-{record.trial}">', title)
     return text
@@ -170,7 +161,7 @@ def _best_last(scored: Sequence[TrialRecord], drawn: Sequence[Any]) -> Iterator[
     """Yield trials with their colour and what is drawn of them, so that the best lies on top."""
     colours, ends = LinearSegmentedColormap.from_list("trials", PALETTE), coloured_range(scored)
     for record, what in zip(reversed(scored), reversed(drawn), strict=True):
-        yield record, to_hex(colours(_share(record.best_value or 0.0, *ends, alike=1.0))), what
+        yield record, to_hex(colours(_share(_value(record), *ends, alike=1.0))), what
 
 
 def _draw_trial(
@@ -182,7 +173,7 @@ def _draw_trial(
     axes.plot(xs, ys, style, color=colour, linewidth=width, alpha=alpha, clip_on=False, gid=gid)
 
 
-def _key_axis(values: Sequence[Any], dimension: Dimension) -> tuple[list[float], list[tuple[float, str]]]:
+def _axis(values: Sequence[Any], dimension: Dimension) -> tuple[list[float], list[tuple[float, str]]]:
     """Return the height of each value, 0..1, or below where the axis cannot show it; and heights with their labels."""
     marks = grid_values(dimension)
 
@@ -192,21 +183,13 @@ def _key_axis(values: Sequence[Any], dimension: Dimension) -> tuple[list[float],
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not marks[0] <= value <= marks[-1]:
             return _OUTSIDE
-        low, high, at = np.log((marks[0], marks[-1], value)) if dimension.loguniform else (marks[0], marks[-1], value)
-        return _share(float(at), float(low), float(high))
+        scale = math.log if dimension.loguniform else float
+        return _share(scale(value), scale(marks[0]), scale(marks[-1]))
 
     heights = [height(value) for value in values]
     labels = [(height(mark), shown(mark)) for mark in marks[:: math.ceil(len(marks) / _MOST_LABELS)]]
-    outside = dict.fromkeys(shown(value) for value, at in zip(values, heights, strict=True) if at == _OUTSIDE)
+    outside = dict.fromkeys(shown(value) for value, y in zip(values, heights, strict=True) if y == _OUTSIDE)
     return heights, [*labels, *([(_OUTSIDE, ", ".join(outside))] if outside else [])]
-
-
-def _score_axis(values: Sequence[float]) -> tuple[list[float], list[tuple[float, str]]]:
-    low, high = min(values), max(values)
-    marks = (low, (low + high) / 2, high) if low < high else (low,)
-    return [_share(value, low, high) for value in values], [
-        (_share(mark, low, high), shown_score(mark)) for mark in marks
-    ]
 
 
 def _share(value: float, low: float, high: float, *, alike: float = 0.5) -> float:
@@ -214,15 +197,10 @@ def _share(value: float, low: float, high: float, *, alike: float = 0.5) -> floa
     return alike if high == low else min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def _names_of_ends(scored: Sequence[TrialRecord], heights: Sequence[float]) -> Iterator[tuple[float, str]]:
-    """Name the best trial and the config as written at the ends of their lines."""
-    best, *others = zip(scored, heights, strict=True)
-    yield best[1], f"{best[0].trial} best" + (", as written" if best[0].trial == AS_WRITTEN else "")
-    for record, y in others:
-        if record.trial == AS_WRITTEN:
-            apart = abs(y - best[1]) >= _LABEL_HEIGHT
-            yield y if apart else best[1] + math.copysign(_LABEL_HEIGHT, y - best[1]), "0 as written"
+def _value(record: TrialRecord) -> float:
+    assert record.best_value is not None
+    return record.best_value
 
 
-def _label(name: str, most: int = _MAX_LABEL_CHARACTERS) -> str:
-    return shortened(printable(name), most)
+def _label(name: str, most_characters: int = 18) -> str:
+    return shortened(printable(name), most_characters)

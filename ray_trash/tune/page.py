@@ -11,19 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from ray_trash.config.tune import Dimension
 from ray_trash.terminal.text import printable
-from ray_trash.tune.charts import (
-    PALETTE,
-    coloured_range,
-    importance_bars,
-    learning_curves,
-    parallel_coordinates,
-    shown,
-    shown_score,
-)
+from ray_trash.tune import charts
 from ray_trash.tune.importance import MIN_TRIALS, importances
 from ray_trash.tune.trials import AS_WRITTEN, TrialRecord, ranked
 
@@ -53,47 +44,41 @@ def sweep_page(
         An HTML file in UTF-8.
     """
     # A value that is no number cannot be ranked or drawn: the trial then has none.
-    trials = [replace(record, best_value=_finite(record.best_value)) for record in records]
+    trials = [
+        replace(record, best_value=None) if not math.isfinite(record.best_value or 0) else record for record in records
+    ]
     scored = ranked(trials, higher_is_better=higher_is_better)
-    rest = sorted((record for record in trials if record not in scored), key=lambda record: record.trial)
     shares = importances(trials, space)
-    page = _environment().get_template("sweep.html.j2")
-    return page.render(
-        title=title,
-        lines=lines,
-        metric=metric,
-        direction="higher is better" if higher_is_better else "lower is better",
-        space=list(space),
-        scored=scored,
-        rest=rest,
-        palette=PALETTE,
-        colour_ends=coloured_range(scored) if scored else (),
-        parallel=Markup(parallel_coordinates(scored, space, metric=metric)) if scored else "",
-        curves=Markup(learning_curves(scored, metric=metric)) if scored else "",
-        shares=shares,
-        bars=Markup(importance_bars(shares)) if any(shares.values()) else "",
-        min_trials=MIN_TRIALS,
-        as_written=AS_WRITTEN,
-    ).encode()
+    page = (
+        _environment()
+        .get_template("sweep.html.j2")
+        .render(
+            title=title,
+            lines=lines,
+            metric=metric,
+            direction="higher is better" if higher_is_better else "lower is better",
+            space=list(space),
+            scored=scored,
+            rest=sorted((record for record in trials if record not in scored), key=lambda record: record.trial),
+            as_written=AS_WRITTEN,
+            palette=charts.PALETTE,
+            colour_ends=charts.coloured_range(scored) if scored else (),
+            parallel=charts.parallel_coordinates(scored, space, metric=metric) if scored else "",
+            curves=charts.learning_curves(scored, metric=metric),
+            shares=shares,
+            bars=charts.importance_bars(shares) if any(shares.values()) else "",
+            min_trials=MIN_TRIALS,
+        )
+    )
+    return page.encode()
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ray_trash.tune", "."),
-        autoescape=True,
-        finalize=_finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(shown=shown, score=shown_score)
+    def finalize(value: Any) -> Any:
+        return value if hasattr(value, "__html__") else printable(str(value))  # the former is markup of our own
+
+    loader = PackageLoader("ray_trash.tune", ".")
+    environment = Environment(loader=loader, autoescape=True, finalize=finalize, undefined=StrictUndefined)
+    environment.filters.update(shown=charts.shown, score=charts.shown_score)
     environment.tests["finite"] = math.isfinite
     return environment
-
-
-def _finalize(value: Any) -> Any:
-    return value if isinstance(value, Markup) else printable(str(value))
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
