@@ -19,7 +19,6 @@ from ray_trash.dataset.stream import PhotoTable
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.train.frozen.compute import GIB, activation_files, compute_missing
-from ray_trash.train.photos import TrainingPhotos
 from ray_trash.train.start import build_source
 from ray_trash.train.worker import Worker, usable_cpus
 from ray_trash.tune.search import Point
@@ -31,31 +30,16 @@ COMPUTE_TIMEOUT_S = 12 * 3600.0
 
 @dataclass(frozen=True)
 class ActivationJob:
-    """What activations are computed from.
-
-    Attributes:
-        config: As written.
-        photos: Catalogued, split and decoded.
-        root: The data root.
-        backbone: Pretrained weights below the head; None where weights are random.
-        workers: Of one trial; the activations are computed on what one of them would have.
-    """
+    """What activations are computed from: some of the fields of a `Sweep`, and of what one worker of a trial has."""
 
     config: Config
-    photos: TrainingPhotos
+    classes: tuple[str, ...]
+    train: PhotoTable
+    val: PhotoTable
+    decoded: ray.data.Dataset | None
     root: str
     backbone: Mapping[str, Tensor] | None
     workers: WorkerPlan
-
-    @property
-    def train(self) -> PhotoTable:
-        """Photos to train on."""
-        return self.photos.train
-
-    @property
-    def val(self) -> PhotoTable:
-        """Photos to validate on."""
-        return self.photos.val
 
 
 @dataclass(frozen=True)
@@ -66,12 +50,7 @@ class _Computed:
 
 
 def share_activations(job: ActivationJob, points: Sequence[Point], say: Callable[[str], None]) -> frozenset[int] | None:
-    """Compute the activations that trials have in common, on one machine of the cluster.
-
-    Args:
-        job: What they are computed from.
-        points: What will be trained, as far as it is known.
-        say: Takes lines for people.
+    """Compute the activations that the points known beforehand have in common, on one machine of the cluster.
 
     Returns:
         Numbers of frozen stages whose activations are there; None where trials differ in what is below them.
@@ -121,7 +100,7 @@ def _compute(job: ActivationJob, stages: Sequence[int]) -> _Computed:
     torch.set_num_threads(torch.get_num_threads() if device.type == "cuda" else usable_cpus())
     dtype, _ = resolve_precision(job.config.train.precision, device)
     worker = Worker(0, 1, device, dtype)
-    network = initial_network(job.config, job.backbone, len(job.photos.classes))
+    network = initial_network(job.config, job.backbone, len(job.classes))
     network = network.to(device=device, memory_format=torch.channels_last)
     freeze_stages(network, max(stages))
     files = activation_files(job, dtype, network, stages)
@@ -133,7 +112,7 @@ def _compute(job: ActivationJob, stages: Sequence[int]) -> _Computed:
             fitting[n_frozen] = files[n_frozen]
     if not fitting:
         return _Computed({}, 0, 0.0)
-    source = build_source(job.root, job.photos.decoded, device)
+    source = build_source(job.root, job.decoded, device)
     started = time.perf_counter()
     n_computed = compute_missing(fitting, source, job, worker, network)
     return _Computed(

@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ray_trash.config.tune import Dimension
 from ray_trash.terminal.text import printable, shortened
-from ray_trash.tune.space import grid_values
+from ray_trash.tune.space import OUTSIDE, grid_values, height_in
 from ray_trash.tune.trials import AS_WRITTEN, TrialRecord
 
 PALETTE = ("#4c78a8", "#b05c8e", "#e8590c")
@@ -41,8 +41,6 @@ _STYLE = {
     "axes.spines.right": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
 }
-_OUTSIDE = -0.14
-"""Height of what an axis cannot show, such as a config as written that lies outside the space; 0..1 is inside."""
 _MOST_LABELS = 12
 
 
@@ -74,19 +72,17 @@ def parallel_coordinates(scored: Sequence[TrialRecord], space: Mapping[str, Dime
     columns = [(key, [record.params[key] for record in scored], space[key]) for key in space]
     columns.append((metric, [_value(record) for record in scored], of_metric))
     figure = Figure(figsize=(1.5 * len(columns), 4.0))
-    axes = figure.add_subplot(xlim=(0, max(1, len(space))), ylim=(_OUTSIDE, 1.0))
+    axes = figure.add_subplot(xlim=(0, max(1, len(space))), ylim=(OUTSIDE, 1.0))
     axes.set_axis_off()
-    lines: list[list[float]] = [[] for _ in scored]
     for x, (name, values, dimension) in enumerate(columns):
-        heights, labels = _axis(values, dimension)
-        for line, y in zip(lines, heights, strict=True):
-            line.append(y)
         axes.plot((x, x), (0, 1), color=_INK, linewidth=0.8, clip_on=False)
         section, dot, key = name.rpartition(".")
         title = f"{_label(section)}{dot}\n{_label(key)}" if dot else _label(name)
         axes.annotate(title, (x, 1), (0, 10), textcoords="offset points", ha="center", weight="bold")
-        for y, text in labels:
+        for y, text in _labels(values, dimension):
             axes.annotate(_label(text), (x, y), (5, 0), textcoords="offset points", va="center")
+    heights = [[height_in(dimension, value) for value in values] for _, values, dimension in columns]  # (axes, trials)
+    lines = list(zip(*heights, strict=True))
     best_is_on_top = lines[0][-1] >= 0.5
     for record, colour, line in _best_last(scored, lines):
         _draw_trial(axes, range(len(line)), line, record, colour, is_best=record is scored[0])
@@ -159,9 +155,11 @@ def _svg(figure: Figure, name: str, scored: Sequence[TrialRecord] = (), metric: 
 
 def _best_last(scored: Sequence[TrialRecord], drawn: Sequence[Any]) -> Iterator[tuple[TrialRecord, str, Any]]:
     """Yield trials with their colour and what is drawn of them, so that the best lies on top."""
-    colours, ends = LinearSegmentedColormap.from_list("trials", PALETTE), coloured_range(scored)
+    colours, (worst, best) = LinearSegmentedColormap.from_list("trials", PALETTE), coloured_range(scored)
     for record, what in zip(reversed(scored), reversed(drawn), strict=True):
-        yield record, to_hex(colours(_share(_value(record), *ends, alike=1.0))), what
+        # Out of the range is drawn in the colour of its end.
+        share = 1.0 if worst == best else (_value(record) - worst) / (best - worst)
+        yield record, to_hex(colours(share)), what
 
 
 def _draw_trial(
@@ -173,28 +171,14 @@ def _draw_trial(
     axes.plot(xs, ys, style, color=colour, linewidth=width, alpha=alpha, clip_on=False, gid=gid)
 
 
-def _axis(values: Sequence[Any], dimension: Dimension) -> tuple[list[float], list[tuple[float, str]]]:
-    """Return the height of each value, 0..1, or below where the axis cannot show it; and heights with their labels."""
+def _labels(values: Sequence[Any], dimension: Dimension) -> Iterator[tuple[float, str]]:
+    """Yield where an axis is labelled: at some of its marks, and where values lie that it cannot show."""
     marks = grid_values(dimension)
-
-    def height(value: Any) -> float:
-        if dimension.choice is not None:
-            return _share(marks.index(value), 0, len(marks) - 1) if value in marks else _OUTSIDE
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not marks[0] <= value <= marks[-1]:
-            return _OUTSIDE
-        scale = math.log if dimension.loguniform else float
-        return _share(scale(value), scale(marks[0]), scale(marks[-1]))
-
-    heights = [height(value) for value in values]
-    labels = [(height(mark), shown(mark)) for mark in marks[:: math.ceil(len(marks) / _MOST_LABELS)]]
-    outside = dict.fromkeys(shown(value) for value, y in zip(values, heights, strict=True) if y == _OUTSIDE)
-    return heights, [*labels, *([(_OUTSIDE, ", ".join(outside))] if outside else [])]
-
-
-def _share(value: float, low: float, high: float, *, alike: float = 0.5) -> float:
-    """Place a value between two, 0..1; at `alike` where the two are one."""
-    return alike if high == low else min(max((value - low) / (high - low), 0.0), 1.0)
+    for mark in marks[:: math.ceil(len(marks) / _MOST_LABELS)]:
+        yield height_in(dimension, mark), shown(mark)
+    outside = dict.fromkeys(shown(value) for value in values if height_in(dimension, value) == OUTSIDE)
+    if outside:
+        yield OUTSIDE, ", ".join(outside)
 
 
 def _value(record: TrialRecord) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep, directory_of
 from ray_trash.tune.trials import AS_WRITTEN, TrialRecord, ranked
 from ray_trash.tune.tuner import train_to_end
-from ray_trash.tune.verdict import judge, verdict_json, verdict_lines
+from ray_trash.tune.verdict import judge, verdict_lines
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def compare_finalists(sweep: Sweep, order: Sequence[TrialRecord], terminal: Term
         return _undoubted(winner, why, lost)
     verdict = judge({trial: _correct(sweep, own) for trial, own in complete.items()}, seed=config.seed)
     best = ranked(complete[verdict.winner], higher_is_better=direction_of(sweep.metric) == "max")[0]
-    document = {"metric": "accuracy on validation", "seed_numbers": seeds, **verdict_json(verdict)}
+    document = {"metric": "accuracy on validation", "seed_numbers": seeds, **asdict(verdict)}
     return Finals(verdict.winner, best.run, (*lost, *verdict_lines(verdict)), document)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ray_trash.config.tune import Dimension
-from ray_trash.tune.space import grid_values
+from ray_trash.tune.space import height_in
 from ray_trash.tune.trials import TrialRecord
 
 MIN_TRIALS = 6
@@ -45,7 +44,7 @@ def importances(records: Sequence[TrialRecord], space: Mapping[str, Dimension]) 
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
-    points = np.array([[_encoded(record.params[key], space[key]) for key in space] for record in scored])  # (N, keys)
+    points = np.array([[height_in(space[key], record.params[key]) for key in space] for record in scored])  # (N, keys)
     scores = np.array([record.best_value for record in scored], np.float64)
     forest = RandomForestRegressor(_TREES, random_state=0).fit(points, scores)
     found = permutation_importance(
@@ -56,19 +55,3 @@ def importances(records: Sequence[TrialRecord], space: Mapping[str, Dimension]) 
     if total <= _ROUNDING * float(scores.var()):
         return dict.fromkeys(space, 0.0)
     return {key: float(rise) / total for key, rise in zip(space, rises, strict=True)}
-
-
-def _encoded(value: Any, dimension: Dimension) -> float:
-    """Place a value where a tree can split it from others; what the space does not hold lies below all it holds."""
-    marks = grid_values(dimension)
-    if dimension.choice is not None and not all(_is_number(mark) for mark in marks):
-        return float(marks.index(value)) if value in marks else -1.0
-    if dimension.loguniform is not None:
-        return math.log10(value) if _is_number(value) and value > 0 else math.log10(marks[0]) - 1
-    if _is_number(value):
-        return float(value)
-    return float(min(marks) - (max(marks) - min(marks)) - 1.0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

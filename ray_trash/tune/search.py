@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 @dataclass(frozen=True)
 class Point:
-    """What one training of a sweep is given.
+    """What one training of a sweep is given; Ray Tune carries it as a dict.
 
     Attributes:
         number: Of the trial; 0 is the config as written.
@@ -33,11 +33,6 @@ class Point:
     def of_trial(cls, number: int, params: Params) -> Point:
         """Give a trial its run directory."""
         return cls(number, f"{TRIALS}/{number:03d}", params)
-
-    @classmethod
-    def from_tune(cls, config: Mapping[str, Any]) -> Point:
-        """Read the point as Ray Tune carries it: as a dict."""
-        return cls(config["number"], config["run"], config["params"])
 
 
 class PointSearch(Searcher):

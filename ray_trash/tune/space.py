@@ -45,6 +45,7 @@ FIXED: Mapping[str, str] = {
 }
 """Why a key cannot be searched; a name that ends in a dot stands for every key of that section."""
 
+OUTSIDE = -0.14
 _FROZEN_STAGES = (2, 3, 4, 5)
 _SIGNIFICANT_DIGITS = 4
 _MOST_REPEATS = 1000
@@ -253,6 +254,17 @@ def grid_values(dimension: Dimension) -> list[Any]:
     start, end = _bounds(dimension)
     middle = math.sqrt(start) * math.sqrt(end) if dimension.loguniform is not None else start / 2 + end / 2
     return _distinct([start, _within((start, end), middle), end])
+
+
+def height_in(dimension: Dimension, value: Any) -> float:
+    """Place a value on an axis of its key, 0..1; `OUTSIDE` where it is not in the space, as one as written may be."""
+    marks = grid_values(dimension)
+    if dimension.choice is not None:
+        return marks.index(value) / max(1, len(marks) - 1) if value in marks else OUTSIDE
+    if not isinstance(value, int | float) or isinstance(value, bool) or not marks[0] <= value <= marks[-1]:
+        return OUTSIDE
+    scale = math.log if dimension.loguniform is not None else float
+    return (scale(value) - scale(marks[0])) / (scale(marks[-1]) - scale(marks[0]))
 
 
 def _bounds(dimension: Dimension) -> tuple[float, float]:

@@ -110,12 +110,7 @@ def prepare_sweep(
 
 
 def run_sweep(prepared: PreparedSweep, source: str, *, terminal: Terminal) -> SweepResult:
-    """Search, judge, and leave the winner; needs a connection to Ray.
-
-    Args:
-        prepared: Of `prepare_sweep`.
-        source: Text of the config file, for `best_config.yaml`.
-        terminal: Where progress goes.
+    """Search, judge, and leave the winner; needs a connection to Ray. `source` is the text of the config file.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind; that all trials failed, with their reasons.
@@ -178,7 +173,9 @@ def _build(prepared: PreparedSweep, plan: TrialPlan, finished: Sequence[TrialRec
     backbone = None
     if config.model.weights != "none":
         backbone = {name: value for name, value in base.initial.items() if not name.startswith(HEAD_PREFIX)}
-    job = ActivationJob(config, photos, base.listing.root, backbone, plan.workers)
+    job = ActivationJob(
+        config, photos.classes, photos.train, photos.val, photos.decoded, base.listing.root, backbone, plan.workers
+    )
     return Sweep(
         config=config,
         metric=metric_of(config),

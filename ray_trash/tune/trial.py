@@ -66,7 +66,7 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
     unforeseen is raised, and Ray Tune tries once more.
     """
     silence_ray()
-    point = Point.from_tune(tune_config)
+    point = Point(**tune_config)
     run = directory_of(sweep.run, point.run)
     for record in read_metrics(run):
         _report(record, sweep)  # the scheduler of a sweep that goes on knows nothing yet

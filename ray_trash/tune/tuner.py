@@ -33,19 +33,16 @@ def search(
     finished: Sequence[TrialRecord],
     keep: Callable[[Sequence[TrialRecord]], None],
 ) -> list[TrialRecord]:
-    """Train points, then further ones of Optuna's; losing trials are stopped.
+    """Train points, then further ones of Optuna's up to `n_trials`; losing trials are stopped.
 
     Args:
         sweep: The sweep.
         space: What is searched.
         points: Those known beforehand.
         terminal: Where progress goes.
-        n_trials: How many there are in all; Optuna chooses the rest.
+        n_trials: Of all.
         finished: Trials that need no training any more.
         keep: Called with the records of all trials that are over, whenever one more is.
-
-    Returns:
-        One record a trial, in the order of their numbers.
     """
     further = None
     if n_trials > len(points):

@@ -48,7 +48,7 @@ def test_points_come_in_their_order_and_then_there_are_no_more() -> None:
         {"number": 1, "run": "trials/001", "params": {"model.dropout": 0.5}},
     ]
     assert str(search.suggest("c")) == Searcher.FINISHED
-    assert Point.from_tune(given[1] or {}) == Point(1, "trials/001", {"model.dropout": 0.5})
+    assert Point(**given[1] or {}) == Point(1, "trials/001", {"model.dropout": 0.5})
 
 
 def test_another_searcher_goes_on_with_the_numbers_and_learns_from_every_result() -> None:
