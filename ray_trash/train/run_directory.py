@@ -28,6 +28,7 @@ from ray_trash.storage import Storage, sync_directory
 CHECKPOINTS = "checkpoints"
 BEST = "checkpoint"
 METRICS = "metrics.jsonl"
+AUGMENTATION_SHEET = "augmentation.png"
 RUN = "run.json"
 RAY = "ray"
 _EPOCH_NAME = re.compile(r"^epoch-(\d+)-")

@@ -9,18 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ray_trash.config import TrainConfig
-
-Direction = Literal["min", "max"]
+from ray_trash.evaluate.metrics import Direction, direction_of
 
 _PACE_EPOCHS = 3
 """How many of the last epochs say how long the next ones take."""
 StopKind = Literal["epochs", "time_budget", "no_gain"]
 """Why a run is over: all its epochs, the time for them, or early stopping. The first two may be given more."""
-
-
-def direction_of(metric: str) -> Direction:
-    """Say whether a metric is better low or high."""
-    return "max" if metric.endswith("f1") else "min"
 
 
 def is_better(value: float, best: float | None, direction: Direction) -> bool:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_trash.config import Config
+from ray_trash.evaluate.metrics import direction_of
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import BEST
-from ray_trash.train.schedule import direction_of
 from ray_trash.train.state import VAL_PROBABILITIES
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep, directory_of
@@ -92,6 +92,6 @@ def _correct(sweep: Sweep, records: Sequence[TrialRecord]) -> NDArray[np.bool_]:
     rows = []
     for record in records:
         checkpoint = open_checkpoint(directory_of(sweep.run, record.run).child(BEST), with_trainer=True)
-        probabilities = checkpoint.trainer()[0][VAL_PROBABILITIES].numpy()  # (N, C)
+        probabilities = checkpoint.trainer()[VAL_PROBABILITIES].numpy()  # (N, C)
         rows.append(probabilities.argmax(1) == sweep.photos.val.labels)
     return np.stack(rows)

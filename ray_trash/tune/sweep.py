@@ -24,6 +24,7 @@ import ray
 from ray_trash.cluster.capacity import TrialPlan, count_machines, plan_trials
 from ray_trash.config import Config, Dimension, config_with, to_json
 from ray_trash.errors import ConfigError, DivergedError, RayTrashError
+from ray_trash.evaluate.metrics import direction_of
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.tensors import HEAD_PREFIX
 from ray_trash.storage import Storage
@@ -33,8 +34,7 @@ from ray_trash.train.photos import prepare_photos
 from ray_trash.train.run import PreparedRun, prepare_run
 from ray_trash.train.run_directory import BEST, RUN, read_metrics, read_run
 from ray_trash.train.run_record import recorded
-from ray_trash.train.schedule import direction_of
-from ray_trash.tune.activations import ActivationJob, share_activations
+from ray_trash.tune.activations import share_activations
 from ray_trash.tune.finals import Finals, compare_finalists
 from ray_trash.tune.page import PAGE_FILE, sweep_page
 from ray_trash.tune.search import TRIALS, Point
@@ -164,27 +164,23 @@ def _build(prepared: PreparedSweep, plan: TrialPlan, finished: Sequence[TrialRec
     photos = prepare_photos(
         config,
         base.listing,
+        base.rule,
         run,
         terminal.say,
         begun=run.exists(TRIALS),
         allow_changed_data=base.allow_changed_data,
     )
     run.write_bytes("config.json", to_json(config).encode())
-    backbone = None
-    if config.model.weights != "none":
-        backbone = {name: value for name, value in base.initial.items() if not name.startswith(HEAD_PREFIX)}
-    job = ActivationJob(
-        config, photos.classes, photos.train, photos.val, photos.decoded, base.listing.root, backbone, plan.workers
-    )
+    # A head is of a trial's own seed, and random weights are all of it.
+    has_backbone = config.model.weights != "none"
+    backbone = {k: v for k, v in base.initial.items() if has_backbone and not k.startswith(HEAD_PREFIX)}
+    base = replace(base, initial=backbone)
     return Sweep(
-        config=config,
+        base=base,
         metric=metric_of(config),
-        run=run,
-        listing=base.listing,
         photos=photos,
-        backbone=backbone,
         plan=plan,
-        cached_stages=share_activations(job, prepared.points, terminal.say),
+        cached_stages=share_activations(base, photos, plan.workers, prepared.points, terminal.say),
         finished=frozenset(record.run for record in finished),
     )
 

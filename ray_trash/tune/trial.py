@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
 import ray.tune
 import torch
 from ray.tune.integration.ray_train import TuneReportCallback
-from torch import Tensor
 
 from ray_trash.cluster.capacity import TrialPlan
 from ray_trash.cluster.connect import silence_ray
 from ray_trash.config import Config, override
-from ray_trash.dataset.listing import Listing
 from ray_trash.errors import RayTrashError
 from ray_trash.model.network import build_network
 from ray_trash.model.resnet import ResNet
@@ -36,27 +33,31 @@ class Sweep:
     """What every trial of a sweep is told.
 
     Attributes:
-        config: As written.
+        base: The config as written, the sweep's directory, and pretrained weights below the head, if there are any.
         metric: What trials are compared by.
-        run: The sweep's directory.
-        listing: The files under the data root.
         photos: Catalogued, split and decoded once.
-        backbone: Pretrained weights below the head; None where weights are random.
         plan: How trials share the cluster.
         cached_stages: Numbers of frozen stages whose activations are there already; None where trials differ in
             what is below them, and each sees to its own.
         finished: Run directories that an earlier start of the sweep has finished.
     """
 
-    config: Config
+    base: PreparedRun
     metric: str
-    run: Storage
-    listing: Listing
     photos: TrainingPhotos
-    backbone: Mapping[str, Tensor] | None
     plan: TrialPlan
     cached_stages: frozenset[int] | None
     finished: frozenset[str]
+
+    @property
+    def config(self) -> Config:
+        """The config as written."""
+        return self.base.config
+
+    @property
+    def run(self) -> Storage:
+        """The sweep's directory."""
+        return self.base.run
 
 
 def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
@@ -72,19 +73,19 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
         _report(record, sweep)  # the scheduler of a sweep that goes on knows nothing yet
     if point.run in sweep.finished or (run.exists(RUN) and read_run(run)["status"] == "done"):
         return
-    in_process = sweep.plan.workers.in_process
     share = SweepShare(
         sweep.photos,
         sweep.plan.workers,
         runs_per_machine=sweep.plan.runs_per_machine,
         on_epoch=lambda result: _report(result, sweep),
-        callbacks=() if in_process else (TuneReportCallback(),),
+        callbacks=() if sweep.plan.workers.in_process else (TuneReportCallback(),),
     )
     with contextlib.suppress(RayTrashError):
         config = trial_config(sweep, point)
-        # Weights are the sweep's below the head; the head is that of the trial's own seed.
-        initial = plain_state(initial_network(config, sweep.backbone, len(sweep.photos.classes)).state_dict())
-        prepared = PreparedRun(config, run, sweep.listing, initial, overwrite=False, allow_changed_data=False)
+        initial = plain_state(initial_network(sweep.base, config).state_dict())
+        prepared = replace(
+            sweep.base, config=config, run=run, initial=initial, overwrite=False, allow_changed_data=False
+        )
         run_training(prepared, terminal=Terminal.silent(), share=share)
 
 
@@ -104,13 +105,15 @@ def trial_config(sweep: Sweep, point: Point) -> Config:
     return override(config, {"train.cache_frozen": "on" if cached else "off"})
 
 
-def initial_network(config: Config, backbone: Mapping[str, Tensor] | None, n_classes: int) -> ResNet:
-    """Build the network a training begins with: a head of the config's seed on the weights of the sweep."""
+def initial_network(base: PreparedRun, config: Config) -> ResNet:
+    """Build the network a training begins with: the sweep's weights below the head, and a head of its own seed."""
+    model = config.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build_network(n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
-    if backbone is not None:
-        fit_state(network, backbone, where="sweep", pretrained=True)
+        n_classes = len(base.listing.classes)
+        network = build_network(n_classes, hidden_layers=model.hidden_layers, dropout=model.dropout)
+    if base.initial:
+        fit_state(network, base.initial, where="sweep", pretrained=True)
     return network
 
 

@@ -9,9 +9,9 @@ import ray.tune
 
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Dimension
+from ray_trash.evaluate.metrics import direction_of
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import RAY
-from ray_trash.train.schedule import direction_of
 from ray_trash.tune.schedulers import Nobody, Scheduler, build_scheduler
 from ray_trash.tune.search import Point, PointSearch
 from ray_trash.tune.space import optuna_space

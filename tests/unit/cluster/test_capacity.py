@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ray_trash.cluster import capacity
-from ray_trash.cluster.capacity import TRIAL_MEMORY_BYTES, plan_trials, plan_workers, wait_for_workers
+from ray_trash.cluster.capacity import plan_trials, plan_workers, wait_for_workers
+from ray_trash.cluster.shares import TRIAL_MEMORY_BYTES
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
 

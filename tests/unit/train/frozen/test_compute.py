@@ -22,8 +22,9 @@ from ray_trash.errors import ConfigError
 from ray_trash.model.network import build_network, freeze_stages, set_training_mode
 from ray_trash.train.epoch import train_epoch, validate
 from ray_trash.train.frozen.compute import activation_files, build_inputs, compute_missing
-from ray_trash.train.frozen.inputs import CachedInputs, Inputs, PhotoInputs
+from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.schedule import RunState
 from ray_trash.train.state import TrainState, build_state
 from ray_trash.train.worker import Worker
 
@@ -86,7 +87,7 @@ def a_state(job: TrainJob, seed: int = 0) -> TrainState:
     return state
 
 
-def inputs_of(job: TrainJob, source: MemoryPhotos | None = None, state: TrainState | None = None) -> Inputs:
+def inputs_of(job: TrainJob, source: MemoryPhotos | None = None, state: TrainState | None = None) -> NetworkInputs:
     return build_inputs(source or Counted(), job, WORKER, (state or a_state(job)).network, lambda _: None)
 
 
@@ -99,8 +100,8 @@ def trained(job: TrainJob, kind: type[CachedInputs] | type[PhotoInputs]) -> tupl
     for epoch in range(EPOCHS):
         torch.manual_seed(epoch)
         set_training_mode(state.network, job.config.model.frozen_stages)
-        train_epoch(state, job, WORKER, inputs, on_step=lambda *_: None)
-        state.progress = type(state.progress)(epochs_done=epoch + 1, steps_done=(epoch + 1) * 2)
+        train_epoch(state, job, WORKER, inputs)
+        state.run = RunState(epochs_done=epoch + 1, steps_done=(epoch + 1) * 2)
     return state.network.state_dict(), first
 
 
@@ -241,7 +242,7 @@ def test_two_workers_of_a_machine_compute_everything_once_however_their_speeds_d
     sources, networks = (Late(), Counted()), (a_state(job).network, a_state(job).network)
     meeting, flags = threading.Barrier(2), list[bool]()
 
-    def build(rank: int) -> Inputs:
+    def build(rank: int) -> NetworkInputs:
         worker = OfTwo(rank, 2, WORKER.device, WORKER.dtype, rank, 2, meeting, flags)
         return build_inputs(sources[rank], job, worker, networks[rank], lambda _: None)
 
