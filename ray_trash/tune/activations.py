@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import ray
 import torch
@@ -69,7 +70,9 @@ def share_activations(
     else:
         # The driver may be on a machine without GPUs, or without trials.
         reserved = workers.resources_per_worker
-        remote = ray.remote(carry).options(num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1)
+        remote: Any = ray.remote(carry).options(
+            num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1
+        )
         what = "the activations of the frozen stages"
         computed = fetch(remote.remote(compute), what=what, timeout_s=COMPUTE_TIMEOUT_S).value()
     cached = sorted(computed.bytes_per_photo)

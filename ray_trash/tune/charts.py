@@ -33,7 +33,7 @@ PALETTE = ("#4c78a8", "#b05c8e", "#e8590c")
 not tell red from green."""
 _INK = "#010203"
 """Drawn in place of the page's own text colour, which matplotlib cannot name."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searched, copied, and in the page's font
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
@@ -114,9 +114,9 @@ def learning_curves(scored: Sequence[TrialRecord], *, metric: str) -> str:
     for record, colour, curve in _best_last(scored, curves):
         epochs, values = list(curve), list(curve.values())
         _draw_trial(axes, epochs, values, record, colour, is_best=record is scored[0])
-        if record.best_epoch in curve:
-            at = record.best_epoch, curve[record.best_epoch]
-            axes.plot(*at, "o", color=colour, markersize=5, gid=f"best-epoch-{record.trial}")
+        best = record.best_epoch
+        if best is not None and best in curve:
+            axes.plot(best, curve[best], "o", color=colour, markersize=5, gid=f"best-epoch-{record.trial}")
         if record.status == "pruned":
             axes.plot(epochs[-1:], values[-1:], "x", color=colour, markersize=7, gid=f"pruned-{record.trial}")
     return _svg(figure, "curves", scored, metric)
