@@ -49,10 +49,7 @@ def finalists(order: Sequence[TrialRecord], config: Config) -> list[TrialRecord]
 def compare_finalists(sweep: Sweep, order: Sequence[TrialRecord], terminal: Terminal) -> Finals:
     """Train the finalists with fresh seeds, compare them, and name the winner.
 
-    Args:
-        sweep: The sweep.
-        order: All trials that have a value, the best first; at least one.
-        terminal: Where progress goes.
+    `order` holds all trials that have a value, the best first; at least one.
     """
     config, contenders = sweep.config, finalists(order, sweep.config)
     if len(contenders) == 1:

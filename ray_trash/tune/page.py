@@ -30,18 +30,9 @@ def sweep_page(
     higher_is_better: bool,
     lines: Sequence[str],
 ) -> bytes:
-    """Render the page of a sweep.
+    """Render the page of a sweep, in UTF-8.
 
-    Args:
-        title: Of the page.
-        records: All trials, in any order.
-        space: The searched keys, which every record has in its params.
-        metric: Name of the metric that trials were judged by.
-        higher_is_better: Whether a higher value of it is better.
-        lines: Sentences for the top: the summary and the verdict.
-
-    Returns:
-        An HTML file in UTF-8.
+    Every record has the keys of `space` in its params; `lines` are sentences for the top, the summary and the verdict.
     """
     # A value that is no number cannot be ranked or drawn: the trial then has none.
     trials = [

@@ -35,14 +35,7 @@ def search(
 ) -> list[TrialRecord]:
     """Train points, then further ones of Optuna's up to `n_trials`; losing trials are stopped.
 
-    Args:
-        sweep: The sweep.
-        space: What is searched.
-        points: Those known beforehand.
-        terminal: Where progress goes.
-        n_trials: Of all.
-        finished: Trials that need no training any more.
-        keep: Called with the records of all trials that are over, whenever one more is.
+    Trials in `finished` need no training any more. `keep` is given all records whenever one more trial is over.
     """
     further = None
     if n_trials > len(points):

@@ -25,11 +25,7 @@ _REFRESH_PER_S = 2
 def read_trial(sweep: Sweep, point: Point, *, stopped_at: int | None, error: str | None) -> TrialRecord:
     """Say how a trial ended, from what its run directory holds.
 
-    Args:
-        sweep: The sweep.
-        point: What was trained.
-        stopped_at: The epoch after which the scheduler stopped it, if it did.
-        error: What Ray Tune says went wrong, if it does.
+    `stopped_at` is the epoch after which the scheduler stopped it; `error` what Ray Tune says went wrong.
     """
     own, metric = directory_of(sweep.run, point.run), sweep.metric
     history = read_metrics(own)
@@ -73,14 +69,10 @@ class Watch(Callback):
         finished: Sequence[TrialRecord] = (),
         keep: Callable[[Sequence[TrialRecord]], None] = lambda _: None,
     ) -> None:
-        """Start with what an earlier start of the sweep has finished.
+        """Start with the trials that an earlier start of the sweep has finished.
 
-        Args:
-            sweep: The sweep.
-            stopped: The epoch after which the scheduler stopped a trial, by run directory.
-            terminal: Where it is shown.
-            finished: Trials that are over already.
-            keep: Called with all trials that are over, whenever one more is.
+        `stopped` holds the epoch after which the scheduler stopped a trial, by run directory; `keep` is given all
+        records whenever one more trial is over.
         """
         self._sweep, self._stopped, self._terminal, self._keep = sweep, stopped, terminal, keep
         self.records = {record.run: record for record in finished}
