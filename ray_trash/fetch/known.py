@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_trash.dataset.official import OFFICIAL_LISTS, Side, parse_official_list
+from ray_trash.dataset.catalog import Side
+from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
 from ray_trash.download import DEFAULT_PATIENCE, OnBytes, Patience, download
 from ray_trash.errors import ConfigError, DataError, StorageError
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.command import wait_until
+from tests.processes import living
 
 RAY = Path(sys.executable).parent / "ray"
 NOT_YET = "No available agent to submit job"
@@ -58,18 +59,6 @@ def free_port() -> int:
         return int(holder.getsockname()[1])
 
 
-def pids_of(folder: str) -> list[int]:
-    """Find the processes that name a folder in their command line."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and folder.encode() in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except (OSError, ProcessLookupError):
-            continue
-    return found
-
-
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """Start a cluster of one node in a folder of its own, and kill it by pid."""
@@ -100,7 +89,7 @@ def running_cluster() -> Iterator[Cluster]:
             )
             yield Cluster(f"http://127.0.0.1:{dashboard}", joined)
         finally:
-            for pid in pids_of(folder):
+            for pid in living(folder):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not pids_of(folder), timeout_s=30, what="the cluster's processes to end")
+            wait_until(lambda: not living(folder), timeout_s=30, what="the cluster's processes to end")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 RUN_TIMEOUT_S = 480
 
@@ -43,22 +42,6 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(0.05)
-
-
-def worker_pids(parent: int) -> list[int]:
-    """Find the training workers below a process: Ray names them after Ray Train's actor class."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            command = (folder / "cmdline").read_bytes()
-            session = os.getsid(int(folder.name))
-        except (OSError, ProcessLookupError):
-            continue
-        if b"RayTrainWorker" in command and session == os.getsid(parent):
-            found.append(int(folder.name))
-    return found
 
 
 def kill(child: subprocess.Popen[str]) -> None:

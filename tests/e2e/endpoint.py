@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 
 from tests.e2e.command import start, wait_until
+from tests.processes import command_line, living
 
 START_TIMEOUT_S = 240
-LOADING = (b".__init__", b".initialize_and_get_metadata")
+LOADING = (".__init__", ".initialize_and_get_metadata")
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,13 @@ class Endpoint:
 
     def replica_pids(self) -> list[int]:
         """Find the processes that answer: Ray names them after the deployment."""
-        session = os.getsid(self.child.pid)
-        return sorted(pid for pid in processes_of(session) if b"ServeReplica" in command_line(pid))
+        return living("ServeReplica", session=os.getsid(self.child.pid))
 
     def answering_pids(self) -> list[int]:
         """Find the replicas that have loaded: until then their processes are named after the method that loads."""
 
         def look() -> set[int]:
-            return {pid for pid in self.replica_pids() if not command_line(pid).rstrip(b"\0 ").endswith(LOADING)}
+            return {pid for pid in self.replica_pids() if not command_line(pid).endswith(LOADING)}
 
         first = look()
         # Between two of these methods the name is that of a loaded one for a moment.
@@ -47,24 +46,6 @@ class Endpoint:
 
     def model_id(self) -> str:
         return str(httpx.get(f"{self.url}/v1/model").json()["id"])
-
-
-def processes_of(session: int) -> list[int]:
-    """List the living processes of a session."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ProcessLookupError):
-            if folder.name.isdigit() and os.getsid(int(folder.name)) == session:
-                state = (folder / "stat").read_text().split(") ")[1][0]
-                found += [int(folder.name)] if state != "Z" else []
-    return found
-
-
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 @contextlib.contextmanager
@@ -95,9 +76,9 @@ def endpoint(*arguments: object, **environment: str) -> Iterator[Endpoint]:
             child.kill()
             child.wait()
         deadline_s = time.monotonic() + 15
-        while processes_of(session) and time.monotonic() < deadline_s:
+        while living(session=session) and time.monotonic() < deadline_s:
             time.sleep(0.1)
-        left = {pid: command_line(pid) for pid in processes_of(session)}
+        left = {pid: command_line(pid) for pid in living(session=session)}
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -26,8 +26,9 @@ from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.predictor import Predictor
 from tests.corpus import jpeg, smooth_photo
 from tests.e2e.command import run, start, wait_until
-from tests.e2e.endpoint import Endpoint, command_line, endpoint, processes_of
+from tests.e2e.endpoint import Endpoint, endpoint
 from tests.models import spoil_weights, write_model
+from tests.processes import living
 
 JPEG = {"content-type": "image/jpeg"}
 PAUSE_S = 0.3
@@ -282,7 +283,7 @@ def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
     child = start("serve", models / "first", "--port", 0)
     session = os.getsid(child.pid)
     wait_until(
-        lambda: any(b"ServeController" in command_line(pid) for pid in processes_of(session)),
+        lambda: bool(living("ServeController", session=session)),
         timeout_s=120,
         what="Serve",
     )
@@ -290,13 +291,13 @@ def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
     clusters: set[int] = set()
 
     def has_ended() -> bool:
-        clusters.update(pid for pid in processes_of(session) if b"gcs_server" in command_line(pid))
+        clusters.update(living("gcs_server", session=session))
         return child.poll() is not None
 
     wait_until(has_ended, timeout_s=20, what="the endpoint's end")
     assert child.returncode == 0, child.communicate()[1]
     assert len(clusters) == 1, "it started another Ray on its way out"
-    wait_until(lambda: not processes_of(session), timeout_s=15, what="Ray's processes to end")
+    wait_until(lambda: not living(session=session), timeout_s=15, what="Ray's processes to end")
 
 
 def test_sigterm_answers_what_is_waiting_and_leaves_no_process(served: Endpoint, photo: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.photos import make_photos
-from tests.runs import Command, Finished, write_config
+from tests.runs import Command, Finished
 from tests.s3 import Bucket, new_bucket, s3_server
 
 # For the package, not the session: the children of the e2e level start clusters of their own.
@@ -36,6 +36,14 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     ray.shutdown()
     environment.undo()
+
+
+@for_the_level
+def joined(ray_cluster: None) -> dict[str, str]:
+    """Give the variables with which a process of its own joins the shared Ray."""
+    import ray
+
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "token"}
 
 
 @pytest.fixture
@@ -67,14 +75,10 @@ def tiny_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @for_the_level
 def trained(ray_cluster: None, tiny_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two epochs on one worker. Returns the run's folder, only to be read; a copy is a run like any other."""
-    from ray_trash.config import load_config
-    from ray_trash.terminal.say import Terminal
-    from ray_trash.train.run import prepare_run, run_training
+    from tests.integration.training import configured, train
 
     folder = tmp_path_factory.mktemp("trained")
-    config = load_config(write_config(folder, tiny_photos), {"train.epochs": 2})
-    terminal = Terminal.silent()
-    run_training(prepare_run(config, resume=False, overwrite=False, terminal=terminal), terminal=terminal)
+    train(configured(folder, tiny_photos))
     return folder / "runs" / "tiny"
 
 

@@ -1,4 +1,4 @@
-"""Mistakes, bad photos, bad storage and S3, through the real command on the shared Ray."""
+"""Mistakes, bad photos and bad storage, through the real command on the shared Ray."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.fs as fs
 import pytest
 
-from ray_trash.model.checkpoint import open_checkpoint
-from ray_trash.storage import Storage
 from tests.corpus import image_corpus
 from tests.photos import make_photos, make_twenty_five_photos
 from tests.runs import Command, epochs, error_line, settings, write_config
-from tests.s3 import Bucket
 
 
 @pytest.mark.parametrize(
@@ -142,24 +138,3 @@ def test_no_photos_and_a_class_of_bad_files_are_exit_3(command: Command, tmp_pat
     result = command("train", write_config(tmp_path, photos))
     assert result.code == 3
     assert "paper" in error_line(result.err)
-
-
-def test_photos_catalogue_and_checkpoints_may_all_be_on_s3(command: Command, bucket: Bucket, tmp_path: Path) -> None:
-    fs.copy_files(
-        str(make_photos(tmp_path / "photos", 12)), f"{bucket.name}/set", destination_filesystem=bucket.filesystem
-    )
-    with bucket.filesystem.open_output_stream(f"{bucket.name}/set/glass/bad.jpg") as file:
-        file.write(b"no photo")
-    config = write_config(tmp_path, bucket.uri("set"), storage=bucket.uri("runs"))
-    result = command("run", config, *settings(train__epochs=1, data__cache="stream"))
-    assert result.code == 0, result.err
-    stored = Storage.at(bucket.uri("runs/tiny"))
-    assert open_checkpoint(stored.child("checkpoint")).document.epoch == 1
-    assert len(stored.read_bytes("metrics.jsonl").splitlines()) == 1
-    audit = json.loads(stored.read_bytes("audit.json"))
-    assert [entry["path"] for entry in audit["rejected"]] == ["glass/bad.jpg"]
-    assert json.loads(stored.read_bytes("evaluation.json"))["n"] == audit["splits"]["test"]["n"]
-    # Two workers: the second finds the checkpoint by the name that the first tells it.
-    resumed = command("train", config, *settings(train__epochs=2, train__workers=2), "--resume")
-    assert resumed.code == 0, resumed.err
-    assert len(stored.read_bytes("metrics.jsonl").splitlines()) == 2

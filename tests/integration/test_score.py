@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,10 @@ from ray_trash.score import chunks, pool
 from ray_trash.score.chunks import Target
 from ray_trash.score.rows import ROW_SCHEMA, classes_of
 from tests.corpus import image_corpus
+from tests.e2e.command import kill, start, wait_until
 from tests.models import write_model
 from tests.photos import make_photos
+from tests.processes import living
 from tests.runs import Command, error_line
 from tests.s3 import Bucket
 
@@ -121,9 +125,9 @@ class CutShortError(Exception):
 def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     command: Command, checkpoint: Path, photos: Path, predicted: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "MIN_PART_ROWS", 64)
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 64)
     arguments = ("score", checkpoint, photos, "--out", tmp_path / "out.parquet", "--json")
-    whole = Target.write_part
+    whole = Target.write_chunk
     written: list[int] = []
 
     def write_or_fail(target: Target, number: int, rows: pa.Table) -> None:
@@ -137,19 +141,19 @@ def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     (folder / "plan.json").write_text(json.dumps({"n": 150, "model_id": "another"}))
     (folder / "000000.parquet").write_bytes(b"of another checkpoint")
     with monkeypatch.context() as failing:
-        failing.setattr(Target, "write_part", write_or_fail)
+        failing.setattr(Target, "write_chunk", write_or_fail)
         failed = command(*arguments)
     assert failed.code == 1
     assert "starting anew" in failed.err
     assert sorted(path.name for path in folder.iterdir()) == [f"{written[0]:06d}.parquet", "plan.json"]
-    # The part that is there is not computed again: what it says is kept, whatever that is.
-    (part,) = folder.glob("*.parquet")
-    rows = pq.read_table(part)
+    # The chunk that is there is not computed again: what it says is kept, whatever that is.
+    (chunk,) = folder.glob("*.parquet")
+    rows = pq.read_table(chunk)
     place = rows.schema.get_field_index("label")
-    pq.write_table(rows.set_column(place, "label", pa.array(["kept"] * len(rows))), part)
+    pq.write_table(rows.set_column(place, "label", pa.array(["kept"] * len(rows))), chunk)
     result = command(*arguments)
     assert result.code == 0, result.err
-    assert "going on: 1 of 3 parts" in result.err
+    assert "going on: 1 of 3 chunks" in result.err
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["path"].to_pylist() == sorted(predicted)
     assert table["label"].to_pylist().count("kept") == len(rows)
@@ -159,6 +163,40 @@ def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     assert summary["abstained"] == sum(table["abstained"].to_pylist())
     assert summary["engine"].endswith("on cpu")
     assert summary["images_per_s"] > 0
+
+
+def test_a_killed_worker_is_replaced_and_a_killed_scoring_goes_on_with_no_row_twice(
+    command: Command, joined: dict[str, str], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "model", size_px=96)
+    photos = make_photos(tmp_path / "photos", 500)
+    out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
+    arguments = ("score", tmp_path / "model", photos, "--out", out, "--workers", 1)
+    of_others = set(living("MapWorker", below=os.getpid()))
+    child = start(*arguments, **joined)
+
+    def wait_for_parts(n: int) -> None:
+        def are_there() -> bool:
+            return len(list(parts.glob("0*.parquet"))) >= n or child.poll() is not None
+
+        wait_until(are_there, timeout_s=240, what=f"{n} parts")
+        assert child.poll() is None, child.communicate()[1]
+
+    wait_for_parts(1)
+    (worker,) = set(living("MapWorker", below=os.getpid())) - of_others
+    os.kill(worker, signal.SIGKILL)
+    wait_for_parts(2)
+    kill(child)
+    made = {path.name: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
+    assert 2 <= len(made) < 6
+    assert not out.exists()
+    finished = command(*arguments, "--json")
+    assert finished.code == 0, finished.err
+    assert f"going on: {len(made)} of 6 parts" in finished.err
+    assert json.loads(finished.out)["n"] == 1500
+    expected = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
+    assert pq.read_table(out)["path"].to_pylist() == expected
+    assert not parts.exists()
 
 
 def test_files_that_can_be_refused_without_a_look_need_no_worker(

@@ -1,85 +1,67 @@
-"""Training on a shared local Ray: exact validation, frozen stages, streams, worker counts, runs that exist."""
+"""Training on a shared local Ray: S3, frozen stages, streams, worker counts, runs that exist."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ray_trash.config import Config, load_config
 from ray_trash.dataset.catalog import count_trained_on, photo_keys
 from ray_trash.errors import DataError
 from ray_trash.model.calibration import fit_calibration
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.model.tensors import from_safetensors
+from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
-from ray_trash.train.run import TrainResult, prepare_run, run_training
+from ray_trash.train.run import prepare_run, run_training
+from tests.integration.training import configured, history, history_of, train
 from tests.photos import make_photos, make_twenty_five_photos
 from tests.runs import Command, epochs, error_line, settings, write_config
+from tests.s3 import Bucket
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def configured(folder: Path, photos: Path, **changes: Any) -> Config:
-    """Load the config of the `trained` run with changes; its runs go below `folder`."""
-    overrides = {key.replace("__", "."): value for key, value in changes.items()}
-    return load_config(write_config(folder, photos), {"train.epochs": 2, **overrides})
-
-
-def train(config: Config, *, resume: bool = False) -> TrainResult:
-    terminal = Terminal.silent()
-    return run_training(prepare_run(config, resume=resume, overwrite=False, terminal=terminal), terminal=terminal)
-
-
-def history(run: Path) -> list[dict[str, Any]]:
-    """Read what is the same whenever a run is repeated."""
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_s")} for record in records]
-
-
-def test_frozen_stages_keep_every_bit_on_25_photos_through_three_workers_and_resume(tmp_path: Path) -> None:
-    terminal = Terminal.silent()
+def test_photos_and_runs_may_be_on_s3_and_frozen_stages_keep_every_bit_through_three_workers_and_resume(
+    command: Command, bucket: Bucket, tmp_path: Path
+) -> None:
     photos = make_twenty_five_photos(tmp_path / "photos")
-    # A mean over three is where the rounding of statistics would show.
-    shorter = configured(tmp_path, photos, model__frozen_stages=3, train__workers=3, train__epochs=1)
-    prepared = prepare_run(shorter, resume=False, overwrite=False, terminal=terminal)
-    before = from_safetensors(prepared.initial, "initial")
-    run_training(prepared, terminal=terminal)
-    longer = configured(tmp_path, photos, model__frozen_stages=3)
-    after = open_checkpoint(train(longer, resume=True).checkpoint).weights()
+    (photos / "glass" / "bad.jpg").write_text("no photo")
+    fs.copy_files(str(photos), f"{bucket.name}/set", destination_filesystem=bucket.filesystem)
+    changes = {"model__frozen_stages": 3, "data__cache": "stream", "train__epochs": 1}
+    config = configured(tmp_path, bucket.uri("set"), storage=bucket.uri("runs"), **changes)
+    before = prepare_run(config, resume=False, overwrite=False, terminal=Terminal.silent()).initial
+    result = command("run", tmp_path / "tiny.yaml", *settings(**changes))
+    assert result.code == 0, result.err
+    stored = Storage.at(bucket.uri("runs/tiny"))
+    assert open_checkpoint(stored.child("checkpoint")).document.epoch == 1
+    assert [record["epoch"] for record in history_of(stored.read_bytes("metrics.jsonl"))] == [1]
+    audit = json.loads(stored.read_bytes("audit.json"))
+    assert audit["counts"]["accepted"] == 25
+    assert audit["splits"]["train"]["per_class"]["metal"] == 1
+    assert [entry["path"] for entry in audit["rejected"]] == ["glass/bad.jpg"]
+    assert json.loads(stored.read_bytes("evaluation.json"))["n"] == audit["splits"]["test"]["n"]
+    # The others find the checkpoint by the name that the first worker tells them. A mean over three is where the
+    # rounding of statistics would show.
+    resumed = command(
+        "train", tmp_path / "tiny.yaml", *settings(**changes | {"train__epochs": 2, "train__workers": 3}), "--resume"
+    )
+    assert resumed.code == 0, resumed.err
+    assert [record["epoch"] for record in history_of(stored.read_bytes("metrics.jsonl"))] == [1, 2]
+    after = open_checkpoint(stored.child("checkpoints", max(stored.child("checkpoints").list_names()))).weights()
     frozen = ("conv1.", "bn1.", "layer1.", "layer2.")
     for name, tensor in before.items():
         if name.startswith(frozen):
             assert torch.equal(tensor, after[name]), name
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("layer3."))
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("fc."))
-    run = tmp_path / "runs" / "tiny"
-    assert epochs(run) == [1, 2]
-    audit = json.loads((run / "audit.json").read_text())
-    assert audit["counts"]["accepted"] == 25
-    assert audit["splits"]["train"]["per_class"]["metal"] == 1
-
-
-def test_two_workers_validate_every_photo_once_and_agree_with_one(
-    trained: Path, tiny_photos: Path, tmp_path: Path
-) -> None:
-    train(configured(tmp_path, tiny_photos, train__workers=2, train__batch_size_per_worker=4))
-    one, two = history(trained), history(tmp_path / "runs" / "tiny")
-    audit = json.loads((trained / "audit.json").read_text())
-    assert len(one) == len(two) == 2
-    for record_of_one, record_of_two in zip(one, two, strict=True):
-        assert record_of_one["val_n"] == record_of_two["val_n"] == audit["splits"]["val"]["n"]
-        # The same global batches and, with every stage frozen, the same statistics: one head, up to rounding.
-        for name in ("train_loss", "val_loss"):
-            assert record_of_two[name] == pytest.approx(record_of_one[name], rel=1e-4)
 
 
 def test_streamed_photos_train_to_the_same_bits_as_photos_in_memory(
@@ -174,12 +156,10 @@ def test_photos_that_change_sides_are_noticed_and_all_that_were_trained_on_are_r
     assert count_trained_on(packed, photo_keys(catalog.filter(seen))) == sum(seen)
 
 
-def test_a_resumed_run_that_is_over_trains_no_further_and_learns_nothing_of_its_photos_again(
-    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_run_that_is_over_trains_no_further_and_finds_the_same_of_its_photos(
+    command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
 ) -> None:
     before, audit = ((run_of_two / name).read_bytes() for name in ("metrics.jsonl", "audit.json"))
-    for learning in ("run_probes", "find_suspects"):
-        monkeypatch.setattr(f"ray_trash.audit.learnt.{learning}", None)
     over = command("train", write_config(tmp_path, tiny_photos), *settings(train__epochs=2), "--resume")
     assert over.code == 0, over.err
     assert (run_of_two / "metrics.jsonl").read_bytes() == before

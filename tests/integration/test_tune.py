@@ -14,6 +14,7 @@ import pytest
 
 from ray_trash.config import load_config
 from ray_trash.model.checkpoint import open_checkpoint
+from tests.processes import living
 from tests.runs import Command, epochs, error_line, settings, write_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -194,7 +195,7 @@ def test_a_trial_whose_process_dies_goes_on_where_it_was(command: Command, tiny_
         deadline = time.monotonic() + 120
         while not epochs(first) and time.monotonic() < deadline:
             time.sleep(0.02)
-        for pid in trial_pids():
+        for pid in living("ImplicitFunc", below=os.getpid()):
             killed.append(pid)
             os.kill(pid, signal.SIGKILL)
 
@@ -206,22 +207,6 @@ def test_a_trial_whose_process_dies_goes_on_where_it_was(command: Command, tiny_
     assert result.code == 0, result.err
     assert epochs(first) == list(range(1, 9))
     assert trials(tmp_path)[0]["status"] == "done"
-
-
-def trial_pids() -> list[int]:
-    """Find the processes of trials of this test's own Ray, which they are below."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            title = (folder / "cmdline").read_bytes()
-            session = os.getsid(int(folder.name))
-        except OSError:
-            continue
-        if b"ImplicitFunc" in title and session == os.getsid(os.getpid()):
-            found.append(int(folder.name))
-    return found
 
 
 @pytest.mark.parametrize(

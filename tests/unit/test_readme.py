@@ -1,0 +1,38 @@
+"""What the README names is there; `tests/integration/test_readme.py` runs its quick start."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray_trash.arguments import build_parser
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = "".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
+
+
+def test_make_has_the_targets_the_readme_names():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in set(re.findall(r"\bmake ([a-z]+)", README)):
+        assert f"  {target} " in listed
+
+
+@pytest.mark.parametrize("line", [line for line in CONSOLE.splitlines() if "ray-trash" in line])
+def test_every_other_command_is_one_the_program_takes(line):
+    words = line[line.index("ray-trash") :].partition("#")[0].split()
+    options = build_parser().parse_args(words[1:])
+    if "config" in vars(options):
+        assert (ROOT / options.config).exists()
+
+
+@pytest.mark.parametrize("program", [[Path(sys.prefix) / "bin" / "ray-trash"], [sys.executable, "-m", "ray_trash"]])
+def test_every_documented_command_exists_and_help_answers_at_once(program):
+    named = set(re.findall(r"^\| `([a-z]+)", README, re.MULTILINE))
+    answer = subprocess.run([*program, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    assert named
+    assert all(f"    {name} " in answer.stdout for name in named), answer.stdout
