@@ -21,8 +21,8 @@ import time
 import numpy as np
 
 from ray_trash.dataset.groups.candidates import candidate_pairs
+from ray_trash.dataset.groups.find import SAMPLE_PHOTOS
 from ray_trash.dataset.groups.near import Shapes, check_pairs
-from ray_trash.dataset.groups.relations import SAMPLE_PHOTOS
 from ray_trash.dataset.groups.sketches import Keypoints
 from ray_trash.image.sketch import (
     DESCRIPTOR_LENGTH,

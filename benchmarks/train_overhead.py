@@ -24,11 +24,10 @@ from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
 from ray_trash.fetch.sample import render_sample
 from ray_trash.image.augment import augment_photo
-from ray_trash.image.preprocess import load_photo
+from ray_trash.image.preprocess import Preprocessing, load_photo
 from ray_trash.image.tensor import normalise
 from ray_trash.model.network import build_network, freeze_stages, set_training_mode
 from ray_trash.terminal.say import Terminal
-from ray_trash.train.job import augmentation_of, preprocessing_of
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.train.state import build_optimizer
 
@@ -82,7 +81,7 @@ def ray_trash_speeds(config: Config) -> list[float]:
 
 def plain_speeds(config: Config, root: Path) -> list[float]:
     """Train in a plain loop over photos in memory and return the photos per second of every epoch but the first."""
-    preprocessing, augmentation = preprocessing_of(config), augmentation_of(config)
+    preprocessing = Preprocessing.from_config(config.image)
     paths = sorted(root.rglob("*.jpg"))
     stored = [load_photo(path.read_bytes(), preprocessing) for path in paths]
     classes = sorted({path.parent.name for path in paths})
@@ -100,7 +99,7 @@ def plain_speeds(config: Config, root: Path) -> list[float]:
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         for batch in batches:
             drawn = [
-                augment_photo(stored[i], augmentation, preprocessing, seed=0, epoch=epoch, photo_key=int(i))
+                augment_photo(stored[i], config.augment, preprocessing, seed=0, epoch=epoch, photo_key=int(i))
                 for i in batch
             ]
             logits = network(normalise(torch.from_numpy(np.stack(drawn)), preprocessing))

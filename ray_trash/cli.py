@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ray_trash.arguments import build_parser
-from ray_trash.cluster.ending import leave
+from ray_trash.cluster.ending import exit_process
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
@@ -32,7 +32,7 @@ class Interrupted(BaseException):
 
 def command() -> NoReturn:
     """Run the command of this process's arguments and end the process with its exit code."""
-    leave(main())
+    exit_process(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

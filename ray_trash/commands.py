@@ -6,7 +6,6 @@ Imports a stage only when its command runs, so that `ray-trash --help` answers a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +39,20 @@ def _start_of(options: argparse.Namespace) -> dict[str, bool]:
 
 def fetch(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Download a known data set."""
-    from ray_trash.fetch.known import fetch_with_progress
+    from ray_trash.fetch.known import fetch as fetch_known
+    from ray_trash.terminal.bar import byte_bar
 
-    return fetch_with_progress(options.name, Path(options.to), archive=options.archive, terminal=terminal)
+    with byte_bar(terminal, options.name) as on_bytes:
+        fetched = fetch_known(options.name, Path(options.to), archive=options.archive, on_bytes=on_bytes)
+    what = "was complete, nothing to do" if fetched.was_there else "complete"
+    for line in (f"{fetched.root}: {fetched.n_photos} photos, {what}", *fetched.notes):
+        terminal.say(line)
+    return {
+        "root": str(fetched.root),
+        "n_photos": fetched.n_photos,
+        "was_there": fetched.was_there,
+        "notes": list(fetched.notes),
+    }
 
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -57,9 +67,12 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Check every file of a folder."""
     from ray_trash.audit.folds import fold_files
-    from ray_trash.audit.run import PREPROCESSING, audit_photos, make_rule, write_audit
+    from ray_trash.audit.run import PREPROCESSING, audit_json, audit_photos, write_audit
     from ray_trash.cluster.connect import ray_session
+    from ray_trash.dataset.catalog import require_usable_photos
     from ray_trash.dataset.listing import list_photos
+    from ray_trash.dataset.photo_set import read_photo_set
+    from ray_trash.dataset.split import make_rule
     from ray_trash.storage import Storage
     from ray_trash.terminal.audit_table import print_audit
 
@@ -74,22 +87,20 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
         features = pretrained_features(options.features, listing.root)
     with ray_session(dashboard=False):
-        audited = audit_photos(
-            listing, PREPROCESSING, rule, balance="train.class_balance says what to do", features=features
-        )
+        photo_set = read_photo_set(listing, PREPROCESSING, rule)
+        document = audit_photos(photo_set, balance="train.class_balance says what to do", features=features)
     if options.out:
         out = Storage.at(options.out)
-        write_audit(audited, listing.root, out)
-        files = fold_files(audited.catalog, audited.relations, options.folds) if options.folds else {}
-        for name, content in files.items():
+        write_audit(document, listing.root, out)
+        folds = fold_files(photo_set.catalog, photo_set.relations, options.folds) if options.folds else {}
+        for name, content in folds.items():
             out.write_bytes(name, content)
     if options.json not in (None, STDOUT):
         target = Path(options.json).absolute()
-        Storage.at(str(target.parent)).write_bytes(
-            target.name, (json.dumps(audited.document, indent=2) + "\n").encode()
-        )
-    print_audit(audited.document, terminal)
-    return audited.document
+        Storage.at(str(target.parent)).write_bytes(target.name, audit_json(document))
+    print_audit(document, terminal)
+    require_usable_photos(photo_set.catalog)
+    return dict(document)
 
 
 def train(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -162,11 +173,11 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.storage import Storage
     from ray_trash.terminal.evaluation_table import print_evaluation
 
-    open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
+    checkpoint = open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
     out = Storage.at(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
-            options.checkpoint,
+            checkpoint,
             options.data,
             split=options.split,
             workers=options.workers,
@@ -194,23 +205,27 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         changes["serve.replicas"] = options.replicas
     settings = serve_config(checkpoint.document.config, changes)
 
+    import asyncio
+
     from ray_trash.cluster.connect import ray_session
     from ray_trash.serve.endpoint import run_endpoint
-    from ray_trash.serve.server import bind, read_api_key
+    from ray_trash.serve.key import read_key
+    from ray_trash.serve.server import bind
 
-    api_key = read_api_key(settings)
+    api_key = read_key(settings.api_key_file, option="serve.api_key_file")
     taken = bind(options.host, options.port)
     # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
     with ray_session(dashboard=False, worker_niceness=0):
-        run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, terminal=terminal)
+        asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, terminal=terminal))
     return {"stopped": True}
 
 
 def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Move an endpoint back to the model before."""
-    from ray_trash.serve.client import Client, read_key
+    from ray_trash.serve.client import Client
+    from ray_trash.serve.key import read_key
 
-    with Client(options.url, api_key=read_key(options.api_key_file)) as client:
+    with Client(options.url, api_key=read_key(options.api_key_file, option="--api-key-file")) as client:
         card = client.roll_back()
     terminal.say(f"answered by {card['id']} again")
     return card
@@ -241,9 +256,10 @@ def score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     if options.workers is not None:
         raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
     from ray_trash.score.run import score_there
-    from ray_trash.serve.client import read_key
+    from ray_trash.serve.key import read_key
 
-    return score_there(options.url, options.paths, options.out, api_key=read_key(options.api_key_file), **given)
+    api_key = read_key(options.api_key_file, option="--api-key-file")
+    return score_there(options.url, options.paths, options.out, api_key=api_key, **given)
 
 
 def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ray_trash.evaluate.run import evaluate_checkpoint
+from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import PreparedRun, TrainResult, run_training
@@ -41,9 +42,8 @@ def run_all(prepared: PreparedRun, source: str, *, terminal: Terminal) -> dict[s
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
         terminal.say("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
-    document = evaluate_checkpoint(
-        result.checkpoint.uri, prepared.config.data.root, split=split, out=result.run, with_masks=True
-    )
+    checkpoint = open_checkpoint(result.checkpoint)
+    document = evaluate_checkpoint(checkpoint, prepared.config.data.root, split=split, out=result.run, with_masks=True)
     print_evaluation(document, terminal)
     for name, what in (
         ("checkpoint", "the best checkpoint"),

@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ray_trash.dataset.catalog import accepted_photos
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
 from ray_trash.dataset.split import place_of
 from ray_trash.errors import DataError
@@ -17,10 +17,11 @@ from ray_trash.errors import DataError
 def fold_files(catalog: pa.Table, relations: Sequence[Relation], n_folds: int) -> Mapping[str, bytes]:
     """Make a split file for each fold.
 
-    A photo's fold follows from the content of its group alone, so adding other photos does not move it.
+    A group's fold follows from its smallest hash: adding photos of other shots moves no photo, and adding one of a
+    known shot may move that shot.
 
     Args:
-        catalog: As `build_catalog` gives it.
+        catalog: With accepted photos.
         relations: Which photos belong together.
         n_folds: At least 2.
 
@@ -30,7 +31,7 @@ def fold_files(catalog: pa.Table, relations: Sequence[Relation], n_folds: int) -
     Raises:
         DataError: A fold is empty.
     """
-    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
+    accepted = accepted_photos(catalog)
     anchors = anchors_of(connected(relations), catalog["sha256"].to_pylist())
     folds = [int(place_of(anchors.get(sha256, sha256)) * n_folds) for sha256 in accepted["sha256"].to_pylist()]
     empty = [fold + 1 for fold in range(n_folds) if fold not in folds]

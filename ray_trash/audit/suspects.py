@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.audit.trees import make_trees
+from ray_trash.audit.document import Outlier, Suspect
+from ray_trash.audit.probes import make_trees
 from ray_trash.dataset.groups.near import MIN_SHARED_POINTS
-from ray_trash.dataset.groups.sketches import bytes_matrix
+from ray_trash.dataset.groups.sketches import bytes_matrix, point_counts
 
 SUSPECTS_MAX = 50
 BLURRED_BELOW = 15.0
@@ -31,19 +29,18 @@ _MAX_PHOTOS = 20_000
 
 def find_suspects(
     photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64], features: NDArray[np.float32] | None
-) -> list[dict[str, Any]]:
+) -> list[Suspect]:
     """Find photos that look like another class to a classifier that has not seen them, nor their copies.
 
     Args:
         photos: Catalog rows of accepted photos, N.
         sketches: Of the same, in the same order.
         groups: Group number of each, (N,).
-        features: Of a pretrained network, (N, F); left out, thumbnails are looked at.
+        features: Of a pretrained network, (N, F). Default: thumbnails are looked at.
 
     Returns:
-        `path`, `label`, `suggested`, `score` (probability of `suggested`), `reason`; at most 50, highest
-        score first. Empty where a class has fewer than five groups, for there is nothing to learn from, and where
-        there are more than 20,000 photos: trees on so many thumbnails take hours.
+        At most 50, highest score first. Empty where a class has fewer than five groups, for there is nothing to learn
+        from, and where there are more than 20,000 photos: trees on so many thumbnails take hours.
     """
     labels = np.array(photos["label"].to_pylist())
     if len(labels) > _MAX_PHOTOS or not _learnable(labels, groups):
@@ -80,41 +77,15 @@ def find_suspects(
     ]
 
 
-def suspects_of_conflicts(conflicts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Name the photos that are the same as one of another class: at least one of the labels is wrong."""
-    found = []
-    for conflict in conflicts:
-        photos = list(zip(conflict["paths"], conflict["path_labels"], strict=True))
-        for path, label in photos:
-            twin, other = next(photo for photo in photos if photo[1] != label)
-            same = "the same shot as" if conflict["kind"] == "near" else "the same picture as"
-            found.append(
-                {
-                    "path": path,
-                    "label": label,
-                    "suggested": other,
-                    "score": 1.0,
-                    "reason": f"{same} {twin}, which is labelled {other}",
-                }
-            )
-    return found
-
-
-def find_outliers(photos: pa.Table, sketches: pa.Table) -> list[dict[str, Any]]:
-    """Find photos that stand out by how they were taken.
-
-    Returns:
-        `path`, `kind` (`blurred`, `near_empty`, `dark`, `bright`, `odd_shape`), `value`, in the order of kind
-        and then of how far out they are.
-    """
+def find_outliers(photos: pa.Table, sketches: pa.Table) -> list[Outlier]:
+    """Find photos that stand out by how they were taken, by kind and then by how far out they are."""
     paths = photos["path"].to_pylist()
     aspect = photos["width"].to_numpy() / photos["height"].to_numpy()
     median = float(np.median(np.maximum(aspect, 1 / aspect))) if len(aspect) else 1.0
     long_over_short = np.maximum(aspect, 1 / aspect)
     oddness = np.maximum(long_over_short / median, median / long_over_short)
     columns = {name: sketches[name].to_numpy() for name in ("sharpness", "contrast", "dark_share", "bright_share")}
-    n_points = np.array([len(value) // 8 for value in sketches["points"].to_pylist()])
-    empty = (columns["contrast"] < EMPTY_BELOW) & (n_points < MIN_SHARED_POINTS)
+    empty = (columns["contrast"] < EMPTY_BELOW) & (point_counts(sketches) < MIN_SHARED_POINTS)
     tests = {
         "near_empty": (columns["contrast"], empty, 1),
         "blurred": (columns["sharpness"], (columns["sharpness"] < BLURRED_BELOW) & ~empty, 1),

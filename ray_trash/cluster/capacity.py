@@ -1,4 +1,7 @@
-"""How many training workers, and trials of a sweep, a cluster has room for, decided before anything starts."""
+"""How many processes a cluster has room for: training workers, trials, replicas; `scoring_plan` has scoring workers.
+
+Each planner decides from totals before anything starts; a `ClusterError` says asked and available.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,22 @@ from typing import Literal
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from ray_trash.config import TrainConfig, TuneConfig
+from ray_trash.cluster.shares import (
+    LEFT_TO_READING_CPUS,
+    REPLICA_GPUS,
+    TRAIN_WORKER_MIN_CPUS,
+    TRIAL_DRIVER_CPUS,
+    TRIAL_MEMORY_BYTES,
+)
+from ray_trash.config import ServeConfig, TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
 
-READING_CPUS = 0.5
-"""CPUs left to Ray Data: workers that hold every CPU of a cluster starve the stream that feeds them."""
-MIN_CPUS_PER_WORKER = 0.5
-"""The smallest share of a CPU a worker is worth starting for."""
-DRIVER_CPUS = 0.01
-"""What the process of a trial reserves that only waits for its workers; Ray Tune does not take 0."""
-TRIAL_MEMORY_BYTES = 3 * 2**30
-"""What one CPU trial of ResNet50 takes, about: weights, optimizer, and a batch of 32 photos of 224 pixels."""
-MANY = 1 << 16
-"""More trials than a cluster runs."""
+Device = Literal["cpu", "cuda"]
+Resources = Mapping[str, float]
+"""Totals as `ray.cluster_resources()` gives them: `CPU`, `GPU`, `memory` in bytes."""
+
+REPLICA_THREAD_SHARES = 2
+"""How many replicas' shares of the processors one may use, where there are several."""
 POLL_S = 1.0
 
 
@@ -38,47 +44,44 @@ class WorkerPlan:
     """
 
     workers: int
-    device: Literal["cpu", "cuda"]
+    device: Device
     cpus_per_worker: float
     in_process: bool = False
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
         """What Ray reserves for one worker."""
-        gpus = {"GPU": 1.0} if self.device == "cuda" else {}
-        return {"CPU": self.cpus_per_worker, **gpus}
+        return _bundle(self.cpus_per_worker, self.device)
 
 
-def plan_workers(train: TrainConfig, resources: Mapping[str, float], *, machines: int) -> WorkerPlan:
-    """Decide workers, device and CPU share from the config and the cluster's totals.
-
-    Args:
-        train: The `train` section.
-        resources: Totals as `ray.cluster_resources()` gives them: `CPU`, `GPU`.
-        machines: Machines with CPUs for work.
+def plan_workers(train: TrainConfig, resources: Resources, *, machines: int) -> WorkerPlan:
+    """Decide workers, device and CPU share; `auto` is one worker per GPU, or per machine with CPUs.
 
     Raises:
-        ClusterError: The cluster has too few CPUs or GPUs; the message says asked and available.
+        ClusterError: The cluster has too few CPUs or GPUs.
     """
+    device = choose_device(train.device, resources)
+    each = int(resources.get("GPU", 0)) if device == "cuda" else machines
+    return _plan_workers(train, max(1, each) if train.workers == "auto" else train.workers, device, resources)
+
+
+def _plan_workers(train: TrainConfig, workers: int, device: Device, resources: Resources) -> WorkerPlan:
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
-    device: Literal["cpu", "cuda"] = train.device if train.device != "auto" else "cuda" if gpus else "cpu"
-    each = gpus if device == "cuda" else machines
-    workers = train.workers if train.workers != "auto" else max(1, each)
     if device == "cuda" and workers > gpus:
         raise ClusterError(
             f"train.workers={train.workers} asks for {workers} GPU{'s' * (workers > 1)}; the cluster has {gpus}; "
             "ask for fewer workers or set train.device=cpu"
         )
-    share = (cpus - READING_CPUS) / workers
+    share = (cpus - LEFT_TO_READING_CPUS) / workers
     if train.cpus_per_worker != "auto":
         per_worker = train.cpus_per_worker
     else:
-        per_worker = max(MIN_CPUS_PER_WORKER, min(1.0, int(share * 100) / 100))
+        per_worker = max(TRAIN_WORKER_MIN_CPUS, min(1.0, int(share * 100) / 100))
     if share < per_worker:
         raise ClusterError(
             f"train.workers={train.workers} asks for {workers * per_worker:g} CPUs ({per_worker:g} for each of "
-            f"{workers} workers) and {READING_CPUS:g} to read photos; the cluster has {cpus:g} CPUs; ask for at most "
-            f"{max(0, int((cpus - READING_CPUS) / per_worker))} workers"
+            f"{workers} workers) and {LEFT_TO_READING_CPUS:g} to read photos; the cluster has {cpus:g} CPUs; ask for "
+            f"at most {max(0, int((cpus - LEFT_TO_READING_CPUS) / per_worker))} workers"
         )
     return WorkerPlan(workers, device, per_worker)
 
@@ -103,7 +106,7 @@ def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPl
                     raise
                 if not asked:
                     say(f"waiting up to {train.wait_for_workers_s:g} s for the cluster to scale: {error}")
-                    request_resources(bundles=wanted_bundles(train))
+                    request_resources(bundles=_wanted_bundles(train))
                     asked = True
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
     finally:
@@ -114,15 +117,31 @@ def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPl
 
 def count_machines() -> int:
     """Count the machines of the connected cluster that have CPUs for work."""
-    return sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0)
+    return len(machine_cpus())
 
 
-def wanted_bundles(train: TrainConfig) -> list[dict[str, float]]:
+def machine_cpus() -> list[float]:
+    """Return the CPUs of each machine of the connected cluster that has some."""
+    cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return [count for count in cpus if count > 0]
+
+
+def _wanted_bundles(train: TrainConfig) -> list[dict[str, float]]:
     """List what `plan_workers` would find room for: each worker's share, and that of reading."""
     workers = train.workers if train.workers != "auto" else 1
     cpus = 1 if train.cpus_per_worker == "auto" else train.cpus_per_worker
-    bundle: dict[str, float] = {"CPU": cpus, **({"GPU": 1} if train.device == "cuda" else {})}
-    return [bundle] * workers + [{"CPU": READING_CPUS}]
+    return [_bundle(cpus, train.device)] * workers + [{"CPU": LEFT_TO_READING_CPUS}]
+
+
+def _bundle(cpus: float, device: str) -> dict[str, float]:
+    return {"CPU": cpus, **({"GPU": 1.0} if device == "cuda" else {})}
+
+
+def choose_device(asked: Literal["auto", "cpu", "cuda"], resources: Resources) -> Device:
+    """Choose where to compute: `auto` takes GPUs where the cluster has some."""
+    if asked != "auto":
+        return asked
+    return "cuda" if resources.get("GPU", 0) >= 1 else "cpu"
 
 
 @dataclass(frozen=True)
@@ -132,65 +151,88 @@ class TrialPlan:
     Attributes:
         workers: Of one trial. A trial of one worker trains in the process that Ray Tune starts for it.
         concurrent: Trials at the same time.
-        sharing: Trials that share one machine's processors.
+        runs_per_machine: Trials that share one machine's processors.
     """
 
     workers: WorkerPlan
     concurrent: int
-    sharing: int
+    runs_per_machine: int
 
     @property
     def resources_per_trial(self) -> dict[str, float]:
         """What Ray Tune reserves for one trial; the workers of a trial that has some reserve their own."""
-        return self.workers.resources_per_worker if self.workers.in_process else {"CPU": DRIVER_CPUS}
+        return self.workers.resources_per_worker if self.workers.in_process else {"CPU": TRIAL_DRIVER_CPUS}
 
 
-def plan_trials(
-    train: TrainConfig, tune: TuneConfig, resources: Mapping[str, float], *, machines: int, trials: int
-) -> TrialPlan:
+def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, machines: int, trials: int) -> TrialPlan:
     """Decide how many trials run at the same time, so that each has its workers and reading keeps its share.
 
     Args:
-        train: The `train` section.
+        train: The `train` section; `auto` workers are 1 of each trial, since many small trials waste less than a
+            few that wait for one another.
         tune: The `tune` section.
-        resources: Totals as `ray.cluster_resources()` gives them: `CPU`, `GPU`, `memory` in bytes.
+        resources: Totals of the cluster.
         machines: Machines with CPUs for work.
         trials: How many there are to run.
 
     Raises:
-        ClusterError: A trial, or as many at once as were asked for, does not fit; the message says asked and
-            available.
+        ClusterError: A trial, or as many at once as were asked for, does not fit.
     """
-    alone = plan_workers(_of_one_trial(train), resources, machines=machines)
-    cpus = resources.get("CPU", 0.0) - READING_CPUS
-    in_process = alone.workers == 1
-    most = min(trials, tune.max_concurrent_trials if tune.max_concurrent_trials != "auto" else trials)
+    workers = 1 if train.workers in (0, "auto") else int(train.workers)
+    alone = _plan_workers(train, workers, choose_device(train.device, resources), resources)
+    cpus = resources.get("CPU", 0.0) - LEFT_TO_READING_CPUS
+    at_most = trials if tune.max_concurrent_trials == "auto" else min(trials, tune.max_concurrent_trials)
+    per_worker = alone.cpus_per_worker
     if alone.device == "cuda":
-        room = min(int(resources.get("GPU", 0)) // alone.workers, int(cpus / (alone.workers * alone.cpus_per_worker)))
-        per_worker = alone.cpus_per_worker
+        room = min(int(resources.get("GPU", 0)) // workers, int(cpus / (workers * per_worker)))
     else:
-        least = alone.cpus_per_worker if train.cpus_per_worker != "auto" else MIN_CPUS_PER_WORKER
-        room = int(cpus / (alone.workers * least))
+        is_free = train.cpus_per_worker == "auto"
+        room = int(cpus / (workers * (TRAIN_WORKER_MIN_CPUS if is_free else per_worker)))
         if tune.max_concurrent_trials == "auto":
             # One core each: two trials side by side are faster than one after the other on both.
-            room = min(room, max(1, int(resources.get("CPU", 1)) // alone.workers), _that_fit_memory(resources))
-        share = int(100 * cpus / (alone.workers * max(1, min(room, most)))) / 100
-        per_worker = alone.cpus_per_worker if train.cpus_per_worker != "auto" else min(1.0, share)
+            room = min(room, max(1, int(resources.get("CPU", 1)) // workers))
+            if "memory" in resources:
+                room = min(room, max(1, int(resources["memory"] // TRIAL_MEMORY_BYTES)))
+        if is_free:
+            per_worker = min(1.0, int(100 * cpus / (workers * max(1, min(room, at_most)))) / 100)
     if tune.max_concurrent_trials != "auto" and tune.max_concurrent_trials > room:
         raise ClusterError(
-            f"tune.max_concurrent_trials={tune.max_concurrent_trials} asks for that many times {alone.workers} "
-            f"worker{'s' * (alone.workers > 1)} on {alone.device}; the cluster has {resources.get('CPU', 0):g} CPUs "
+            f"tune.max_concurrent_trials={tune.max_concurrent_trials} asks for that many times {workers} "
+            f"worker{'s' * (workers > 1)} on {alone.device}; the cluster has {resources.get('CPU', 0):g} CPUs "
             f"and {resources.get('GPU', 0):g} GPUs, which is room for {room}"
         )
-    concurrent = max(1, min(room, most))
-    workers = WorkerPlan(alone.workers, alone.device, per_worker, in_process=in_process)
-    return TrialPlan(workers, concurrent, sharing=-(-concurrent // max(1, machines)))
+    concurrent = max(1, min(room, at_most))
+    each = WorkerPlan(workers, alone.device, per_worker, in_process=workers == 1)
+    return TrialPlan(each, concurrent, runs_per_machine=-(-concurrent // max(1, machines)))
 
 
-def _of_one_trial(train: TrainConfig) -> TrainConfig:
-    # One GPU or processor each: many small trials waste less than a few that wait for one another.
-    return train.model_copy(update={"workers": 1}) if train.workers in (0, "auto") else train
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """What one replica of an endpoint has.
+
+    Attributes:
+        n_threads: CPU threads that compute.
+        gpus: GPUs that Ray reserves for it.
+    """
+
+    n_threads: int
+    gpus: float
 
 
-def _that_fit_memory(resources: Mapping[str, float]) -> int:
-    return max(1, int(resources["memory"] // TRIAL_MEMORY_BYTES)) if "memory" in resources else MANY
+def plan_replicas(serve: ServeConfig, resources: Resources) -> ReplicaPlan:
+    """Decide what each replica of an endpoint has.
+
+    Raises:
+        ClusterError: There are more replicas than CPUs, or GPUs are asked for where there are too few.
+    """
+    cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0)
+    replicas = serve.max_replicas or serve.replicas
+    if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus:
+        raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
+    if replicas > max(cpus, 1):
+        raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
+    share = max(1, cpus // replicas)
+    # Of several, one that is left alone while another is replaced has its processors to use too.
+    n_threads = share if replicas == 1 else min(cpus, REPLICA_THREAD_SHARES * share)
+    on_gpus = serve.device == "cuda" or (serve.device == "auto" and gpus > 0)
+    return ReplicaPlan(serve.threads_per_replica or n_threads, REPLICA_GPUS if on_gpus else 0.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ray
 
-from ray_trash.cluster.ending import own_cluster, threads_left
+from ray_trash.cluster.ending import remember_cluster_is_ours, threads_left
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.errors import ClusterError
 
@@ -26,8 +26,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up
             after ended trials.
-        worker_niceness: How far the workers of a cluster started here stand back behind other programs, 0 not
-            at all; left out, as Ray has it, 15.
+        worker_niceness: Niceness of the workers of a cluster started here, 0 beside other programs as equals.
+            Default: Ray's, 15.
 
     Raises:
         ClusterError: The cluster at `RAY_ADDRESS` cannot be reached.
@@ -59,7 +59,7 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
             logging_level=logging.ERROR,
             configure_logging=True,
         )
-        own_cluster()
+        remember_cluster_is_ours()
     # Ray's start puts a handler of its own in place that aborts the process with a dump of its stack.
     for number, handler in handlers.items():
         signal.signal(number, handler)

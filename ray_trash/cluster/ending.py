@@ -1,8 +1,7 @@
 """Threads that may still be inside Ray when this process wants to end.
 
 Nothing ends a thread that waits in Ray, and Ray ends a process with exit code 1 whose threads call it after its
-shutdown. So a process that leaves such threads behind keeps its connection to Ray, and ends at once. Knows no
-commands.
+shutdown. So a process that leaves such threads behind keeps its connection to Ray, and ends at once.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ def threads_left() -> bool:
     return any(thread.is_alive() for thread in _STARTED)
 
 
-def own_cluster() -> None:
+def remember_cluster_is_ours() -> None:
     """Note that a cluster was started by this process, and ends with it."""
     _CLUSTER_IS_OURS.set()
 
 
-def leave(exit_code: int) -> NoReturn:
+def exit_process(exit_code: int) -> NoReturn:
     """End this process, in good order if no thread may be inside Ray."""
     if threads_left():
         for stream in (sys.stdout, sys.stderr):

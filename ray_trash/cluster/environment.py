@@ -1,6 +1,6 @@
 """Settings of Ray, and of the threads that torch computes with, that this project relies on.
 
-They are environment variables, which those libraries read when they are loaded. Knows neither of them.
+They are environment variables, which those libraries read when they are loaded.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import faulthandler
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def fetch(reference: ray.ObjectRef[Result], *, what: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Result:
-    """Return what a reference stands for.
+    """Return what a reference stands for; `what` is waited for, in words.
 
     Raises:
         ClusterError: It does not come in time.
@@ -39,20 +40,25 @@ def fetch_all(
 ) -> list[Result]:
     """Return what tasks return, in their order.
 
-    Args:
-        references: Of the tasks.
-        what: Is waited for.
-        timeout_s: How long it may take until the next one ends.
+    Raises:
+        ClusterError: No task ends for `timeout_s`.
+    """
+    waiting: list[Any] = list(references)
+    while waiting:
+        waiting = wait_for_next(waiting, what=what, timeout_s=timeout_s)
+    return ray.get(list(references), timeout=timeout_s)
+
+
+def wait_for_next(references: list[Any], *, what: str, timeout_s: float = TASK_TIMEOUT_S) -> list[Any]:
+    """Wait until one of some tasks ends, and return the others.
 
     Raises:
         ClusterError: None ends in time.
     """
-    waiting: list[Any] = list(references)
-    while waiting:
-        ended, waiting = ray.wait(waiting, timeout=timeout_s)
-        if not ended:
-            raise _too_late(what, timeout_s)
-    return ray.get(list(references), timeout=timeout_s)
+    ended, others = ray.wait(references, timeout=timeout_s)
+    if not ended:
+        raise _too_late(what, timeout_s)
+    return others
 
 
 def _too_late(what: str, timeout_s: float) -> ClusterError:
@@ -62,7 +68,7 @@ def _too_late(what: str, timeout_s: float) -> ClusterError:
 
 
 @contextlib.contextmanager
-def or_end(timeout_s: float) -> Iterator[None]:
+def exit_if_stuck(timeout_s: float) -> Iterator[None]:
     """End this process, with the stacks of its threads on stderr, where the block takes longer than `timeout_s`.
 
     For work that Ray would wait for without a deadline, in a process it replaces.
@@ -75,56 +81,31 @@ def or_end(timeout_s: float) -> Iterator[None]:
 
 
 def wait_in_thread(work: Callable[[], object], *, name: str) -> None:
-    """Do work in a thread and wait for it here, where a signal ends the wait.
+    """Do work in a thread and wait for it here, where a signal ends the wait; what it raises is raised here.
 
     In the main thread Ray Train and Ray Tune take SIGINT for themselves, or wait in calls that no signal ends.
-
-    Args:
-        work: What is done; what it raises is raised here.
-        name: Of the thread.
     """
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = start_thread(run, name=name)
-    while thread.is_alive():
-        thread.join(timeout=0.5)
-    if raised:
-        raise raised[0]
+    future = _start(work, name)
+    while not future.done():
+        concurrent.futures.wait([future], timeout=0.5)
+    future.result()
 
 
 async def in_daemon_thread(work: Callable[[], Result], *, name: str) -> Result:
-    """Do work in a thread that no end of this process waits for; `asyncio.to_thread` would.
+    """Do work in a thread that no end of this process waits for, as `asyncio.to_thread` would; what it raises too."""
+    return await asyncio.wrap_future(_start(work, name))
 
-    Args:
-        work: What is done; what it raises is raised here.
-        name: Of the thread.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Result] = loop.create_future()
 
-    def settle(result: Result | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+def _start(work: Callable[[], Result], name: str) -> concurrent.futures.Future[Result]:
+    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+    # Whoever waits may go; the work is done all the same.
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
-        result, raised = None, None
         try:
-            result = work()
+            future.set_result(work())
         except BaseException as error:
-            raised = error
-        # Whoever waited may have gone, and the loop with it.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result, raised)
+            future.set_exception(error)
 
     start_thread(run, name=name)
-    return await done
+    return future

@@ -1,7 +1,6 @@
 """Which files under a data root are photos of which class, decided by name and place alone.
 
-A root goes in, a `Listing` comes out: every file once, as a photo to read, as ignored or as
-rejected. No file is opened here. Knows neither Ray nor how a photo is decoded.
+Every file comes out once, as a photo to read, as ignored or as rejected; none is opened.
 """
 
 from __future__ import annotations

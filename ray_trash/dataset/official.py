@@ -1,22 +1,18 @@
-"""The official split of TrashNet: three list files beside the photos, matched by file name.
-
-Photos and a data root go in; the side of each listed photo comes out. Knows no other way to split.
-"""
+"""The official split of TrashNet: three list files beside the photos, matched by file name."""
 
 from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import NamedTuple
 
+from ray_trash.dataset.catalog import CatalogRow, Side
 from ray_trash.dataset.listing import Listing
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
-
-Side = Literal["train", "val", "test"]
-SIDES: tuple[Side, ...] = get_args(Side)
+from ray_trash.terminal.text import counted, listed
 
 OFFICIAL_LISTS: dict[Side, str] = {
     "train": "one-indexed-files-notrash_train.txt",
@@ -25,43 +21,12 @@ OFFICIAL_LISTS: dict[Side, str] = {
 }
 """File names of the lists. Source: https://github.com/garythung/trashnet, folder `data`."""
 
-OFFICIAL_CLASSES = {
-    "1": "glass",
-    "2": "paper",
-    "3": "cardboard",
-    "4": "plastic",
-    "5": "metal",
-    "6": "trash",
-}
+OFFICIAL_CLASSES = {"1": "glass", "2": "paper", "3": "cardboard", "4": "plastic", "5": "metal", "6": "trash"}
 """Class numbers of the lists. Source: the names of the photos listed with them."""
 
 
-@dataclass(frozen=True)
-class CataloguedPhoto:
-    """What a split may look at in a row of the catalog.
-
-    Attributes:
-        path: Relative to the data root.
-        label: Its class; empty for a file that is in none.
-        sha256: Of its bytes, in hex; empty where they were not read.
-        accepted: Whether it can be used.
-    """
-
-    path: str
-    label: str
-    sha256: str
-    accepted: bool
-
-
-@dataclass(frozen=True)
-class OfficialEntry:
-    """One line of a list.
-
-    Attributes:
-        name: File name without folder.
-        label: Class name.
-        place: The list and line, for messages.
-    """
+class OfficialEntry(NamedTuple):
+    """One line of a list: a file name without folder, its class, and the list and line, for messages."""
 
     name: str
     label: str
@@ -99,12 +64,12 @@ def parse_official_list(content: bytes, name: str) -> list[OfficialEntry]:
 
 def has_official_lists(listing: Listing) -> bool:
     """Tell whether a data root has list files where `assign_officially` looks for them."""
-    photos = [CataloguedPhoto(file.path, file.label, "", accepted=True) for file in listing.files]
+    photos = [CatalogRow(file.path, file.label) for file in listing.files]
     places = _list_places(photos, Storage.at(listing.root))
     return any(place.exists(name) for place in places for name in OFFICIAL_LISTS.values())
 
 
-def assign_officially(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[str, Side], list[str]]:
+def assign_officially(photos: Sequence[CatalogRow], root: str) -> tuple[dict[str, Side], list[str]]:
     """Put the listed photos on their sides.
 
     The lists are looked for in the data root, in the folder of the class folders, and above the root.
@@ -136,20 +101,18 @@ def assign_officially(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dic
             for photo in _fitting(entry, by_name[entry.name]):
                 sides[photo.path] = side
     if missing:
-        warnings.append(f"the official lists name {some_of(missing)} not among the photos")
+        warnings.append(f"the official lists name {named_photos(missing)} not among the photos")
     return sides, warnings
 
 
-def some_of(paths: Sequence[str]) -> str:
-    """Say how many photos there are, at least one, and the first."""
-    if len(paths) == 1:
-        return f"1 photo ({paths[0]!r})"
-    return f"{len(paths)} photos (the first is {paths[0]!r})"
+def named_photos(paths: Sequence[str]) -> str:
+    """Count photos, and name the first few."""
+    return f"{counted(len(paths), 'photo')} ({listed(map(repr, paths))})"
 
 
-def _fitting(entry: OfficialEntry, photos: Sequence[CataloguedPhoto]) -> list[CataloguedPhoto]:
+def _fitting(entry: OfficialEntry, photos: Sequence[CatalogRow]) -> list[CatalogRow]:
     labelled = [photo for photo in photos if photo.label]
-    fitting = [photo for photo in labelled if photo.label.casefold() == entry.label]
+    fitting = [photo for photo in labelled if str(photo.label).casefold() == entry.label]
     if labelled and not fitting:
         raise DataError(
             f"{entry.place}: {entry.name} is {entry.label}, but it lies at {labelled[0].path!r}; "
@@ -158,7 +121,7 @@ def _fitting(entry: OfficialEntry, photos: Sequence[CataloguedPhoto]) -> list[Ca
     return fitting
 
 
-def _read_lists(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[Side, list[OfficialEntry]], list[str]]:
+def _read_lists(photos: Sequence[CatalogRow], root: str) -> tuple[dict[Side, list[OfficialEntry]], list[str]]:
     places = list(_list_places(photos, Storage.at(root)))
     for place in places:
         found = {side: name for side, name in OFFICIAL_LISTS.items() if place.exists(name)}
@@ -174,7 +137,7 @@ def _read_lists(photos: Sequence[CataloguedPhoto], root: str) -> tuple[dict[Side
     )
 
 
-def _list_places(photos: Sequence[CataloguedPhoto], root: Storage) -> Iterator[Storage]:
+def _list_places(photos: Sequence[CatalogRow], root: Storage) -> Iterator[Storage]:
     yield root
     tops = [(photo.label, photo.path.split("/")[0]) for photo in photos if photo.label]
     class_root = next((top for label, top in tops if top != label), None)

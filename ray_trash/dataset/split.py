@@ -1,6 +1,5 @@
 """Which side of the split each photo is on: train, val, test, or none.
 
-A catalog and a rule go in; the sides and warnings come out, and only the rule's own lists are read.
 Nothing depends on the order of the files, on a random stream or on how many workers there are. The
 rule is stored in a checkpoint, so that evaluation finds the same photos on the same side.
 """
@@ -10,15 +9,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import posixpath
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from ray_trash.dataset.official import SIDES, CataloguedPhoto, Side, assign_officially, some_of
+from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, rows_of
+from ray_trash.dataset.groups.relations import ONE_SHOT, Relation, anchors_of, connected
+from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.official import assign_officially, has_official_lists, named_photos
 from ray_trash.errors import ConfigError, DataError, StorageError
 from ray_trash.storage import Storage
 
@@ -37,6 +38,27 @@ _KEYS: dict[str, frozenset[str]] = {
     "file": frozenset({"assignments"}),
 }
 """What a stored rule says, beside its kind."""
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float | int) and 0 <= value < 1
+
+
+def _are_hashes(value: Any) -> bool:
+    return all(isinstance(text, str) for text in value)
+
+
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "val_fraction": (_is_share, "in 0 to 1"),
+    "test_fraction": (_is_share, "in 0 to 1"),
+    "anchors": (lambda value: isinstance(value, Mapping) and _are_hashes(value.values()), "hashes by hashes"),
+    "left_out": (lambda value: isinstance(value, list) and _are_hashes(value), "a list of hashes"),
+    "assignments": (
+        lambda value: isinstance(value, Mapping) and all(side in SIDES for side in value.values()),
+        f"all one of {', '.join(SIDES)}",
+    ),
+}
+"""What a stored value must be, in code and in words."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +87,10 @@ class SplitRule:
         """Whether a hash of the content decides, not a list."""
         return self.kind in ("grouped", "stratified")
 
-    @property
-    def needs_groups(self) -> bool:
-        """Whether the rule depends on which photos show the same."""
-        return self.kind in ("grouped", "official-clean")
-
     def to_json(self) -> dict[str, Any]:
         """Return the rule as JSON holds it."""
-        values = {
-            "val_fraction": self.val_fraction,
-            "test_fraction": self.test_fraction,
-            "anchors": dict(self.anchors),
-            "left_out": sorted(self.left_out),
-            "assignments": dict(self.assignments),
-        }
-        return {"kind": self.kind, **{name: value for name, value in values.items() if name in _KEYS[self.kind]}}
+        values = {**vars(self), "left_out": sorted(self.left_out)}
+        return {name: value for name, value in values.items() if name in ("kind", *_KEYS[self.kind])}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SplitRule:
@@ -92,48 +103,61 @@ class SplitRule:
             raise ValueError(f"split rule: kind is none of {', '.join(_KEYS)}")
         if set(values) != {"kind", *_KEYS[values["kind"]]}:
             raise ValueError(f"split rule: unexpected keys for {values['kind']}: {sorted(values)}")
-        for name in values.keys() & {"val_fraction", "test_fraction"}:
-            if not isinstance(values[name], float | int) or not 0 <= values[name] < 1:
-                raise ValueError(f"split rule: {name}={values[name]!r} is not in 0 to 1")
-        assignments = values.get("assignments", {})
-        if not isinstance(assignments, Mapping) or any(side not in SIDES for side in assignments.values()):
-            raise ValueError(f"split rule: assignments are not all one of {', '.join(SIDES)}")
-        anchors = values.get("anchors", {})
-        if not isinstance(anchors, Mapping) or not all(isinstance(value, str) for value in anchors.values()):
-            raise ValueError("split rule: anchors are not all hashes")
-        left_out = values.get("left_out", [])
-        if not isinstance(left_out, list) or not all(isinstance(value, str) for value in left_out):
-            raise ValueError("split rule: left_out is no list of hashes")
-        return cls(**{**values, "left_out": frozenset(left_out)})
+        for name in _KEYS[values["kind"]]:
+            fits, what = _VALUES[name]
+            if not fits(values[name]):
+                raise ValueError(f"split rule: {name} is not {what}")
+        return cls(**{**values, "left_out": frozenset(values.get("left_out", ()))})
 
 
-def split_rule(split: str, val_fraction: float, test_fraction: float) -> SplitRule:
-    """Make the rule that the configuration asks for; a file is read here, groups are added once they are known.
+def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Listing) -> SplitRule:
+    """Make the rule that is asked for; a file is read here, groups are added by `with_groups`.
 
     Args:
-        split: `official`, `official-clean`, `grouped`, `stratified`, or the path or URI of a CSV file `path,split`.
+        split: `auto`, `official`, `official-clean`, `grouped`, `stratified`, or the path or URI of a CSV file
+            `path,split`. `auto` is `official` where the photos have such lists, else `grouped`.
         val_fraction: 0 to below 1.
         test_fraction: 0 to below 1; both together are below 1.
+        listing: The photos.
 
     Raises:
         ConfigError: `split` is none of the words nor a file that can be read.
         DataError: The file is not a table of paths and sides.
     """
+    if split == "auto":
+        split = "official" if has_official_lists(listing) else "grouped"
     kind = next((kind for kind in _KINDS if kind == split), None)
     if kind in ("grouped", "stratified"):
         return SplitRule(kind, val_fraction, test_fraction)
     if kind is not None:
         return SplitRule(kind)
     try:
-        file = Storage.at(split)
-        folder, name = posixpath.split(file.path)
-        content = replace(file, path=folder, uri=posixpath.dirname(file.uri)).read_bytes(name)
+        folder, name = Storage.of_file(split)
+        content = folder.read_bytes(name)
     except StorageError as error:
         words = ", ".join(_KINDS)
         raise ConfigError(
             f"data.split={split!r} is none of auto, {words}, nor a file that can be read: {error}"
         ) from error
     return SplitRule("file", assignments=_parse_assignments(content, split))
+
+
+def with_groups(rule: SplitRule, catalog: pa.Table, relations: Sequence[Relation], root: str) -> SplitRule:
+    """Return the rule with the groups it goes by, if it does."""
+    sha256 = catalog["sha256"].to_pylist()
+    if rule.kind == "grouped":
+        return replace(rule, anchors=anchors_of(connected(relations), sha256))
+    if rule.kind != "official-clean":
+        return rule
+    labels = catalog["label"].to_pylist()
+    sides, _ = assign_splits(catalog, rule, root)
+    left_out = {
+        sha256[row]
+        for group in connected(relation for relation in relations if relation.kind in ONE_SHOT)
+        if len({labels[row] for row in group}) > 1 or any(sides[row] in ("val", "test") for row in group)
+        for row in group
+    }
+    return replace(rule, left_out=frozenset(left_out))
 
 
 def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[Side | None], list[str]]:
@@ -150,30 +174,29 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
     Raises:
         DataError: The lists of `official` are missing, damaged, or contradict the folders.
     """
-    photos = [
-        CataloguedPhoto(path, label or "", sha256 or "", verdict == "accepted")
-        for path, label, sha256, verdict in zip(
-            *(catalog[name].to_pylist() for name in ("path", "label", "sha256", "verdict")), strict=True
-        )
-    ]
+    photos = rows_of(catalog)
     accepted = [photo for photo in photos if photo.accepted]
     if rule.by_content:
         sides, warnings = _hash_onto_sides(accepted, rule)
-    elif rule.kind == "file":
-        sides, warnings = _assign_by_path(photos, rule.assignments)
     else:
-        sides, warnings = assign_officially(photos, root)
-    listed = not rule.by_content
-    if listed:
-        warnings += _warn_of_unlisted([photo for photo in accepted if photo.path not in sides])
+        if rule.kind == "file":
+            sides = dict(rule.assignments)
+            missing = sorted(sides.keys() - {photo.path for photo in photos})
+            warnings = [f"the split file lists {named_photos(missing)} not among the photos"] if missing else []
+        else:
+            sides, warnings = assign_officially(photos, root)
+        unlisted = [photo.path for photo in accepted if photo.path not in sides]
+        if unlisted:
+            warnings.append(f"the split lists do not name {named_photos(unlisted)}: on no side of the split")
     for photo in accepted:
         if photo.sha256 in rule.left_out and sides.get(photo.path) == "train":
             del sides[photo.path]
-    by_row = [sides.get(photo.path) if photo.accepted else None for photo in photos]
-    wanted: list[Side] = ["train", "val"] if listed or rule.val_fraction > 0 else ["train"]
-    for side in wanted:
-        warnings += _warn_of_absent_classes(accepted, sides, side)
-    return by_row, warnings
+    labels = {str(photo.label) for photo in accepted}
+    for side in ("train", "val") if not rule.by_content or rule.val_fraction > 0 else ("train",):
+        absent = labels - {photo.label for photo in accepted if sides.get(photo.path) == side}
+        if absent:
+            warnings.append(f"no photo in {side} of: {', '.join(sorted(absent))}")
+    return [sides.get(photo.path) if photo.accepted else None for photo in photos], warnings
 
 
 def place_of(sha256: str) -> float:
@@ -206,14 +229,14 @@ def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
     return assignments
 
 
-def _hash_onto_sides(photos: list[CataloguedPhoto], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
+def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
     warnings = []
-    anchor_of = {photo.sha256: rule.anchors.get(photo.sha256, photo.sha256) for photo in photos}
+    anchor_of = {photo.path: rule.anchors.get(str(photo.sha256), str(photo.sha256)) for photo in photos}
     places = {anchor: place_of(anchor) for anchor in anchor_of.values()}
     sides = {anchor: _side_of_place(place, rule) for anchor, place in places.items()}
     contents = defaultdict(set)
     for photo in photos:
-        contents[photo.label].add(anchor_of[photo.sha256])
+        contents[str(photo.label)].add(anchor_of[photo.path])
     for label, hashes in sorted(contents.items()):
         if all(sides[sha256] != "train" for sha256 in hashes):
             sides |= dict.fromkeys(hashes, "train")
@@ -227,7 +250,7 @@ def _hash_onto_sides(photos: list[CataloguedPhoto], rule: SplitRule) -> tuple[di
             f"no photo fell into val: one photo each of {', '.join(map(repr, moved)) or 'no class'}"
             " was moved there from train"
         )
-    return {photo.path: sides[anchor_of[photo.sha256]] for photo in photos}, warnings
+    return {path: sides[anchor] for path, anchor in anchor_of.items()}, warnings
 
 
 def _side_of_place(place: float, rule: SplitRule) -> Side:
@@ -251,24 +274,3 @@ def _move_to_val(
         if movable:
             sides[min(movable, key=places.__getitem__)] = "val"
             yield label
-
-
-def _assign_by_path(
-    photos: list[CataloguedPhoto], assignments: Mapping[str, Side]
-) -> tuple[dict[str, Side], list[str]]:
-    missing = sorted(assignments.keys() - {photo.path for photo in photos})
-    warnings = [f"the split file lists {some_of(missing)} not among the photos"] if missing else []
-    return dict(assignments), warnings
-
-
-def _warn_of_unlisted(photos: list[CataloguedPhoto]) -> list[str]:
-    if not photos:
-        return []
-    named = some_of([photo.path for photo in photos])
-    return [f"the split lists do not name {named}: on no side of the split"]
-
-
-def _warn_of_absent_classes(photos: list[CataloguedPhoto], sides: Mapping[str, Side], side: Side) -> list[str]:
-    there = {photo.label for photo in photos if sides.get(photo.path) == side}
-    absent = sorted({photo.label for photo in photos} - there)
-    return [f"no photo in {side} of: {', '.join(absent)}"] if absent else []

@@ -6,31 +6,30 @@ source, so a run does not change when its photos no longer fit in memory. Letter
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 from numpy.typing import NDArray
 
-from ray_trash.dataset.catalog import read_photo_bytes
-from ray_trash.dataset.walk import photo_location
-from ray_trash.errors import DataError, ImageError
-from ray_trash.image.augment import Augmentation, augment_photo
-from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
-from ray_trash.storage import Storage
+from ray_trash.cluster.blocks import Tasks, map_blocks
+from ray_trash.cluster.shares import READ_TASK_CPUS
+from ray_trash.config import AugmentConfig
+from ray_trash.dataset.read import PhotoFolder
+from ray_trash.image.augment import augment_photo
+from ray_trash.image.preprocess import Preprocessing, fit_photo
 
 Photo = NDArray[np.uint8]
 Prepared = TypeVar("Prepared")
 PREFETCH_BATCHES = 2
 """Batches prepared ahead of the one that is being trained on."""
-READ_CPUS = 0.25
-"""CPUs Ray reserves for one reading task; workers leave `cluster.capacity.READING_CPUS` to them."""
-_LOADED = pa.schema([("pixels", pa.binary()), ("side", pa.int32()), ("error", pa.string())])
+_PIXELS = pa.schema([("pixels", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,21 @@ class Transform:
 
     Attributes:
         preprocessing: The checkpoint's preprocessing.
-        augmentation: What training draws; left out, the photo is only fitted to the square.
+        augment: What training draws. Default: nothing, the photo is only fitted to the square.
         seed: The run's seed.
         epoch: The epoch, from 0.
     """
 
     preprocessing: Preprocessing
-    augmentation: Augmentation | None = None
+    augment: AugmentConfig | None = None
     seed: int = 0
     epoch: int = 0
 
     def __call__(self, photo: Photo, key: int) -> Photo:
         """Turn a stored photo (h, w, 3) into an input (S, S, 3), both uint8."""
-        if self.augmentation is None:
+        if self.augment is None:
             return fit_photo(photo, self.preprocessing)
-        return augment_photo(
-            photo, self.augmentation, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key
-        )
+        return augment_photo(photo, self.augment, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key)
 
 
 def prepared_ahead(
@@ -138,18 +135,15 @@ class StreamedPhotos:
 
     def __init__(self, root: str) -> None:
         """Read below a data root: a path or URI."""
-        self._root = root
+        self._folder = PhotoFolder.at(root)
 
     def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order.
 
         Raises:
             DataError: A photo that was fine when it was catalogued is not any more.
+            ClusterError: The next batch does not come in time.
         """
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
         # One block a batch: Ray Data then hands out whole batches, whatever their sizes.
         blocks = [
             pa.table({"path": [table.paths[i] for i in positions], "key": table.keys[positions]})
@@ -157,21 +151,11 @@ class StreamedPhotos:
         ]
         if not blocks:
             return
-        stream = ray.data.from_arrow(blocks).map_batches(
-            cast(Any, _load_block),  # Ray's own type for these functions knows no pyarrow
-            fn_kwargs={"root": self._root, "transform": transform},
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=READ_CPUS,
-        )
-        tables = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH_BATCHES)
-        for block in cast("Iterable[pa.Table]", tables):
-            problem = block.column("error")[0].as_py()
-            if problem is not None:
-                raise DataError(problem)
-            side = block.column("side")[0].as_py()
-            photos = [np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block.column("pixels")]
-            yield np.stack(photos).reshape(-1, side, side, 3)
+        read = Tasks(partial(_read_block, folder=self._folder, transform=transform), _PIXELS, cpus=READ_TASK_CPUS)
+        for block in map_blocks(blocks, read, what="the next photos", prefetch=PREFETCH_BATCHES):
+            photos = [np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block["pixels"]]
+            side_px = math.isqrt(len(photos[0]) // 3)
+            yield np.stack(photos).reshape(-1, side_px, side_px, 3)
 
 
 def photo_views(root: str, path: str, key: int, transforms: Sequence[Transform]) -> list[Photo]:
@@ -180,35 +164,13 @@ def photo_views(root: str, path: str, key: int, transforms: Sequence[Transform])
     Raises:
         DataError: The photo was fine when it was catalogued and is not any more.
     """
-    storage = Storage.at(root)
-    stored = _load(storage, path, transforms[0].preprocessing)
+    stored = PhotoFolder.at(root).load(path, transforms[0].preprocessing)
     return [transform(stored, key) for transform in transforms]
 
 
-def _load(storage: Storage, path: str, preprocessing: Preprocessing) -> Photo:
-    try:
-        encoded = read_photo_bytes(storage.filesystem, photo_location(storage.path, path))
-        return load_photo(encoded, preprocessing)
-    except ImageError as error:
-        raise DataError(
-            f"{path}: changed since it was catalogued ({error.code}: {error}); "
-            "restore the file, or start the run again to catalogue it anew"
-        ) from error
-
-
-def _load_block(block: pa.Table, *, root: str, transform: Transform) -> pa.Table:
-    # Ray Data hands on no cause of an exception in a task, so what went wrong travels as a value.
-    storage = Storage.at(root)
-    try:
-        photos = [
-            transform(_load(storage, path, transform.preprocessing), key)
-            for path, key in zip(block.column("path").to_pylist(), block.column("key").to_pylist(), strict=True)
-        ]
-    except DataError as error:
-        return pa.table({"pixels": [b""], "side": [0], "error": [str(error)]}, schema=_LOADED)
-    columns = {
-        "pixels": [photo.tobytes() for photo in photos],
-        "side": [photo.shape[0] for photo in photos],
-        "error": [None] * len(photos),
-    }
-    return pa.table(columns, schema=_LOADED)
+def _read_block(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -> pa.Table:
+    photos = [
+        transform(folder.load(path, transform.preprocessing), key)
+        for path, key in zip(block["path"].to_pylist(), block["key"].to_pylist(), strict=True)
+    ]
+    return pa.table({"pixels": [photo.tobytes() for photo in photos]}, schema=_PIXELS)

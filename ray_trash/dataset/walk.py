@@ -1,9 +1,7 @@
 r"""Everything that lies under a folder, found without opening a file or following a folder link.
 
-A `Storage` goes in, a list of `Entry` comes out. Does not know what a photo or a class is.
-
 Paths are relative to the folder, with `/`, and always valid UTF-8: `escape_name` writes a byte of a
-file name that is not UTF-8 as `\xNN`, and `photo_location` leads back to the real file.
+file name that is not UTF-8 as `\xNN`, and `unescape_name` leads back to the real name.
 """
 
 from __future__ import annotations
@@ -69,19 +67,6 @@ def unescape_name(escaped: str) -> str:
     """Return the name that `escape_name` was given."""
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), escaped.encode("utf-8"))
     return os.fsdecode(raw)
-
-
-def photo_location(root_path: str, path: str) -> str:
-    """Return where a listed photo really is.
-
-    Args:
-        root_path: The data root inside its filesystem, `Storage.path`.
-        path: Of a `ListedFile` or a catalog row.
-
-    Returns:
-        The path inside the filesystem, undecodable bytes as lone surrogates.
-    """
-    return f"{root_path.rstrip('/')}/{unescape_name(path)}"
 
 
 def _walk_local(storage: Storage) -> Iterator[Entry]:

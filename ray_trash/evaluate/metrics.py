@@ -1,7 +1,4 @@
-"""Classification quality as sums: add over batches and workers, divide once.
-
-Probabilities and true labels in, counts and ratios out. Knows numpy only: no Ray, no torch, no
-files.
+"""Classification quality as sums: add over batches and workers, divide once; and the one table of metrics.
 
 Letters in shapes: B photos of a batch, C classes.
 """
@@ -9,9 +6,9 @@ Letters in shapes: B photos of a batch, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypedDict
+from typing import Literal, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +20,9 @@ Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, M = 15.
 """
 
 PROBABILITY_FLOOR = 1e-12
-"""Probabilities are raised to this before the logarithm: one certain mistake costs 27.6 nats, not
-infinity."""
+"""Probabilities are raised to this before the logarithm: one certain mistake costs 27.6 nats, not infinity."""
+
+Direction = Literal["min", "max"]
 
 _Z_95 = 1.959963984540054
 """The 0.975 quantile of the standard normal distribution."""
@@ -53,8 +51,7 @@ def wilson_interval(k: int, n: int) -> tuple[float, float]:
     Raises:
         ValueError: k and n are no count of successes among trials.
 
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference",
-    JASA 22, 209-212.
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
     """
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"wilson_interval: {k} successes of {n} trials")
@@ -73,10 +70,9 @@ def wilson_interval(k: int, n: int) -> tuple[float, float]:
 class ClassificationSums:
     """Everything that is counted about scored photos, with nothing divided yet.
 
-    Two of these over different photos add up with `merge`; the counts are then exact under any
-    grouping, the float sums up to rounding. A probability that is NaN makes `loss` and `ece` NaN,
-    through `merge` and `to_array` too, so that every worker sees it; check `loss` before trusting
-    the rest.
+    Two of these over different photos add up with `merge`; the counts are then exact under any grouping, the float
+    sums up to rounding. A probability that is NaN makes `loss` and `ece` NaN, through `merge` and `to_array` too, so
+    that every worker sees it; check `loss` before trusting the rest.
 
     Attributes:
         confusion: (C, C) int64, rows true, columns predicted.
@@ -104,19 +100,14 @@ class ClassificationSums:
         )
 
     def update(
-        self,
-        probabilities: NDArray[np.floating],
-        labels: NDArray[np.integer],
-        *,
-        loss_sum: float | None = None,
+        self, probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, loss_sum: float | None = None
     ) -> None:
         """Count a batch; the prediction is the most probable class, the first of equals.
 
         Args:
             probabilities: (B, C) floating, each row summing to 1.
             labels: (B,) integer, true class indices 0..C-1.
-            loss_sum: The batch's summed loss where it was computed elsewhere, for instance from
-                logits.
+            loss_sum: The batch's summed loss where it was computed elsewhere, for instance from logits.
 
         Raises:
             ValueError: The shapes do not fit, or a label is out of range.
@@ -164,14 +155,8 @@ class ClassificationSums:
         Returns:
             (C*C + 46,) float64; counts below 2**53 are exact in it.
         """
-        parts = (
-            self.confusion.ravel(),
-            [self.loss_sum],
-            self.bin_n,
-            self.bin_confidence_sum,
-            self.bin_correct,
-        )
-        return np.concatenate([np.asarray(part, np.float64) for part in parts])
+        sums = (self.confusion.ravel(), [self.loss_sum], self.bin_n, self.bin_confidence_sum, self.bin_correct)
+        return np.concatenate([np.asarray(values, np.float64) for values in sums])
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64]) -> Self:
@@ -234,8 +219,8 @@ class ClassificationSums:
     def macro_f1(self) -> float:
         """Mean F1 of the classes that have true photos, 0..1.
 
-        A class without true photos is left out: its recall does not exist, and what was wrongly
-        predicted as it already lowers the recall of the classes it was taken from.
+        A class without true photos does not count: its recall does not exist, and what was wrongly predicted as it
+        already lowers the recall of the classes it was taken from.
         """
         self._n_or_raise()
         return float(np.mean([self._f1(c) for c in range(len(self.confusion)) if self.confusion[c].any()]))
@@ -247,10 +232,9 @@ class ClassificationSums:
             classes: The C names in label order.
 
         Returns:
-            For each name `n` (true photos), `precision`, `recall`, `f1` and `recall_ci95`
-            [low, high]. None where there is nothing to divide by: `precision` of a class never
-            predicted, `recall` and its interval of a class without true photos, `f1` where both
-            hold.
+            For each name `n` (true photos), `precision`, `recall`, `f1` and `recall_ci95` [low, high]. None where
+            there is nothing to divide by: `precision` of a class never predicted, `recall` and its interval of a
+            class without true photos, `f1` where both hold.
         """
         scores: dict[str, ClassScores] = {}
         for c, name in enumerate(classes):
@@ -275,3 +259,50 @@ class ClassificationSums:
         if n == 0:
             raise ValueError("no photo was counted, so there is nothing to divide by")
         return n
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number about scored photos.
+
+    Attributes:
+        read: From their sums.
+        direction: Which way is better. Default: neither, it is a count.
+        can_select: Whether `train.select_by` and `train.monitor` take it; the config lists these once more.
+        every_epoch: Whether an epoch's validation reports it, not an evaluation alone.
+    """
+
+    read: Callable[[ClassificationSums], float]
+    direction: Direction | None = None
+    can_select: bool = False
+    every_epoch: bool = True
+
+
+METRICS: Mapping[str, Metric] = {
+    "n": Metric(lambda sums: sums.n),
+    "correct": Metric(lambda sums: sums.correct),
+    "accuracy": Metric(lambda sums: sums.accuracy, "max"),
+    "macro_f1": Metric(lambda sums: sums.macro_f1, "max", can_select=True),
+    "loss": Metric(lambda sums: sums.loss, "min", can_select=True),
+    "ece": Metric(lambda sums: sums.ece, "min", every_epoch=False),
+}
+"""Every metric by its key in `evaluation.json`, in the file's order; an epoch's record has `val_` in front."""
+
+_OF_AN_EPOCH = sorted(
+    (name for name, metric in METRICS.items() if metric.every_epoch),
+    key=lambda name: ("min", "max", None).index(METRICS[name].direction),
+)
+VALIDATION_FIGURES = tuple(f"val_{name}" for name in _OF_AN_EPOCH if METRICS[name].direction)
+"""Keys of an epoch's record that make curves and a line on a terminal: all but the counts."""
+
+
+def validation_record(sums: ClassificationSums) -> dict[str, float]:
+    """Return what an epoch's record says of validation: `VALIDATION_FIGURES`, then counts."""
+    return {f"val_{name}": METRICS[name].read(sums) for name in _OF_AN_EPOCH}
+
+
+def direction_of(metric: str) -> Direction:
+    """Say whether a key of an epoch's record, such as `val_loss` or `train_loss`, is better low or high."""
+    direction = METRICS[metric.removeprefix("val_").removeprefix("train_")].direction
+    assert direction is not None, f"{metric} is a count"
+    return direction

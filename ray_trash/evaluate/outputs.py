@@ -1,91 +1,85 @@
-"""The files an evaluation ends in: `evaluation.json` and `predictions.parquet`.
-
-Sums and scored rows in, JSON values and bytes out. Knows neither where they are written nor how the
-photos were scored.
-"""
+"""The files an evaluation ends in: `evaluation.json` and `predictions.parquet`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.evaluate.metrics import METRICS, ClassificationSums
+from ray_trash.score.rows import CLASSES_KEY
 
 EVALUATION_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.parquet"
 CONFUSION_PICTURE_FILE = "confusion_matrix.png"
 
-_CLASSES_KEY = b"classes"
-"""Key of the Parquet schema metadata that holds the class names, a JSON list in label order."""
-
 
 @dataclass(frozen=True)
-class Subject:
-    """What was evaluated: which checkpoint on which photos.
+class Evaluation:
+    """What was evaluated, and what came of it.
 
     Attributes:
-        checkpoint_id: The checkpoint's own id.
-        checkpoint_path: Path or URI it was read from.
+        sums: Over at least one photo.
+        classes: Names in label order.
         split: `test`, `val`, `train` or `all`.
+        checkpoint: The checkpoint's own id.
+        checkpoint_path: Path or URI it was read from.
         dataset_fingerprint: Over every accepted photo of the data root, whatever its split.
-        counts: Files by `seen`, `accepted`, `rejected`, `ignored`; the last three add up to the
-            first.
-        skipped: The rejected files, {path, reason}.
-        ignored: The files that were left aside as no photos of any class, {path, reason}.
         scoring: How the photos were scored: device, precision, batch size, views.
+        counts: Files by `seen`, `accepted`, `rejected`, `ignored`; the last three add up to the first.
+        skipped: The rejected files, {path, reason}.
+        ignored: The files that are no photos of any class, {path, reason}.
         warnings: What a reader of the numbers should know, in sentences.
+        selective: From `selective_figures`.
+        masked: From `masked_accuracies`, where photos were scored with parts hidden.
+        unknown: From `unknown_figures`, likewise.
     """
 
-    checkpoint_id: str
-    checkpoint_path: str
+    sums: ClassificationSums
+    classes: Sequence[str]
     split: str
+    checkpoint: str
+    checkpoint_path: str
     dataset_fingerprint: str
+    scoring: Mapping[str, Any]
     counts: Mapping[str, int]
     skipped: Sequence[Mapping[str, str]]
     ignored: Sequence[Mapping[str, str]]
-    scoring: Mapping[str, Any]
     warnings: Sequence[str]
+    selective: Mapping[str, Any] = field(default_factory=dict)
+    masked: Mapping[str, Any] | None = None
+    unknown: Mapping[str, Any] | None = None
 
-
-def evaluation_document(sums: ClassificationSums, classes: Sequence[str], subject: Subject) -> dict[str, Any]:
-    """Put the content of `evaluation.json` together.
-
-    Args:
-        sums: At least one photo.
-        classes: Names in label order.
-        subject: What was evaluated.
-
-    Returns:
-        JSON values only; ratios are 0..1, a ratio over nothing is null, `loss` is in nats.
-    """
-    return {
-        "n": sums.n,
-        "correct": sums.correct,
-        "accuracy": sums.accuracy,
-        "accuracy_ci95": list(sums.accuracy_ci95),
-        "macro_f1": sums.macro_f1,
-        "loss": sums.loss,
-        "ece": sums.ece,
-        "classes": list(classes),
-        "confusion_matrix": sums.confusion.tolist(),
-        "per_class": sums.per_class(classes),
-        "split": subject.split,
-        "checkpoint": subject.checkpoint_id,
-        "checkpoint_path": subject.checkpoint_path,
-        "dataset_fingerprint": subject.dataset_fingerprint,
-        "scoring": dict(subject.scoring),
-        "counts": dict(subject.counts),
-        "skipped": [dict(item) for item in subject.skipped],
-        "ignored": [dict(item) for item in subject.ignored],
-        "warnings": list(subject.warnings),
-    }
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `evaluation.json`: ratios are 0..1, a ratio over nothing is null, `loss` in nats."""
+        figures: dict[str, Any] = {}
+        for name, metric in METRICS.items():
+            figures[name] = metric.read(self.sums)
+            if name == "accuracy":
+                figures["accuracy_ci95"] = list(self.sums.accuracy_ci95)
+        return {
+            **figures,
+            "classes": list(self.classes),
+            "confusion_matrix": self.sums.confusion.tolist(),
+            "per_class": self.sums.per_class(self.classes),
+            "split": self.split,
+            "checkpoint": self.checkpoint,
+            "checkpoint_path": self.checkpoint_path,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "scoring": dict(self.scoring),
+            "counts": dict(self.counts),
+            "skipped": [dict(item) for item in self.skipped],
+            "ignored": [dict(item) for item in self.ignored],
+            "warnings": list(self.warnings),
+            **self.selective,
+            **({} if self.masked is None else {"masked": dict(self.masked)}),
+            **({} if self.unknown is None else {"unknown": dict(self.unknown)}),
+        }
 
 
 def evaluation_json(document: Mapping[str, Any]) -> bytes:
@@ -117,9 +111,8 @@ def predictions_table(
         classes: The C names in label order.
 
     Returns:
-        Columns path, true_label, label, confidence, probabilities (list<float32> in the order of
-        `classes`), abstained, sha256. The class names are in the schema metadata: `classes_of`
-        reads them back.
+        Columns path, true_label, label, confidence, probabilities (list<float32> in the order of `classes`),
+        abstained, sha256. The class names are in the schema's metadata: `classes_of` reads them back.
     """
     predicted = probabilities.argmax(axis=1)  # (B,)
     table = pa.table(
@@ -133,17 +126,4 @@ def predictions_table(
             "sha256": pa.array(sha256, pa.string()),
         }
     )
-    return table.sort_by("path").replace_schema_metadata({_CLASSES_KEY: json.dumps(list(classes)).encode()})
-
-
-def classes_of(predictions: pa.Table) -> list[str]:
-    """Return the class names of a predictions table, in the order of its probabilities."""
-    names: list[str] = json.loads(predictions.schema.metadata[_CLASSES_KEY])
-    return names
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Render a table as one Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue())
+    return table.sort_by("path").replace_schema_metadata({CLASSES_KEY: json.dumps(list(classes)).encode()})

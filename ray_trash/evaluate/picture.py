@@ -1,7 +1,6 @@
 """The confusion matrix as a picture.
 
-Counts in, PNG bytes out. Draws through matplotlib's objects, so that no backend is chosen and no
-figure stays behind in the process; matplotlib is imported only when a picture is drawn.
+Drawn through matplotlib's objects, so that no backend is chosen and no figure stays behind in the process.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ray_trash.terminal.text import printable, shortened
 
 _MAX_LABEL_CHARACTERS = 24
 _MAX_CLASSES_WITH_PERCENTAGES = 20
@@ -38,7 +39,7 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], 
     with_percentages = n_classes <= _MAX_CLASSES_WITH_PERCENTAGES
 
     cell_inches = float(np.clip(9 / n_classes, 0.4, 0.9))
-    names = [_shorten(name) for name in classes]
+    names = [shortened(printable(name), _MAX_LABEL_CHARACTERS) for name in classes]
     margin_inches = 1.2 + 0.09 * max(len(name) for name in names)
     side_inches = max(cell_inches * n_classes, 3.0) + margin_inches
     figure = Figure(figsize=(side_inches + 0.6, side_inches), dpi=_DPI, layout="constrained")
@@ -88,10 +89,3 @@ def _percentage(share: float) -> str:
     if rounded == "0%":
         return "<1%"
     return ">99%" if rounded == "100%" and share < 1 else rounded
-
-
-def _shorten(name: str) -> str:
-    printable = "".join(character if character.isprintable() else "?" for character in name)
-    if len(printable) <= _MAX_LABEL_CHARACTERS:
-        return printable
-    return printable[: _MAX_LABEL_CHARACTERS - 1] + "…"

@@ -1,7 +1,6 @@
-"""One evaluation, from a checkpoint and a folder of photos to the files of the result.
+"""One evaluation, from a checkpoint and a folder of photos to the files of the result; needs a connected Ray.
 
-Needs a connected Ray. Every accepted photo of the split is scored exactly once, and what was not
-scored is named.
+Every accepted photo of the split is scored exactly once, and what was not scored is named.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_trash.config import config_from_tree
-from ray_trash.dataset.catalog import build_catalog, count_trained_on, fingerprint, photo_keys
-from ray_trash.dataset.listing import Finding, ListedFile, Listing, list_photos
+from ray_trash.cluster.scoring_plan import plan_scoring_here, wait_for_room
+from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
+from ray_trash.dataset.listing import Finding, Listing, list_photos
+from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.evaluate.masked import masked_accuracies
@@ -28,29 +28,26 @@ from ray_trash.evaluate.outputs import (
     CONFUSION_PICTURE_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
-    Subject,
-    evaluation_document,
+    Evaluation,
     evaluation_json,
-    parquet_bytes,
     predictions_table,
 )
 from ray_trash.evaluate.picture import draw_confusion_matrix
-from ray_trash.evaluate.scoring import score_photos, wait_for_plan
+from ray_trash.evaluate.scoring import score_photos
 from ray_trash.evaluate.selective import selective_figures
 from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
 from ray_trash.image.mask import Mask
-from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.document import CheckpointDocument
+from ray_trash.score.pool import Computation
+from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
-
-DEFAULT_BATCH_SIZE = 32
-"""Photos in one forward pass where neither the caller nor the checkpoint's config says."""
 
 _logger = logging.getLogger(__name__)
 
 
 def evaluate_checkpoint(
-    checkpoint_uri: str,
+    checkpoint: Checkpoint,
     data_root: str,
     *,
     split: Literal["test", "val", "train", "all"],
@@ -58,25 +55,24 @@ def evaluate_checkpoint(
     workers: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
-    batch_size: int | None = None,
+    forward_batch_photos: int | None = None,
     with_masks: bool = False,
 ) -> dict[str, Any]:
     """Score the photos of one split and write the result.
 
-    Writes `predictions.parquet`, `confusion_matrix.png` and, last, `evaluation.json`. The same
-    photos, checkpoint, batch size and kind of processor give the same files for any number of
-    workers.
+    Writes `predictions.parquet`, `confusion_matrix.png` and, last, `evaluation.json`. The same photos, checkpoint,
+    batch size and kind of processor give the same files for any number of workers.
 
     Args:
-        checkpoint_uri: A checkpoint's folder.
+        checkpoint: An open one, at a place that every worker can open.
         data_root: Folder of class folders; folders of other classes are ignored and reported.
         split: Which side of the checkpoint's own split rule, or `all` photos whatever their side.
         out: Folder for the result.
-        workers: Processes that score, half a CPU or one GPU each; left out, one per GPU, or one per
-            CPU where there is none, and fewer for few photos.
+        workers: Processes that score, half a CPU or one GPU each. Default: one per GPU, or one per CPU where there is
+            none, and fewer for few photos.
         device: Where to compute.
         precision: What to compute in; fp32 gives figures that compare across machines.
-        batch_size: Photos in one forward pass; left out, as the checkpoint's config says.
+        forward_batch_photos: Photos of one forward pass. Default: as the checkpoint says.
         with_masks: Score the photos twice more, with their border and with their centre hidden, and drawn pictures
             that belong to no class.
 
@@ -90,27 +86,24 @@ def evaluate_checkpoint(
         ClusterError: The workers do not fit the cluster.
         StorageError: The result cannot be written.
     """
-    checkpoint = open_checkpoint(checkpoint_uri)
     document = checkpoint.document
     rule = None if split == "all" else _split_rule(document, checkpoint.uri)
-    plan = wait_for_plan(workers, device)
-    batch_size = batch_size or config_from_tree(document.config).evaluate.forward_batch_photos
+    plan = plan_scoring_here(workers, device, one_thread_each=True)
+    wait_for_room(plan)
+    computation = Computation(
+        checkpoint.uri,
+        document.preprocessing,
+        engine="torch",
+        precision=precision,
+        batch_photos=forward_batch_photos or document.forward_batch_photos,
+    )
 
     listing = _restrict(list_photos(data_root), document.classes)
-    # The photos of the split are decoded a second time for scoring. Keeping what was decoded here
-    # would hold every photo of the root, most of them of other splits, to save a few percent of
-    # what the network costs; and which split a photo is in is known only once all are hashed.
+    # The photos of the split are decoded a second time for scoring. Keeping what was decoded here would hold every
+    # photo of the root, most of them of other splits, to save a few percent of what the network costs; and which split
+    # a photo is in is known only once all are hashed.
     catalog = build_catalog(listing, document.preprocessing).catalog
-    accepted = pc.equal(catalog["verdict"], "accepted")
-    warnings = list(listing.warnings)
-    if rule is None:
-        photos = catalog.filter(accepted)
-    else:
-        sides, split_warnings = _sides(catalog, rule, listing.root)
-        warnings += split_warnings
-        photos = catalog.filter(pc.and_(accepted, pa.array([side == split for side in sides])))
-    if not len(photos):
-        raise DataError(_no_photos(split, rule, catalog, listing.root))
+    photos, warnings = _photos_of(split, rule, catalog, listing)
     found_fingerprint = fingerprint(catalog)
     warnings += _warn_of_data(split, photos, found_fingerprint, document)
 
@@ -118,62 +111,44 @@ def evaluate_checkpoint(
     unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
     if workers is None:
         plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds), views=document.views)
-    _logger.info(
-        "scoring %d photos (split %s) on %d %s workers",
-        len(photos),
-        split,
-        plan.workers,
-        plan.device,
-    )
-    scores = score_photos(
-        checkpoint.uri,
-        listing.root,
-        photos,
-        document.preprocessing,
-        plan=plan,
-        precision=precision,
-        batch_size=batch_size,
-        masks=masks,
-        squares=unknown_squares,
-    )
+    _logger.info("scoring %d photos (split %s) on %d %s workers", len(photos), split, plan.workers, plan.device)
+    scores = score_photos(computation, listing.root, photos, plan=plan, masks=masks, squares=unknown_squares)
     if not scores.are_finite():
         raise CheckpointError(
             f"{checkpoint.uri}: gives probabilities that are not finite for some photos; use another checkpoint"
         )
-    probabilities, calibration = scores.photos[0], document.calibration
+
     labels = photos["label"].to_pylist()
     label_numbers = np.array([document.classes.index(label) for label in labels])
-    sums = _count(probabilities, label_numbers, len(document.classes))
-    result = evaluation_document(
-        sums,
-        document.classes,
-        Subject(
-            checkpoint_id=document.id,
-            checkpoint_path=checkpoint.uri,
-            split=split,
-            dataset_fingerprint=found_fingerprint,
-            counts=_counts(catalog),
-            skipped=_findings(catalog, "rejected"),
-            ignored=_findings(catalog, "ignored"),
-            scoring={
-                "device": plan.device,
-                "precision": precision,
-                "batch_size": batch_size,
-                "views": document.views,
-            },
-            warnings=warnings,
-        ),
-    )
-    result |= selective_figures(probabilities, label_numbers, calibration, document.classes)
-    if with_masks:
-        border, centre = (_count(masked, label_numbers, len(document.classes)) for masked in scores.photos[1:])
-        result["masked"] = masked_accuracies(sums, border=border, centre=centre)
-        result["unknown"] = unknown_figures(unknown_kinds, calibration.abstains(scores.squares))
+    sums, *masked = (_count(probabilities, label_numbers, len(document.classes)) for probabilities in scores.photos)
+    calibration, probabilities = document.calibration, scores.photos[0]
+    abstained = calibration.abstains(probabilities)
+    result = Evaluation(
+        sums=sums,
+        classes=document.classes,
+        split=split,
+        checkpoint=document.id,
+        checkpoint_path=checkpoint.uri,
+        dataset_fingerprint=found_fingerprint,
+        scoring={
+            "device": plan.device,
+            "precision": precision,
+            "batch_size": computation.batch_photos,
+            "views": document.views,
+        },
+        counts=_counts(catalog),
+        skipped=_findings(catalog, "rejected"),
+        ignored=_findings(catalog, "ignored"),
+        warnings=warnings,
+        selective=selective_figures(probabilities, label_numbers, calibration, document.classes),
+        masked=masked_accuracies(sums, border=masked[0], centre=masked[1]) if with_masks else None,
+        unknown=unknown_figures(unknown_kinds, calibration.abstains(scores.squares)) if with_masks else None,
+    ).to_json()
     predictions = predictions_table(
         paths=photos["path"].to_pylist(),
         true_labels=labels,
         probabilities=probabilities,
-        abstained=calibration.abstains(probabilities),
+        abstained=abstained,
         sha256=photos["sha256"].to_pylist(),
         classes=document.classes,
     )
@@ -183,6 +158,19 @@ def evaluate_checkpoint(
     out.write_bytes(CONFUSION_PICTURE_FILE, picture)
     out.write_bytes(EVALUATION_FILE, evaluation_json(result))
     return result
+
+
+def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: Listing) -> tuple[pa.Table, list[str]]:
+    """Return the photos to score, and warnings."""
+    accepted, warnings = pc.equal(catalog["verdict"], "accepted"), list(listing.warnings)
+    if rule is not None:
+        sides, split_warnings = _sides(catalog, rule, listing.root)
+        warnings += split_warnings
+        accepted = pc.and_(accepted, pa.array([side == split for side in sides]))
+    photos = catalog.filter(accepted)
+    if not len(photos):
+        raise DataError(_no_photos(split, rule, catalog, listing.root))
+    return photos, warnings
 
 
 def _count(probabilities: NDArray[np.float32], label_numbers: NDArray[np.int64], n_classes: int) -> ClassificationSums:
@@ -218,7 +206,7 @@ def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
             f"{listing.root}: holds photos of {list(listing.classes)}, and the checkpoint knows none "
             f"of these; it knows {list(classes)}"
         )
-    unknown = [_unknown_class(file) for file in listing.files if file.label not in known]
+    unknown = [Finding(f.path, "not a class of the checkpoint") for f in listing.files if f.label not in known]
     warnings = list(listing.warnings)
     if unknown:
         names = sorted(set(listing.classes) - known)
@@ -230,10 +218,6 @@ def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
         ignored=tuple(sorted([*listing.ignored, *unknown], key=lambda finding: finding.path)),
         warnings=tuple(warnings),
     )
-
-
-def _unknown_class(file: ListedFile) -> Finding:
-    return Finding(file.path, "not a class of the checkpoint")
 
 
 def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:
@@ -273,10 +257,7 @@ def _warn_of_data(split: str, photos: pa.Table, found_fingerprint: str, document
 
 def _counts(catalog: pa.Table) -> dict[str, int]:
     verdicts = Counter(catalog["verdict"].to_pylist())
-    return {
-        "seen": len(catalog),
-        **{name: verdicts[name] for name in ("accepted", "rejected", "ignored")},
-    }
+    return {"seen": len(catalog), **{name: verdicts[name] for name in ("accepted", "rejected", "ignored")}}
 
 
 def _findings(catalog: pa.Table, verdict: str) -> list[dict[str, str]]:

@@ -1,14 +1,13 @@
 """Pictures that are photos of nothing: what a checkpoint should rather not answer.
 
-Drawn by code from a fixed seed, brought to the network's square like a photo. Knows no network; its answers are counted
-here.
+Drawn by code from a fixed seed, brought to the network's square like a photo.
 """
 
 from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ray_trash.evaluate.metrics import wilson_interval
+from ray_trash.fetch.drawing import any_colour, scatter, turned_axes
 from ray_trash.image.preprocess import Preprocessing, fit_photo, store_photo
 
 PER_KIND = 20
@@ -23,6 +23,7 @@ PER_KIND = 20
 _SEED = 20_260_101
 _SIZES_PX = ((512, 384), (384, 512), (640, 480))
 """Width and height, taken in turns: those of small photos."""
+_Size = tuple[int, int]
 
 
 def draw_unknown(preprocessing: Preprocessing) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
@@ -31,30 +32,27 @@ def draw_unknown(preprocessing: Preprocessing) -> tuple[tuple[str, ...], NDArray
     Returns:
         The kind of each, and the squares (K, S, S, 3) uint8; the same ones at every call.
     """
-    kinds: list[str] = []
+    drawings = {"noise": _noise, "stripes": _stripes, "gradient": _gradient, "shapes": _shapes, "text": _text}
     squares = []
-    for kind_number, (kind, draw) in enumerate(_DRAWINGS.items()):
+    for kind, draw in enumerate(drawings.values()):
         for number in range(PER_KIND):
-            random = np.random.default_rng([_SEED, kind_number, number])
-            picture = draw(random, _SIZES_PX[number % len(_SIZES_PX)])
-            kinds.append(kind)
+            picture = draw(np.random.default_rng([_SEED, kind, number]), _SIZES_PX[number % len(_SIZES_PX)])
             squares.append(fit_photo(store_photo(picture, preprocessing), preprocessing))
-    return tuple(kinds), np.stack(squares)
+    return tuple(kind for kind in drawings for _ in range(PER_KIND)), np.stack(squares)
 
 
 def unknown_figures(kinds: Sequence[str], abstained: NDArray[np.bool_]) -> dict[str, Any]:
     """Count what was left unanswered.
 
     Args:
-        kinds: Of every picture, at least one.
+        kinds: The kind of every picture, at least one.
         abstained: (K,), as `Calibration.abstains` says.
 
     Returns:
         `n`, `abstained`, `rate`, `rate_ci95` and `by_kind`, by name `n` and `abstained`.
     """
     n, n_abstained = len(kinds), int(abstained.sum())
-    of_kind = Counter(kinds)
-    left = Counter(kind for kind, unanswered in zip(kinds, abstained, strict=True) if unanswered)
+    of_kind, left = Counter(kinds), Counter(np.array(kinds)[abstained].tolist())
     return {
         "n": n,
         "abstained": n_abstained,
@@ -62,10 +60,6 @@ def unknown_figures(kinds: Sequence[str], abstained: NDArray[np.bool_]) -> dict[
         "rate_ci95": list(wilson_interval(n_abstained, n)),
         "by_kind": {kind: {"n": of_kind[kind], "abstained": left[kind]} for kind in of_kind},
     }
-
-
-_Size = tuple[int, int]
-_Colour = tuple[int, int, int]
 
 
 def _noise(random: np.random.Generator, size: _Size) -> Image.Image:
@@ -78,42 +72,28 @@ def _noise(random: np.random.Generator, size: _Size) -> Image.Image:
 
 def _stripes(random: np.random.Generator, size: _Size) -> Image.Image:
     """Stripes at any angle, or checks, of two colours."""
-    along, across = _turned_axes(random, size)
+    along, across = turned_axes(size, random.uniform(0, np.pi))
     period_px = random.uniform(12, 120)
     odd = np.floor(along / period_px) % 2 == 1
     if random.integers(2):
         odd ^= np.floor(across / period_px) % 2 == 1
-    first, second = np.array(_colour(random), np.uint8), np.array(_colour(random), np.uint8)
-    return Image.fromarray(np.where(odd[..., None], first, second))
+    return Image.fromarray(np.where(odd[..., None], any_colour(random), any_colour(random)).astype(np.uint8))
 
 
 def _gradient(random: np.random.Generator, size: _Size) -> Image.Image:
     """One colour running into another, straight or around a point."""
-    along, across = _turned_axes(random, size)
+    along, across = turned_axes(size, random.uniform(0, np.pi))
     if random.integers(2):
         along = np.hypot(along - along.mean(), across - across.mean())
     share = ((along - along.min()) / np.ptp(along))[..., None]
-    mixed = (1 - share) * np.array(_colour(random)) + share * np.array(_colour(random))
+    mixed = (1 - share) * np.array(any_colour(random)) + share * np.array(any_colour(random))
     return Image.fromarray(mixed.astype(np.uint8))
 
 
 def _shapes(random: np.random.Generator, size: _Size) -> Image.Image:
     """Discs, boxes, triangles and lines on one colour."""
-    picture = Image.new("RGB", size, _colour(random))
-    draw = ImageDraw.Draw(picture)
-    for _ in range(int(random.integers(1, 7))):
-        x, y = (float(random.uniform(0, side)) for side in size)
-        right, down = random.uniform(20, 0.6 * min(size), 2).tolist()
-        colour = _colour(random)
-        shape = random.integers(4)
-        if shape == 0:
-            draw.ellipse((x, y, x + right, y + down), fill=colour)
-        elif shape == 1:
-            draw.rectangle((x, y, x + right, y + down), fill=colour)
-        elif shape == 2:
-            draw.polygon(((x, y), (x + right, y), (x + right / 2, y + down)), fill=colour)
-        else:
-            draw.line((x, y, x + right, y + down), fill=colour, width=int(random.integers(2, 20)))
+    picture = Image.new("RGB", size, any_colour(random))
+    scatter(picture, random, int(random.integers(1, 7)), (20, 0.6 * min(size)))
     return picture
 
 
@@ -125,29 +105,8 @@ def _text(random: np.random.Generator, size: _Size) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     height_px = int(random.integers(14, 90))
     font = ImageFont.load_default(height_px)
-    letters = string.ascii_letters + string.digits + " " * 10
+    letters = list(string.ascii_letters + string.digits + " " * 10)
     for top in range(8, size[1], round(1.4 * height_px)):
-        line = "".join(random.choice(list(letters), size[0] // (height_px // 2) + 1))
+        line = "".join(random.choice(letters, size[0] // (height_px // 2) + 1))
         draw.text((8, top), line, fill=ink, font=font)
     return picture
-
-
-_DRAWINGS: dict[str, Callable[[np.random.Generator, _Size], Image.Image]] = {
-    "noise": _noise,
-    "stripes": _stripes,
-    "gradient": _gradient,
-    "shapes": _shapes,
-    "text": _text,
-}
-
-
-def _colour(random: np.random.Generator) -> _Colour:
-    red, green, blue = random.integers(0, 256, 3).tolist()
-    return red, green, blue
-
-
-def _turned_axes(random: np.random.Generator, size: _Size) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far each pixel (height, width) lies along and across a direction."""
-    angle = random.uniform(0, np.pi)
-    y, x = np.mgrid[: size[1], : size[0]]
-    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)

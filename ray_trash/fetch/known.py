@@ -10,23 +10,22 @@ import fcntl
 import hashlib
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ray_trash.dataset.official import OFFICIAL_LISTS, Side, parse_official_list
-from ray_trash.download import DEFAULT_PATIENCE, Patience, Progress, download
+from ray_trash.dataset.catalog import Side
+from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
+from ray_trash.download import DEFAULT_PATIENCE, OnBytes, Patience, download
 from ray_trash.errors import ConfigError, DataError, StorageError
-from ray_trash.fetch.unpack import unpack
-
-if TYPE_CHECKING:
-    from ray_trash.terminal.say import Terminal
 
 MAX_LIST_BYTES = 1 << 20
 _PART = "archive.part"
 _UNPACKED = "unpacked"
+_NOTES_OF_MACOS = "__MACOSX"
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,11 @@ class KnownDataset:
     """Where a data set comes from, and how to tell that it is the right one, and whole.
 
     Attributes:
-        archive_url: Of a zip or tar.gz file.
+        archive_url: Address of a zip file.
         archive_sha256: Of that file, in hex.
-        archive_size_bytes: Of that file.
         archive_folder: The folder in the archive that holds the class folders.
         n_photos: In all class folders.
-        lists_url: Of the folder of the official lists.
+        lists_url: Address of the folder of the official lists.
         n_listed: Lines of each list.
     """
 
@@ -52,30 +50,23 @@ class KnownDataset:
     n_listed: Mapping[Side, int]
 
 
-TRASHNET = KnownDataset(
-    archive_url="https://huggingface.co/datasets/garythung/trashnet/resolve/main/dataset-resized.zip",
-    archive_sha256="c060e8abfe5d6de0578ca15be1ed8ad0794a865d333c3473d53d1d9ad6e38b8c",
-    archive_size_bytes=42_834_870,
-    archive_folder="dataset-resized",
-    n_photos=2527,
-    lists_url="https://raw.githubusercontent.com/garythung/trashnet/master/data",
-    n_listed={"train": 1768, "val": 328, "test": 431},
-)
-"""TrashNet resized to 512x384, by Gary Thung and Mindy Yang, MIT licence."""
-
-KNOWN_DATASETS = {"trashnet": TRASHNET}
+KNOWN_DATASETS = {
+    # Resized to 512x384, by Gary Thung and Mindy Yang, MIT licence.
+    "trashnet": KnownDataset(
+        archive_url="https://huggingface.co/datasets/garythung/trashnet/resolve/main/dataset-resized.zip",
+        archive_sha256="c060e8abfe5d6de0578ca15be1ed8ad0794a865d333c3473d53d1d9ad6e38b8c",
+        archive_size_bytes=42_834_870,
+        archive_folder="dataset-resized",
+        n_photos=2527,
+        lists_url="https://raw.githubusercontent.com/garythung/trashnet/master/data",
+        n_listed={"train": 1768, "val": 328, "test": 431},
+    )
+}
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What there is after a fetch.
-
-    Attributes:
-        root: The folder for `data.root`.
-        n_photos: In it.
-        was_there: Whether nothing had to be done.
-        notes: What the user should know.
-    """
+    """What there is after a fetch; `was_there` where nothing had to be done, `notes` for the user."""
 
     root: Path
     n_photos: int
@@ -88,25 +79,14 @@ def fetch(
     destination: Path,
     *,
     archive: str | Path | None = None,
-    url: str | None = None,
-    progress: Progress | None = None,
+    on_bytes: OnBytes | None = None,
     known: Mapping[str, KnownDataset] = KNOWN_DATASETS,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> Fetched:
-    """Put a known data set into a folder.
+    """Put a known data set into a folder that is empty or not there yet; it appears with everything in it.
 
-    What was downloaded is kept beside the folder until the set is complete, and a later call goes on
-    from there. The folder itself appears with everything in it.
-
-    Args:
-        name: Of `known`.
-        destination: A folder that is empty, not there yet, or holds the set already.
-        archive: A local copy of the archive; it must have the right SHA-256 too. The lists are taken
-            from beside it where they are.
-        url: Download the archive from there instead.
-        progress: Told how far the download of the archive is.
-        known: The data sets there are.
-        patience: When to give up on a server.
+    What was downloaded is kept beside the folder until the set is complete, and a later call goes on from there.
+    With a local `archive`, the lists are taken from beside it where they are.
 
     Raises:
         ConfigError: No data set has that name.
@@ -118,52 +98,13 @@ def fetch(
         raise ConfigError(f"fetch {name}: no known data set; there is {', '.join(sorted(known))}")
     root = destination.expanduser().absolute()
     try:
-        return _fetch(known[name], root, None if archive is None else Path(archive), url, progress, patience)
+        return _fetch(known[name], root, Path(archive) if archive else None, on_bytes, patience)
     except OSError as error:
         raise StorageError(f"{error.filename or root}: cannot be used: {error.strerror}") from error
 
 
-def fetch_with_progress(
-    name: str, destination: Path, *, archive: str | Path | None, terminal: Terminal
-) -> dict[str, Any]:
-    """Fetch as `fetch` does, and tell a person about it.
-
-    Returns:
-        `root`, `n_photos`, `was_there` and `notes` of `Fetched`, as JSON holds them.
-
-    Raises:
-        RayTrashError: What `fetch` raises.
-    """
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as ProgressBar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with ProgressBar(*columns, console=terminal.console, disable=not terminal.is_live) as bar:
-        task = bar.add_task(name, total=None)
-        fetched = fetch(
-            name,
-            destination,
-            archive=archive,
-            progress=lambda done, total: bar.update(task, completed=done, total=total or None),
-        )
-    what = "was complete, nothing to do" if fetched.was_there else "complete"
-    for line in (f"{fetched.root}: {fetched.n_photos} photos, {what}", *fetched.notes):
-        terminal.say(line)
-    return {
-        "root": str(fetched.root),
-        "n_photos": fetched.n_photos,
-        "was_there": fetched.was_there,
-        "notes": list(fetched.notes),
-    }
-
-
 def _fetch(
-    dataset: KnownDataset,
-    root: Path,
-    archive: Path | None,
-    url: str | None,
-    progress: Progress | None,
-    patience: Patience,
+    dataset: KnownDataset, root: Path, local_archive: Path | None, on_bytes: OnBytes | None, patience: Patience
 ) -> Fetched:
     n_there = _count_photos(root)
     has_photos = n_there == dataset.n_photos
@@ -176,16 +117,14 @@ def _fetch(
             f" {dataset.n_photos}); name a folder that is empty or not there"
         )
     with _staging(root) as staging:
+        source = staging / _UNPACKED
         if has_photos:
-            source = staging / _UNPACKED
             source.mkdir()
         else:
-            packed = archive or staging / _PART
-            if archive is None:
-                _download_archive(url or dataset.archive_url, packed, dataset, progress, patience)
-            _check_archive(packed, dataset, is_ours=archive is None)
-            source = _unpack_archive(packed, staging / _UNPACKED, dataset)
-        notes = _collect_lists(source, dataset, archive, patience)
+            archive = local_archive or _download_archive(staging / _PART, dataset, on_bytes, patience)
+            _check_archive(archive, dataset, is_ours=local_archive is None)
+            source = _unpack(archive, source, dataset)
+        notes = _collect_lists(source, dataset, local_archive, patience)
         if not notes:
             _check_lists(root if has_photos else source, source, dataset)
         if has_photos:
@@ -193,11 +132,13 @@ def _fetch(
                 os.replace(file, root / file.name)
         else:
             os.replace(source, root)
+        (staging / _PART).unlink(missing_ok=True)
     return Fetched(root, dataset.n_photos, was_there=False, notes=notes)
 
 
 @contextmanager
 def _staging(root: Path) -> Iterator[Path]:
+    """Lend a folder beside the root to one fetch; afterwards it holds the archive that is not done yet, or is gone."""
     folder = root.parent / f".{root.name}.fetch"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -205,25 +146,24 @@ def _staging(root: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(f"{root}: another fetch is at work there; wait for it") from error
+        # A fetch that was killed left it.
         shutil.rmtree(folder / _UNPACKED, ignore_errors=True)
         try:
             yield folder
-        except BaseException:
-            shutil.rmtree(folder / _UNPACKED, ignore_errors=True)
-            if not (folder / _PART).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            is_kept = (folder / _PART).exists()
+            shutil.rmtree(folder / _UNPACKED if is_kept else folder, ignore_errors=True)
 
 
-def _download_archive(
-    url: str, target: Path, dataset: KnownDataset, progress: Progress | None, patience: Patience
-) -> None:
-    size_bytes = dataset.archive_size_bytes
+def _download_archive(target: Path, dataset: KnownDataset, on_bytes: OnBytes | None, patience: Patience) -> Path:
+    url, size_bytes = dataset.archive_url, dataset.archive_size_bytes
     try:
-        download(url, target, max_bytes=size_bytes, size_bytes=size_bytes, progress=progress, patience=patience)
+        download(url, target, max_bytes=size_bytes, size_bytes=size_bytes, on_bytes=on_bytes, patience=patience)
     except DataError as error:
-        raise DataError(f"{error}; without a network, `--archive FILE` takes a copy of {url}") from error
+        raise DataError(
+            f"{error}; run the command again to go on; without a network, `--archive FILE` takes a copy of {url}"
+        ) from error
+    return target
 
 
 def _check_archive(archive: Path, dataset: KnownDataset, *, is_ours: bool) -> None:
@@ -243,9 +183,14 @@ def _check_archive(archive: Path, dataset: KnownDataset, *, is_ours: bool) -> No
     )
 
 
-def _unpack_archive(archive: Path, target: Path, dataset: KnownDataset) -> Path:
-    target.mkdir()
-    unpack(archive, target)
+def _unpack(archive: Path, target: Path, dataset: KnownDataset) -> Path:
+    """Unpack an archive whose SHA-256 was compared, and return its folder of class folders."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = [name for name in packed.namelist() if _NOTES_OF_MACOS not in name.split("/")]
+            packed.extractall(target, names)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"{archive}: the archive is damaged: {error}") from error
     source = target / dataset.archive_folder
     n_photos = _count_photos(source)
     if n_photos != dataset.n_photos:

@@ -8,36 +8,27 @@ drawn alike for every class, so that only what the object looks like gives it aw
 from __future__ import annotations
 
 import io
-import math
 import re
 import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from ray_trash.errors import ConfigError, DataError
-from ray_trash.fetch.sample_objects import CANVAS_PX, DRAWINGS, random_colour
+from ray_trash.fetch.drawing import scatter, turned_axes
+from ray_trash.fetch.sample_objects import DRAWINGS, SIDE_PX, random_colour
 from ray_trash.storage import Storage
 
 CLASSES = tuple(DRAWINGS)
-WIDTH_PX, HEIGHT_PX = 512, 384
+WIDTH_PX, HEIGHT_PX = _SIZE_PX = 512, 384
 """Size of a photo: that of the resized TrashNet."""
 MAX_PER_CLASS = 9999
 _JPEG_QUALITY = 90
 
-_Photo = npt.NDArray[np.floating]
-"""Shape (HEIGHT_PX, WIDTH_PX, 3), 0..1."""
-
 
 def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> dict[str, int]:
     """Render a sample set into a folder; photos of the same seed that are there already stay.
-
-    Args:
-        destination: Where the class folders go; made when missing.
-        per_class: Photos of each class, 1 to 9999.
-        seed: 0 or more.
 
     Returns:
         How many photos of each class the folder holds.
@@ -55,7 +46,7 @@ def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> d
     storage = Storage.at(destination)
     for label in CLASSES:
         for number in range(1, per_class + 1):
-            name = _photo_name(label, number)
+            name = f"{label}/{label}{number:04d}.jpg"
             if name not in found:
                 storage.write_bytes(name, render_photo(label, number, seed=seed))
                 found.add(name)
@@ -63,23 +54,13 @@ def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> d
 
 
 def render_photo(label: str, number: int, *, seed: int) -> bytes:
-    """Render one photo as a JPEG file that carries the seed in its comment.
-
-    Args:
-        label: One of `CLASSES`.
-        number: Which photo of the class, from 1.
-        seed: The seed of the set.
-    """
+    """Render photo `number`, from 1, of a class as a JPEG file that carries the seed in its comment."""
     random = np.random.default_rng([seed, zlib.crc32(label.encode()), number])
     scene = _render_background(random)
     _place(scene, DRAWINGS[label](random), random)
     encoded = io.BytesIO()
-    _to_image(_light(scene, random)).save(encoded, "JPEG", quality=_JPEG_QUALITY, comment=_comment(seed))
+    _lit(scene, random).save(encoded, "JPEG", quality=_JPEG_QUALITY, comment=_comment(seed))
     return encoded.getvalue()
-
-
-def _photo_name(label: str, number: int) -> str:
-    return f"{label}/{label}{number:04d}.jpg"
 
 
 def _comment(seed: int) -> bytes:
@@ -89,9 +70,7 @@ def _comment(seed: int) -> bytes:
 def _find_earlier_photos(destination: Path, seed: int) -> set[str]:
     """Return the names of this sample's photos that are there; anything else is refused."""
     advice = "give a new or empty folder for the sample"
-    if not destination.exists():
-        return set()
-    if not destination.is_dir():
+    if destination.exists() and not destination.is_dir():
         raise DataError(f"{destination}: is not a folder; {advice}")
     classes = "|".join(CLASSES)
     photo = re.compile(rf"({classes})/\1\d{{4}}\.jpg")
@@ -119,70 +98,39 @@ def _comment_of(path: Path) -> object:
 
 def _render_background(random: np.random.Generator) -> Image.Image:
     """Paint a surface with stains, a weave and clutter lying on it."""
-    colour = random_colour(random).astype(np.float32)
     coarse = Image.fromarray(random.normal(1, 0.12, (6, 8)).astype(np.float32))
-    stains = np.asarray(coarse.resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC))
+    stains = np.asarray(coarse.resize(_SIZE_PX, Image.Resampling.BICUBIC))
     angle, period_px, strength = random.uniform((0, 8, 0), (np.pi, 60, 0.08)).tolist()
-    right, down = _axes(WIDTH_PX, HEIGHT_PX)
-    weave = np.sin((right * math.cos(angle) + down * math.sin(angle)) * (2 * np.pi / period_px))
-    scene = _to_image(colour * (stains * (1 + strength * weave))[..., None])
-    draw = ImageDraw.Draw(scene)
-    for _ in range(int(random.integers(3, 9))):
-        _draw_clutter(draw, random)
+    weave = 1 + strength * np.sin(np.float32(turned_axes(_SIZE_PX, angle)[0]) * (2 * np.pi / period_px))
+    scene = _to_image(random_colour(random) * (stains * weave)[..., None])
+    scatter(scene, random, random.integers(3, 9), (10, 70))
     return scene
-
-
-def _draw_clutter(draw: ImageDraw.ImageDraw, random: np.random.Generator) -> None:
-    red, green, blue = (int(value) for value in random_colour(random) * 255)
-    x, y = random.uniform((0, 0), (WIDTH_PX, HEIGHT_PX))
-    width, height = random.uniform(10, 70, 2)
-    kind = random.integers(3)
-    if kind == 0:
-        draw.ellipse((x, y, x + width, y + height), fill=(red, green, blue))
-    elif kind == 1:
-        draw.rectangle((x, y, x + width, y + height), fill=(red, green, blue))
-    else:
-        end_x, end_y = random.uniform(-120, 120, 2)
-        draw.line((x, y, x + end_x, y + end_y), fill=(red, green, blue), width=int(width / 8) + 1)
 
 
 def _place(scene: Image.Image, item: Image.Image, random: np.random.Generator) -> None:
     """Lay the object on the scene: any size, any turn, off the centre, over its shadow."""
-    side_px = round(CANVAS_PX * random.uniform(0.9, 1.25))
+    side_px = round(SIDE_PX * random.uniform(0.9, 1.25))
     turned = item.resize((side_px, side_px), Image.Resampling.BILINEAR).rotate(
         random.uniform(0, 360), Image.Resampling.BILINEAR, expand=True
     )
-    centre = np.array([WIDTH_PX / 2, HEIGHT_PX / 2]) + random.uniform((-60, -25), (60, 25))
-    left, top = (int(corner) for corner in centre - np.array(turned.size) / 2)
+    left, top = ((np.subtract(_SIZE_PX, turned.size) / 2) + random.uniform((-60, -25), (60, 25))).astype(int).tolist()
     right, down = random.integers(-14, 15, 2).tolist()
     strength = random.uniform(0.25, 0.55)
     shadow = Image.new("L", scene.size)
-    shadow.paste(turned.getchannel("A").point(lambda a: a * strength), (left + right, top + down))
+    shadow.paste(turned.getchannel("A").point(lambda alpha: alpha * strength), (left + right, top + down))
     scene.paste((0, 0, 0), mask=shadow.filter(ImageFilter.BoxBlur(9)))
     scene.paste(turned, (left, top), turned)
 
 
-def _light(scene: Image.Image, random: np.random.Generator) -> _Photo:
+def _lit(scene: Image.Image, random: np.random.Generator) -> Image.Image:
     """Light the scene from one side, tint it, and add the camera's noise."""
     angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045)).tolist()
-    right, down = _axes(2, 2 * HEIGHT_PX / WIDTH_PX)
-    light = gain * (1 + fall * (right * math.cos(angle) + down * math.sin(angle)))
-    tint = random.uniform(0.85, 1.15, 3).astype(np.float32)
-    grain = random.standard_normal((HEIGHT_PX, WIDTH_PX), dtype=np.float32) * noise
-    photo = np.asarray(scene, dtype=np.float32) / 255
-    photo *= light[..., None]
-    photo *= tint
-    photo += grain[..., None]
-    return photo
+    along, _ = turned_axes(_SIZE_PX, angle)
+    light = np.float32(gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2)))
+    tint = np.float32(random.uniform(0.85, 1.15, 3))
+    grain = random.standard_normal((HEIGHT_PX, WIDTH_PX, 1), np.float32) * noise
+    return _to_image(np.float32(scene) / 255 * light[..., None] * tint + grain)
 
 
-def _axes(width: float, height: float) -> tuple[_Photo, _Photo]:
-    """Return how far right (1, WIDTH_PX) and down (HEIGHT_PX, 1) of the centre a pixel lies."""
-    right = np.linspace(-width / 2, width / 2, WIDTH_PX, dtype=np.float32)
-    down = np.linspace(-height / 2, height / 2, HEIGHT_PX, dtype=np.float32)
-    return right, down[:, None]
-
-
-def _to_image(photo: _Photo) -> Image.Image:
-    levels = photo * np.float32(255)
-    return Image.fromarray(levels.clip(0, 255, out=levels).astype(np.uint8))
+def _to_image(photo: np.ndarray) -> Image.Image:
+    return Image.fromarray((photo * 255).clip(0, 255).astype(np.uint8))

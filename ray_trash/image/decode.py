@@ -12,71 +12,19 @@ threads may decode at once.
 from __future__ import annotations
 
 import io
-import struct
 import time
-import zlib
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
-from ray_trash.errors import ImageError
-from ray_trash.image.container import (
-    MAX_FILE_BYTES,
-    MAX_PIXELS,
-    Container,
-    Format,
-    read_container,
-)
-from ray_trash.image.container.layout import truncated, undecodable, unsupported_kind
+from ray_trash.image.container import MAX_FILE_BYTES, read_container
+from ray_trash.image.container.layout import MAX_PIXELS, Container, undecodable, unsupported_kind
+from ray_trash.image.container.pillow import BROKEN_FILE_ERRORS, OPENERS, image_error
 
-__all__ = ["DECODE_TIMEOUT_S", "MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "open_photo"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "open_photo"]
 
 DECODE_TIMEOUT_S = 20.0
 """Wall clock of one decode in seconds, checked whenever Pillow asks for more bytes."""
-
-# Built directly, not by `Image.open`, which guesses among all formats and warns through Python's global filters.
-_OPENERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
-    "BMP": BmpImageFile,
-    "GIF": GifImageFile,
-    "TIFF": TiffImageFile,
-}
-
-_BROKEN_FILE_ERRORS = (
-    SyntaxError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's readers raise on hostile bytes."""
-
-_UNKNOWN_KINDS = (
-    "unknown pixel mode",
-    "unknown data organization",
-    "Unsupported BMP",
-    "cannot handle",
-)
-"""How Pillow's messages begin for a whole file in a flavour it does not read."""
 
 _DRAFT_MARGIN = 2
 """A scaled JPEG decode keeps at least this multiple of the short side asked for, so that the resize that
@@ -132,15 +80,11 @@ def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
 
 
 def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S) -> Image.Image:
-    """Decode a photo as `decode_photo` does, to a Pillow image of mode RGB.
-
-    Raises:
-        ImageError: The photo cannot be used; `code` and message say why.
-    """
+    """Decode a photo as `decode_photo` does, with its errors, to a Pillow image of mode RGB."""
     container = read_container(encoded)
     file = _TimedFile(container.picture, time.monotonic() + timeout_s)
     try:
-        image = _OPENERS[container.format](file)
+        image = OPENERS[container.format](file)
         if image.mode in ("I", "F"):
             raise unsupported_kind(container.format, "signed, 32-bit or floating-point samples")
         draft_px = _DRAFT_MARGIN * min_short_side_px
@@ -149,21 +93,10 @@ def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DEC
         photo = _to_rgb(image, container)
     except _Late as error:
         raise undecodable(container.format, f"decoding took more than {timeout_s:g} s") from error
-    except _BROKEN_FILE_ERRORS as error:
-        raise _translated(error, container) from error
+    except BROKEN_FILE_ERRORS as error:
+        raise image_error(error, container.format, ends_early=container.ends_early) from error
     turn = _UPRIGHT.get(container.orientation)
     return photo if turn is None else photo.transpose(turn)
-
-
-def _translated(error: Exception, container: Container) -> ImageError:
-    message = str(error)
-    if message.startswith(_UNKNOWN_KINDS):
-        return unsupported_kind(container.format, "pixels in a layout that is not read")
-    if isinstance(error, MemoryError):
-        return undecodable(container.format, "there is not enough memory to decode it")
-    if container.ends_early or "truncated" in message.lower():
-        return truncated(container.format)
-    return undecodable(container.format, "its data cannot be decoded")
 
 
 def _to_rgb(image: Image.Image, container: Container) -> Image.Image:

@@ -5,13 +5,14 @@ First `load_photo`, once for a file, to what is kept; then `fit_photo`, or in tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import ConfigDict, Field
 
+from ray_trash.config import ImageConfig
 from ray_trash.image.decode import open_photo
 
 Fit = Literal["stretch", "crop"]
@@ -29,6 +30,9 @@ _REDUCING_GAP = 3.0
 """Large steps down go by whole-pixel averages first. Source: Pillow's documentation of `reducing_gap`: from
 3.0 on, close to indistinguishable from the exact filter."""
 
+_Side = Annotated[int, Field(ge=1, le=1 << 14)]
+_Level = Annotated[float, Field(gt=0, le=1)]
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -42,57 +46,22 @@ class Preprocessing:
         std: Then divided by.
     """
 
-    size_px: int
-    stored_short_side_px: int
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    size_px: _Side
+    stored_short_side_px: _Side
     fit: Fit
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[_Level, _Level, _Level] = IMAGENET_MEAN
+    std: tuple[_Level, _Level, _Level] = IMAGENET_STD
+
+    @classmethod
+    def from_config(cls, image: ImageConfig) -> Preprocessing:
+        """Take the values of a config; mean and deviation are ImageNet's."""
+        return cls(image.size_px, image.stored_short_side_px, image.fit)
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
-        return {
-            "size_px": self.size_px,
-            "stored_short_side_px": self.stored_short_side_px,
-            "fit": self.fit,
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Rebuild what `to_json` gave.
-
-        Raises:
-            ValueError: A key is missing, unknown, or has a value that cannot be.
-        """
-        expected = {"size_px", "stored_short_side_px", "fit", "mean", "std"}
-        if not isinstance(values, Mapping) or set(values) != expected:
-            raise ValueError(f"preprocessing: expected the keys {', '.join(sorted(expected))}")
-        if values["fit"] not in get_args(Fit):
-            raise ValueError(f"preprocessing: fit={values['fit']!r} is neither stretch nor crop")
-        return cls(
-            size_px=_side(values, "size_px"),
-            stored_short_side_px=_side(values, "stored_short_side_px"),
-            fit=values["fit"],
-            mean=_colour(values, "mean"),
-            std=_colour(values, "std"),
-        )
-
-
-def _side(values: Mapping[str, Any], key: str) -> int:
-    side_px = values[key]
-    if type(side_px) is not int or not 1 <= side_px <= 1 << 14:
-        raise ValueError(f"preprocessing: {key}={side_px!r} is not a number of pixels")
-    return side_px
-
-
-def _colour(values: Mapping[str, Any], key: str) -> tuple[float, float, float]:
-    colour = values[key]
-    is_colour = isinstance(colour, list | tuple) and len(colour) == 3
-    if not is_colour or not all(type(value) in (int, float) and 0 < value <= 1 for value in colour):
-        raise ValueError(f"preprocessing: {key}={colour!r} is not three numbers in 0..1")
-    red, green, blue = colour
-    return float(red), float(green), float(blue)
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
 def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
@@ -143,7 +112,7 @@ def fit_photo(photo: np.ndarray, preprocessing: Preprocessing, *, size_px: int |
     Args:
         photo: Array (height, width, 3), uint8, RGB.
         preprocessing: Gives the fit, and the side where `size_px` does not.
-        size_px: Side of the square in pixels; left out, `preprocessing.size_px`.
+        size_px: Side of the square in pixels. Default: `preprocessing.size_px`.
 
     Returns:
         Array (size_px, size_px, 3), uint8 in 0..255, RGB, C-contiguous.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.image.symmetry import SYMMETRIES
 
 
-def normalise(batch: torch.Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def normalise(batch: Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """Scale photos to 0..1, subtract the mean and divide by the standard deviation.
 
     Computed in float32 whatever the result's type, so that bfloat16 is rounded once.
@@ -25,3 +27,12 @@ def normalise(batch: torch.Tensor, preprocessing: Preprocessing, *, dtype: torch
     mean = torch.tensor(preprocessing.mean, device=batch.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=batch.device).view(3, 1, 1)
     return photos.sub_(mean * 255).div_(std * 255).to(dtype)
+
+
+def symmetries(images: Tensor, views: int) -> list[Tensor]:
+    """List a batch (B, C, S, S) of squares under the first `views` symmetries, 1 or 8; the first is `images` itself."""
+    turned = (
+        torch.rot90(images.flip(3) if mirrored else images, quarter_turns, dims=(2, 3))
+        for mirrored, quarter_turns, _ in SYMMETRIES[1:views]
+    )
+    return [images, *(view.contiguous(memory_format=torch.channels_last) for view in turned)]

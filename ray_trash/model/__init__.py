@@ -1,5 +1,4 @@
 """The network, its frozen stages, the checkpoint format and the predictor.
 
-Weights and photos in, probabilities out. Knows nothing of data sets, of Ray or of how a network is
-trained.
+Weights and photos in, probabilities out. The linter keeps Ray and data sets out of it.
 """

@@ -1,7 +1,5 @@
 """How sure an answer is: probabilities that mean what they say, and a confidence below which there is no answer.
 
-What a network says of validation photos in, one temperature and a threshold per class out. Knows no network.
-
 Letters in shapes: N photos, C classes.
 """
 
@@ -17,17 +15,16 @@ from pydantic import ConfigDict, Field
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.2, 5.0
 """A temperature outside says more about too few photos than about the network."""
 POOLED_PHOTOS = 10
-"""How many photos' worth of all classes' answers are added to those of one class: a class with a handful of
-validation photos has no error rate of its own."""
+"""Pseudo-count: a class's error rate is shrunk towards the overall rate as if 10 photos of it had that rate."""
 KNOWN_SHARE = 0.97
-"""A threshold turns away at most so much less than all of the right answers, and no less confident ones: photos of
-things that belong to no class are rarely as sure as that."""
+"""A class's threshold is raised until it rejects 3 % of the correct validation answers, even where the target error
+needs less: photos of unknown things rarely reach that confidence."""
 _FLOOR = 1e-30
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From what a network says to what is answered; stored in the checkpoint.
+    """From a network's probabilities to the answers that are given; stored in the checkpoint.
 
     Attributes:
         temperature: Logarithms of probabilities are divided by it; 1 changes nothing.
@@ -63,7 +60,7 @@ class Calibration:
         return _with_temperature(probabilities, self.temperature).astype(np.float32)
 
     def undo(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return what the network said, from what `apply` made of it.
+        """Return the network's probabilities, from what `apply` made of them.
 
         Args:
             probabilities: (N, C), as `apply` gives them.
@@ -96,7 +93,7 @@ def fit_calibration(
     `KNOWN_SHARE` of its right answers have.
 
     Args:
-        probabilities: (N, C), what the network says of the views that are answered from; rows adding up to 1.
+        probabilities: (N, C), the network's, before any temperature; rows adding up to 1.
         labels: (N,), true classes.
         target_error: Share of wrong answers among those given; None answers every photo.
 

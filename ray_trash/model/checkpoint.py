@@ -1,15 +1,13 @@
 """The checkpoint directory, the one seam between training and using a network.
 
 ```
-weights.safetensors         the network, torchvision's key names
-checkpoint.json             `CheckpointDocument`
-trainer/state.safetensors   what resume needs, where it was given
-trainer/state.json
-COMPLETE                    sizes and SHA-256 of the files above, written last
+weights.safetensors   the network, torchvision's key names
+checkpoint.json       `CheckpointDocument`
+trainer/state.pt      what resume needs, where it was given
+COMPLETE              sizes and SHA-256 of the files above, written last
 ```
 
-Tensors and a document in, a directory that is whole or refused out. Reads no pickle. Knows nothing
-of what the trainer keeps.
+Only who resumes reads `trainer/state.pt`, a file of `torch.save`, and only as numbers: nothing in it can run.
 """
 
 from __future__ import annotations
@@ -31,19 +29,18 @@ from ray_trash.model.document import (
     CheckpointDocument,
     document_from_json,
     document_to_json,
+    json_object,
     require_format_version,
 )
-from ray_trash.model.tensors import from_safetensors, plain_state, to_safetensors
+from ray_trash.model.tensors import from_safetensors, from_torch_file, plain_state, to_safetensors, to_torch_file
 from ray_trash.storage import Storage, sync_directory
 
 MARKER = "COMPLETE"
 WEIGHTS_FILE = "weights.safetensors"
 DOCUMENT_FILE = "checkpoint.json"
 TRAINER_FOLDER = "trainer"
-TRAINER_TENSORS_FILE = f"{TRAINER_FOLDER}/state.safetensors"
-TRAINER_VALUES_FILE = f"{TRAINER_FOLDER}/state.json"
+TRAINER_FILE = f"{TRAINER_FOLDER}/state.pt"
 _SERVED_FILES = (WEIGHTS_FILE, DOCUMENT_FILE)
-_TRAINER_FILES = (TRAINER_TENSORS_FILE, TRAINER_VALUES_FILE)
 _ID_DIGITS = 12
 
 
@@ -52,8 +49,7 @@ def write_checkpoint(
     network_state: Mapping[str, Tensor],
     document: CheckpointDocument,
     *,
-    trainer_tensors: Mapping[str, Tensor] | None = None,
-    trainer_values: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
 ) -> CheckpointDocument:
     """Write a checkpoint that is complete only once this returns.
 
@@ -64,10 +60,8 @@ def write_checkpoint(
         directory: A local folder, made where it is not there.
         network_state: The network's `state_dict`.
         document: Its `id` is set here.
-        trainer_tensors: What resume needs, by flat names, any dtype; left out with
-            `trainer_values`, the checkpoint can be used but not resumed from.
-        trainer_values: JSON values; floats come back exactly, infinity and NaN too, tuples as
-            lists.
+        trainer: What resume needs: tensors, numbers, text and containers of them. Default: nothing, the
+            checkpoint can be used but not resumed from.
 
     Returns:
         The document as written.
@@ -76,8 +70,6 @@ def write_checkpoint(
         StorageError: The disk is full, read-only or out of reach.
         ValueError: The document is not what `open_checkpoint` would take.
     """
-    if (trainer_tensors is None) != (trainer_values is None):
-        raise ValueError("trainer_tensors and trainer_values belong together: give both or neither")
     storage = Storage.at(directory)
     weights = to_safetensors(plain_state(network_state))
     weights_sha256 = _sha256(weights)
@@ -91,10 +83,8 @@ def write_checkpoint(
         WEIGHTS_FILE: _write_entry(storage, WEIGHTS_FILE, weights, weights_sha256),
         DOCUMENT_FILE: _write_entry(storage, DOCUMENT_FILE, text),
     }
-    if trainer_tensors is not None and trainer_values is not None:
-        tensors, values = to_safetensors(trainer_tensors), json.dumps(dict(trainer_values)).encode()
-        entries[TRAINER_TENSORS_FILE] = _write_entry(storage, TRAINER_TENSORS_FILE, tensors)
-        entries[TRAINER_VALUES_FILE] = _write_entry(storage, TRAINER_VALUES_FILE, values)
+    if trainer is not None:
+        entries[TRAINER_FILE] = _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
     marker = {"format_version": FORMAT_VERSION, "files": entries}
     storage.write_bytes(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
     return written
@@ -125,17 +115,18 @@ class Checkpoint:
         """
         return from_safetensors(self._files[WEIGHTS_FILE], f"{self.uri}/{WEIGHTS_FILE}")
 
-    def trainer(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what resume needs: tensors and values as they were given to `write_checkpoint`.
+    def trainer(self) -> dict[str, Any]:
+        """Return what resume needs, as it was given to `write_checkpoint`, tensors on the CPU.
 
         Only for a checkpoint that was opened with `with_trainer`.
 
         Raises:
-            CheckpointError: The files are not what this code writes.
+            CheckpointError: The file is not what this code writes.
         """
-        assert TRAINER_VALUES_FILE in self._files, f"{self.uri} was opened without its trainer part"
-        tensors = from_safetensors(self._files[TRAINER_TENSORS_FILE], f"{self.uri}/{TRAINER_TENSORS_FILE}")
-        return tensors, _json_object(self._files[TRAINER_VALUES_FILE], f"{self.uri}/{TRAINER_VALUES_FILE}")
+        assert TRAINER_FILE in self._files, f"{self.uri} was opened without its trainer part"
+        where = f"{self.uri}/{TRAINER_FILE}"
+        state: dict[str, Any] = from_torch_file(self._files[TRAINER_FILE], f"{where}: cannot be read; copy it again")
+        return state
 
 
 def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) -> Checkpoint:
@@ -145,31 +136,32 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
 
     Args:
         place: The checkpoint's folder.
-        with_trainer: Whether the part that resume needs is read too. Without it only the sizes of
-            those files are compared.
+        with_trainer: Whether what resume needs is read too. Without it, only the file's size is compared.
 
     Raises:
-        CheckpointError: There is no checkpoint, it is incomplete, or a file is missing, truncated,
-            changed or of another version; the file is named.
+        CheckpointError: There is no checkpoint, it is incomplete, or a file is missing, truncated, changed or of
+            another version; the file is named.
         StorageError: The storage cannot be asked.
     """
     storage = place if isinstance(place, Storage) else Storage.at(place)
     marker, entries = _read_marker(storage)
-    wanted = _SERVED_FILES + (_TRAINER_FILES if with_trainer else ())
+    wanted = _SERVED_FILES + ((TRAINER_FILE,) if with_trainer else ())
     absent = [name for name in wanted if name not in entries]
+    if absent == [TRAINER_FILE]:
+        problem = f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it can be used, but not resumed from"
+        if any(name.startswith(f"{TRAINER_FOLDER}/") for name in entries):
+            problem += "; another ray-trash wrote it: resume with that one, or start anew with --overwrite"
+        raise CheckpointError(problem)
     if absent:
-        raise CheckpointError(
-            f"{storage.uri}: the checkpoint has no {' and no '.join(absent)}"
-            + ("; it can be used, but not resumed from" if with_trainer else "")
-        )
+        raise CheckpointError(f"{storage.uri}: the checkpoint has no {' and no '.join(absent)}")
     files: dict[str, bytes] = {}
     for name, (size_bytes, sha256) in entries.items():
         if name in wanted:
             files[name] = _read_checked(storage, name, size_bytes, sha256)
         else:
-            _require_size(storage, name, _size_of(storage, name), size_bytes)
+            _require_size(storage, name, size_bytes)
     where = f"{storage.uri}/{DOCUMENT_FILE}"
-    document = document_from_json(_text(files[DOCUMENT_FILE], where), where)
+    document = document_from_json(files[DOCUMENT_FILE], where)
     expected_id = _checkpoint_id(entries[WEIGHTS_FILE][1])
     if document.id != expected_id:
         raise CheckpointError(
@@ -189,7 +181,7 @@ def _read_marker(storage: Storage) -> tuple[bytes, dict[str, tuple[int, str]]]:
         raise CheckpointError(_why_no_marker(storage))
     where = f"{storage.uri}/{MARKER}"
     marker = storage.read_bytes(MARKER)
-    tree = _json_object(marker, where)
+    tree = json_object(marker, where)
     require_format_version(tree, where)
     try:
         entries = {str(name): (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
@@ -206,19 +198,16 @@ def _why_no_marker(storage: Storage) -> str:
         return f"{storage.uri}: a run, not a checkpoint; its checkpoint is {inner}"
     if any(storage.exists(name) for name in (*_SERVED_FILES, TRAINER_FOLDER)):
         return (
-            f"{storage.uri}: the checkpoint is incomplete, its {MARKER} marker is missing: writing "
-            "or copying "
-            "it was cut short; use another checkpoint or copy it again"
+            f"{storage.uri}: the checkpoint is incomplete, its {MARKER} marker is missing: writing or copying it was "
+            "cut short; use another checkpoint or copy it again"
         )
     needed = ", ".join(_SERVED_FILES)
     return f"{storage.uri}: not a checkpoint, which is a folder with {needed} and {MARKER}"
 
 
 def _read_checked(storage: Storage, name: str, size_bytes: int, sha256: str) -> bytes:
-    if not storage.exists(name):
-        raise CheckpointError(f"{storage.uri}/{name}: missing; copy the checkpoint again")
+    _require_size(storage, name, size_bytes)
     data = storage.read_bytes(name)
-    _require_size(storage, name, len(data), size_bytes)
     if _sha256(data) != sha256:
         raise CheckpointError(
             f"{storage.uri}/{name}: changed since it was written (SHA-256 differs); copy the checkpoint again"
@@ -226,47 +215,24 @@ def _read_checked(storage: Storage, name: str, size_bytes: int, sha256: str) -> 
     return data
 
 
-def _require_size(storage: Storage, name: str, found: int | None, expected: int) -> None:
-    if found is None:
+def _require_size(storage: Storage, name: str, expected: int) -> None:
+    if not storage.exists(name):
         raise CheckpointError(f"{storage.uri}/{name}: missing; copy the checkpoint again")
+    found = storage.filesystem.get_file_info(f"{storage.path}/{name}").size
     if found != expected:
         raise CheckpointError(
-            f"{storage.uri}/{name}: {'truncated' if found < expected else 'changed'}, {found:,} "
-            "bytes "
-            f"instead of {expected:,}; copy the checkpoint again"
+            f"{storage.uri}/{name}: {'truncated' if found < expected else 'changed'}, {found:,} bytes instead of "
+            f"{expected:,}; copy the checkpoint again"
         )
-
-
-def _size_of(storage: Storage, name: str) -> int | None:
-    if not storage.exists(name):
-        return None
-    return int(storage.filesystem.get_file_info(f"{storage.path}/{name}").size)
 
 
 def _render(document: CheckpointDocument) -> bytes:
     text = document_to_json(document)
     try:
-        document_from_json(text, DOCUMENT_FILE)
+        document_from_json(text.encode(), DOCUMENT_FILE)
     except CheckpointError as error:
         raise ValueError(f"a document that could not be read back: {error}") from error
     return text.encode()
-
-
-def _json_object(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        tree = json.loads(_text(data, where))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{where}: expected a JSON object")
-    return tree
-
-
-def _text(data: bytes, where: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{where}: not UTF-8 text") from error
 
 
 def _checkpoint_id(sha256: str) -> str:

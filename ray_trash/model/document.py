@@ -1,6 +1,6 @@
 """What a checkpoint says about itself: `checkpoint.json`, read strictly.
 
-JSON text in, a checked document out, and back. Knows nothing of weights.
+JSON text in, a checked document out, and back.
 """
 
 from __future__ import annotations
@@ -13,15 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    InstanceOf,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from ray_trash.errors import CheckpointError
 from ray_trash.image.preprocess import Preprocessing
@@ -30,8 +22,11 @@ from ray_trash.model.calibration import Calibration
 FORMAT_VERSION = 2
 """What this code writes, and the only version it reads."""
 NETWORK = "resnet50"
+_ARCHITECTURE_KEYS = ("hidden_layers", "dropout", "frozen_stages")
+"""Fields that the JSON has under `architecture`, beside the network's name."""
 
 ClassName = Annotated[str, StringConstraints(min_length=1)]
+_FORWARD_BATCH_PHOTOS = 32
 _PROBABILITY_SUM_TOLERANCE = 1e-4
 
 
@@ -48,10 +43,6 @@ class Golden:
 
     png_base64: Annotated[str, StringConstraints(min_length=1)]
     probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-
-
-def _to_preprocessing(value: Any) -> Any:
-    return Preprocessing.from_json(value) if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class CheckpointDocument:
     hidden_layers: tuple[Annotated[int, Field(ge=1)], ...]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     frozen_stages: Annotated[int, Field(ge=0, le=5)]
-    preprocessing: Annotated[InstanceOf[Preprocessing], BeforeValidator(_to_preprocessing)]
+    preprocessing: Preprocessing
     views: Literal[1, 8]
     calibration: Calibration
     metrics: dict[str, Any]
@@ -93,6 +84,14 @@ class CheckpointDocument:
     versions: dict[str, str]
     golden: Golden
     id: str = ""
+
+    @property
+    def forward_batch_photos(self) -> int:
+        """Photos of one forward pass, as the stored config says: sums of floats depend on it in their last digits."""
+        stored = self.config.get("evaluate", {})
+        # The second is the key's earlier name.
+        found: int = stored.get("forward_batch_photos") or stored.get("batch_size") or _FORWARD_BATCH_PHOTOS
+        return found
 
     def __post_init__(self) -> None:
         """Refuse what no field shows by itself."""
@@ -116,63 +115,55 @@ def document_to_json(document: CheckpointDocument) -> str:
     Raises:
         ValueError: A value is not finite or not JSON.
     """
-    tree = {
-        "format_version": FORMAT_VERSION,
-        "id": document.id,
-        "classes": document.classes,
-        "architecture": {
-            "network": NETWORK,
-            "hidden_layers": document.hidden_layers,
-            "dropout": document.dropout,
-            "frozen_stages": document.frozen_stages,
-        },
-        "preprocessing": document.preprocessing.to_json(),
-        "views": document.views,
-        "calibration": dataclasses.asdict(document.calibration),
-        "metrics": document.metrics,
-        "data": document.data,
-        "config": document.config,
-        "epoch": document.epoch,
-        "created_at": document.created_at,
-        "versions": document.versions,
-        "golden": {
-            "png_base64": document.golden.png_base64,
-            "probabilities": document.golden.probabilities,
-        },
-    }
+    values = dataclasses.asdict(document)
+    architecture = {"network": NETWORK, **{key: values.pop(key) for key in _ARCHITECTURE_KEYS}}
+    head = {"format_version": FORMAT_VERSION, "id": values.pop("id"), "classes": values.pop("classes")}
+    tree = {**head, "architecture": architecture, **values}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def document_from_json(text: str, where: str) -> CheckpointDocument:
+def json_object(data: bytes, where: str) -> dict[str, Any]:
+    """Read a JSON object, UTF-8 and with finite numbers; `where` is the file, for messages.
+
+    Raises:
+        CheckpointError: It is none.
+    """
+    try:
+        tree = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{where}: not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{where}: expected a JSON object")
+    return tree
+
+
+def document_from_json(data: bytes, where: str) -> CheckpointDocument:
     """Read a document.
 
     Args:
-        text: What `document_to_json` rendered.
+        data: What `document_to_json` rendered, in UTF-8.
         where: The file, for messages.
 
     Raises:
         CheckpointError: It is of another format version, or a field is missing, unknown or wrong.
     """
-    try:
-        tree = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{where}: expected a JSON object")
+    tree = json_object(data, where)
     require_format_version(tree, where)
     tree.pop("format_version")
     architecture = tree.pop("architecture", None)
     if not isinstance(architecture, Mapping) or architecture.get("network") != NETWORK:
         raise CheckpointError(f"{where}: architecture: expected the network {NETWORK}")
-    parts = {key: value for key, value in architecture.items() if key != "network"}
-    doubled = parts.keys() & tree.keys()
+    below = {key: value for key, value in architecture.items() if key != "network"}
+    doubled = below.keys() & tree.keys()
     if doubled:
         raise CheckpointError(f"{where}: {', '.join(sorted(doubled))}: unknown outside architecture")
     if not tree.get("id"):
         raise CheckpointError(f"{where}: id is missing")
     try:
         # JSON knows no tuples; strict types would refuse its lists in Python's mode.
-        return _DOCUMENT.validate_json(json.dumps({**tree, **parts}))
+        return _DOCUMENT.validate_json(json.dumps({**tree, **below}))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in error.errors()

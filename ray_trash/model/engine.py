@@ -1,7 +1,7 @@
 """What computes a network's answers, and which of them a machine should use.
 
-Photos in, probabilities out, whatever is underneath. All engines answer alike: they differ by the rounding of their
-arithmetic, and `tests/unit/model/test_engine.py` says by how much.
+All engines answer alike: they differ by the rounding of their arithmetic, and `tests/unit/model/test_engine.py` says
+by how much.
 
 Letters in shapes: B photos, S side in pixels, C classes.
 """

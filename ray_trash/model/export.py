@@ -1,10 +1,10 @@
 """A checkpoint as one file for other runtimes: from a photo's square to calibrated probabilities.
 
-A checkpoint in; an ONNX model or a program of torch.export out, checked against the predictor before it is written.
-What a file knows besides: `model_id`, and as JSON `classes`, `preprocessing` and `thresholds`. Decoding, fitting to
-the square and saying "not sure" are left to whoever runs it.
+An ONNX model or a program of torch.export, checked against the predictor before it is written. Its metadata are
+`model_id`, and as JSON `classes`, `preprocessing` and `thresholds`. Decoding, fitting to the square and abstaining
+are left to whoever runs it.
 
-Letters in shapes: B photos, S side in pixels, C classes, V views.
+Letters in shapes: B photos, S side in pixels, C classes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ray_trash.errors import CheckpointError, ConfigError
-from ray_trash.image.tensor import normalise
+from ray_trash.model.answering import Answering
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.document import CheckpointDocument
-from ray_trash.model.golden import symmetries
 from ray_trash.model.predictor import Predictor, load_network
 from ray_trash.storage import Storage
 
@@ -58,7 +57,7 @@ def export_checkpoint(
     Args:
         checkpoint_uri: A checkpoint's folder.
         file_format: `onnx`, or `torch` for a program of torch.export.
-        out: The file, a path or URI; left out, the checkpoint's id in the working directory.
+        out: The file, a path or URI. Default: the checkpoint's id in the working directory.
         overwrite: Whether a file that is there is replaced.
 
     Returns:
@@ -79,7 +78,13 @@ def export_checkpoint(
     if folder.exists(name) and not overwrite:
         raise ConfigError(f"{file_uri}: is there already; give another --out, or --overwrite")
     predictor = Predictor.load(checkpoint, engine="torch", device="cpu", precision="fp32")
-    answering = _Answering(load_network(checkpoint), document).eval().requires_grad_(False)
+    answering = Answering(
+        load_network(checkpoint),
+        document.preprocessing,
+        views=document.views,
+        temperature=document.calibration.temperature,
+    )
+    answering.eval().requires_grad_(False)
     render, load = {"onnx": (_render_onnx, _load_onnx), "torch": (_render_torch, _load_torch)}[file_format]
     data = render(answering, document)
     difference = _largest_difference(load(data), predictor)
@@ -100,25 +105,7 @@ def export_checkpoint(
     }
 
 
-class _Answering(nn.Module):
-    """From photos (B, S, S, 3) uint8 to calibrated probabilities (B, C) float32."""
-
-    def __init__(self, network: nn.Module, document: CheckpointDocument) -> None:
-        super().__init__()
-        self._network = network
-        self._preprocessing, self._views = document.preprocessing, document.views
-        self._temperature = document.calibration.temperature
-
-    def forward(self, photos: Tensor) -> Tensor:
-        images = normalise(photos, self._preprocessing)
-        # One pass for all views: eight would make the file's graph eight times as long.
-        said = torch.log_softmax(self._network(torch.cat(symmetries(images, self._views))), dim=1)
-        # The logarithm of the views' mean, up to a constant that the softmax takes out.
-        pooled = torch.logsumexp(said.unflatten(0, (self._views, -1)), dim=0)  # (V, B, C) to (B, C)
-        return torch.softmax(pooled / self._temperature, dim=1)
-
-
-def _known(document: CheckpointDocument) -> dict[str, str]:
+def _metadata(document: CheckpointDocument) -> dict[str, str]:
     return {
         "classes": json.dumps(document.classes, ensure_ascii=False),
         "model_id": document.id,
@@ -132,7 +119,7 @@ def _example(document: CheckpointDocument) -> Tensor:
     return torch.zeros((_TRACED_BATCH, side_px, side_px, 3), dtype=torch.uint8)
 
 
-def _render_onnx(answering: _Answering, document: CheckpointDocument) -> bytes:
+def _render_onnx(answering: Answering, document: CheckpointDocument) -> bytes:
     import onnx
 
     # A name, where torch.export wants a kind: it is what the file's readers see.
@@ -148,9 +135,9 @@ def _render_onnx(answering: _Answering, document: CheckpointDocument) -> bytes:
     assert program is not None, "dynamo=True returns the program"
     model = program.model_proto
     # What torch remembers of a node includes this machine's paths.
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")
-    onnx.helper.set_model_props(model, _known(document))
+    for entry in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        entry.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, _metadata(document))
     return bytes(model.SerializeToString())
 
 
@@ -163,7 +150,7 @@ def _load_onnx(data: bytes) -> _Answer:
     return lambda photos: np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: photos})[0])
 
 
-def _render_torch(answering: _Answering, document: CheckpointDocument) -> bytes:
+def _render_torch(answering: Answering, document: CheckpointDocument) -> bytes:
     program = torch.export.export(
         answering, (_example(document),), dynamic_shapes={INPUT_NAME: {0: torch.export.Dim.DYNAMIC}}
     )
@@ -171,7 +158,7 @@ def _render_torch(answering: _Answering, document: CheckpointDocument) -> bytes:
         # It has this machine's paths.
         node.meta.pop("stack_trace", None)
     file = io.BytesIO()
-    torch.export.save(program, file, extra_files=_known(document))
+    torch.export.save(program, file, extra_files=_metadata(document))
     return file.getvalue()
 
 

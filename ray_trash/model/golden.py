@@ -1,6 +1,6 @@
 """One photo and its answer, kept in a checkpoint to tell whether it is still answered the same.
 
-A network in, a photo made by code and the network's probabilities out. Knows nothing of files.
+A network in, a photo made by code and the network's probabilities out.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ray_trash.errors import CheckpointError, DivergedError
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
-from ray_trash.image.tensor import normalise
+from ray_trash.model.answering import probabilities_of
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.document import Golden
 from ray_trash.model.network import evaluation_mode
@@ -31,63 +31,6 @@ bf16 keeps 8 bits: measured, 0.02 for common heads and 0.15 for one whose output
 always checked as well, this bound need only tell broken arithmetic from coarse arithmetic.
 """
 _HEIGHT_PX, _WIDTH_PX = 48, 64
-
-
-def probabilities_of(
-    network: nn.Module,
-    photos: Tensor,
-    preprocessing: Preprocessing,
-    *,
-    views: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Run a network over photos and average what it says over their views.
-
-    The network is taken in the mode it is in; every other setting of the caller, such as autocast,
-    is overridden.
-
-    Args:
-        network: From (B, 3, S, S) to (B, C) logits.
-        photos: (B, S, S, 3) uint8, on the network's device.
-        preprocessing: Its mean and deviation normalise the photos.
-        views: 1, or 8 for the eight symmetries of the square.
-        dtype: float32, or bfloat16 for autocast.
-
-    Returns:
-        (B, C) float32 probabilities; every row adds up to 1.
-    """
-    device = photos.device.type
-    with (
-        torch.inference_mode(),
-        # Casts that were kept would outlive the recording of a CUDA graph.
-        torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False),
-    ):
-        images = normalise(photos, preprocessing, dtype=torch.float32)
-        # In float64, so that the mean of rows that add up to 1 adds up to 1.
-        total: Tensor | None = None
-        for view in symmetries(images, views):
-            probabilities = torch.softmax(network(view).double(), dim=1)
-            total = probabilities if total is None else total + probabilities
-        assert total is not None, "views is at least 1"
-        return (total / views).float()
-
-
-def symmetries(images: Tensor, views: int) -> list[Tensor]:
-    """List the views of a batch of squares: itself, or its eight rotations and mirror images.
-
-    Args:
-        images: (B, C, S, S).
-        views: 1 or 8.
-
-    Returns:
-        Tensors like `images`, the first of them `images` itself.
-    """
-    if views == 1:
-        return [images]
-    if views != 8:
-        raise ValueError(f"{views} views: a square has 1 or 8")
-    turned = [torch.rot90(side, quarter, dims=(2, 3)) for side in (images, images.flip(3)) for quarter in range(4)]
-    return [view.contiguous(memory_format=torch.channels_last) for view in turned]
 
 
 def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int, calibration: Calibration) -> Golden:

@@ -1,23 +1,24 @@
 """ResNet50 in stages that freeze one by one, with a head of its own.
 
-The number of classes and the shape of the head in, a torchvision network with random weights out.
-Knows nothing of files; what is random follows `torch.manual_seed` of the caller.
+What is random follows `torch.manual_seed` of the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from ray_trash.errors import CheckpointError
 from ray_trash.model.resnet import ResNet, resnet50
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
-"""The parts of ResNet50 below its head, from the photo upwards; the order in which they freeze."""
+"""ResNet50's stages below its head, from the photo upwards; the order in which they freeze."""
 
 
 def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
@@ -34,8 +35,7 @@ def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropou
     Returns:
         A network from (B, 3, S, S) normalised photos to (B, n_classes) logits.
 
-    Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's
-    variant v1.5.
+    Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's variant v1.5.
     """
     network = resnet50(weights=None)
     width: int = network.fc.in_features
@@ -50,7 +50,7 @@ def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropou
     return network
 
 
-def network_without_numbers(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
+def empty_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
     """Build the network of `build_network` without memory, on torch's meta device.
 
     To be filled from a state dict, by `assign=True` or after `to_empty`. It draws none of the caller's random numbers,
@@ -77,30 +77,26 @@ def stage_modules(network: ResNet) -> dict[str, list[nn.Module]]:
 def freeze_stages(network: ResNet, n: int) -> None:
     """Let only the stages from the `n`-th on, and the head, receive gradients.
 
-    Statistics of batch norm are no parameters; `set_training_mode` keeps those of frozen stages
-    still.
+    Statistics of batch norm are no parameters; `set_training_mode` keeps those of frozen stages still.
 
     Args:
         network: Changed in place.
         n: How many stages are frozen, 0 to 5.
     """
-    _require_stage_count(n)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
-    for module in first_stages(network, n):
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
+    frozen = first_stages(network, n)
+    network.requires_grad_(True)
+    for module in frozen:
+        module.requires_grad_(False)
 
 
 def set_training_mode(network: ResNet, frozen_stages: int) -> None:
     """Put the network in training mode and its first `frozen_stages` stages in evaluation mode.
 
-    Call it before every epoch: `network.train()` alone wakes the batch norms of frozen stages,
-    whose statistics and counters would then move.
+    Call it before every epoch: `network.train()` alone lets the statistics of frozen batch norms move.
     """
-    _require_stage_count(frozen_stages)
+    frozen = first_stages(network, frozen_stages)
     network.train()
-    for module in first_stages(network, frozen_stages):
+    for module in frozen:
         module.eval()
 
 
@@ -129,27 +125,25 @@ def parameter_groups(
 
     Args:
         network: The network, not wrapped.
-        frozen_stages: How many stages are frozen at the end of training. Stages that are freed on
-            the way have groups from the start; an optimizer passes over parameters without a
-            gradient.
-        learning_rate: Of layer4.
+        frozen_stages: How many stages are frozen at the end of training. Stages that are freed on the way have
+            groups from the start; an optimizer passes over parameters without a gradient.
+        learning_rate: That of layer4.
         head_factor: The head's learning rate over that of layer4.
         stage_decay: Each stage's learning rate over that of the stage above it.
-        weight_decay: Of the weights of convolutions and dense layers; biases and norms have none.
+        weight_decay: For the weights of convolutions and dense layers; biases and norms have none.
 
     Returns:
-        Groups `{"name", "params", "lr", "weight_decay"}`, from the lowest stage to the head, named
-        such as `layer4` and `layer4.no_decay`. No group is empty.
+        Groups `{"name", "params", "lr", "weight_decay"}`, from the lowest stage to the head, named such as `layer4`
+        and `layer4.no_decay`. No group is empty.
     """
-    _require_stage_count(frozen_stages)
     modules = stage_modules(network)
     top = len(STAGES) - 1
     rates = {stage: learning_rate * stage_decay ** (top - depth) for depth, stage in enumerate(STAGES)}
-    parts = [(stage, modules[stage], rates[stage]) for stage in STAGES[frozen_stages:]]
-    parts.append(("head", [network.fc], learning_rate * head_factor))
+    trained = [(stage, modules[stage], rates[stage]) for stage in STAGES[frozen_stages:]]
+    trained.append(("head", [network.fc], learning_rate * head_factor))
     groups: list[dict[str, Any]] = []
-    for name, part, rate in parts:
-        parameters = [parameter for module in part for parameter in module.parameters()]
+    for name, owners, rate in trained:
+        parameters = [parameter for module in owners for parameter in module.parameters()]
         for suffix, decay, wanted in (("", weight_decay, True), (".no_decay", 0.0, False)):
             # Biases and the scales of norms are vectors, weights have two dimensions or more.
             chosen = [parameter for parameter in parameters if (parameter.ndim > 1) == wanted]
@@ -157,12 +151,43 @@ def parameter_groups(
     return groups
 
 
+def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Give an optimizer the state of another one over the same parameters, learning rates included.
+
+    Args:
+        optimizer: Changed in place.
+        state: As `optimizer.state_dict()` gave it; taken over, not copied.
+
+    Raises:
+        CheckpointError: It is of another optimizer, or of other parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    if _outline(groups) != _outline(state["param_groups"]):
+        names, stored_names = ([group.get("name") for group in found] for found in (groups, state["param_groups"]))
+        raise CheckpointError(
+            f"optimizer state: it was stored by another optimizer or for other parameter groups ({stored_names}, here "
+            f"{names}); resume with the config of the run"
+        )
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in state["state"].items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameters[index].shape:
+                raise CheckpointError(
+                    f"optimizer state state.{index}.{name}: shape {tuple(value.shape)} for a parameter of "
+                    f"{tuple(parameters[index].shape)}; it belongs to another architecture, resume with the config of "
+                    "the run"
+                )
+    # The moments come in the memory format they had, their parameters'; in another one every step would be slow.
+    optimizer.load_state_dict(dict(state))
+
+
+def _outline(groups: list[dict[str, Any]]) -> list[tuple[Any, int, frozenset[str]]]:
+    return [(group.get("name"), len(group["params"]), frozenset(group) - {"initial_lr"}) for group in groups]
+
+
 def first_stages(network: ResNet, n: int) -> list[nn.Module]:
     """List the modules of the first `n` stages, 0 to 5."""
-    modules = stage_modules(network)
-    return [module for stage in STAGES[:n] for module in modules[stage]]
-
-
-def _require_stage_count(n: int) -> None:
     if not 0 <= n <= len(STAGES):
         raise ValueError(f"{n} frozen stages: ResNet50 has 0 to {len(STAGES)} to freeze")
+    modules = stage_modules(network)
+    return [module for stage in STAGES[:n] for module in modules[stage]]

@@ -1,8 +1,7 @@
 """Answers computed by OpenVINO, which is faster than torch on CPUs.
 
-Each photo is an inference of its own, and as many run at once as there are threads: no thread waits for another, and
-what a photo is answered does not depend on which photos came with it. Calls from several threads share the threads
-that compute: where one call has no photos left to start, the next one's take its place.
+Each view of a photo is an inference of its own, and as many run at once as there are threads: no thread waits for
+another, and a photo's answer does not depend on its batch. Calls from several threads share one queue of inferences.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.image.tensor import normalise
+from ray_trash.image.symmetry import symmetric_views
+from ray_trash.model.answering import Answering
 
 _PHOTO_TIMEOUT_S = 60.0
 """How long one photo may take once it is its turn: a thousand times what it does."""
 _WAITING_PER_THREAD = 2
-"""Inferences OpenVINO holds for each thread: one is computed, the next is there when it ends. With one, a thread that
-is done would wait until Python, busy with decoding, has come round to giving it another."""
+"""Inferences queued for each thread: while one is computed, the next waits. With one, a thread that is done would idle
+until Python, busy with decoding, gives it another."""
 _PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -41,13 +41,13 @@ class OpenVinoEngine:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # about the tracing of shapes, which are fixed here
             # Not compared with itself by a second tracing: what it answers is compared with the stored answers.
-            traced = torch.jit.trace(_Answering(network, preprocessing).eval(), example, check_trace=False)
+            traced = torch.jit.trace(Answering(network, preprocessing).eval(), example, check_trace=False)
             model = openvino.convert_model(traced, example_input=example, input=[1, side_px, side_px, 3])
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "INFERENCE_NUM_THREADS": n_threads,
             "NUM_STREAMS": n_threads,
-            # Every process would hold its first thread to the first CPU: two replicas were half as fast as one.
+            # Each process would pin its first thread to the first CPU: two replicas were half as fast as one.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
@@ -61,8 +61,9 @@ class OpenVinoEngine:
         call = _Call(len(photos) * self._views)
         with self._lock:
             for number, photo in enumerate(photos):
-                for view, square in enumerate(_symmetries(photo, self._views)):
-                    self._queue.start_async({0: square[np.newaxis]}, (call, number * self._views + view))
+                for view, square in enumerate(symmetric_views(photo, self._views)):
+                    square = np.ascontiguousarray(square[np.newaxis])
+                    self._queue.start_async({0: square}, (call, number * self._views + view))
         # In float64, so that the mean of rows that add up to 1 adds up to 1.
         said = np.stack(call.answers()).astype(np.float64)
         said = said.reshape(len(photos), self._views, -1).mean(axis=1)
@@ -99,22 +100,3 @@ class _Call:
             if not self._taken.acquire(timeout=_PHOTO_TIMEOUT_S):
                 raise RuntimeError(f"OpenVINO did not answer a photo within {_PHOTO_TIMEOUT_S:g} s")
         return [self._answers[number] for number in range(self._n)]
-
-
-def _symmetries(photo: NDArray[np.uint8], views: int) -> list[NDArray[np.uint8]]:
-    """List the views of one square, as `golden.symmetries` does for tensors."""
-    if views == 1:
-        return [photo]
-    sides = (photo, photo[:, ::-1])
-    return [np.ascontiguousarray(np.rot90(side, quarter)) for side in sides for quarter in range(4)]
-
-
-class _Answering(nn.Module):
-    """From photos (B, S, S, 3) uint8 to probabilities (B, C)."""
-
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self._network, self._preprocessing = network, preprocessing
-
-    def forward(self, photos: Tensor) -> Tensor:
-        return torch.softmax(self._network(normalise(photos, self._preprocessing)), dim=1)

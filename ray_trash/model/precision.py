@@ -1,8 +1,4 @@
-"""Which device computes, and in which number format.
-
-The words of the config in, torch's objects out, with the reason in words. Knows nothing of
-networks.
-"""
+"""Which device computes, and in which number format, with the reason in words."""
 
 from __future__ import annotations
 
@@ -55,15 +51,14 @@ def resolve_precision(choice: PrecisionChoice, device: torch.device) -> tuple[to
         name = torch.cuda.get_device_name(device)
         if choice == "bf16" and not supported:
             raise ClusterError(f"precision=bf16: the GPU {name} has no bf16; use precision=fp32 or auto")
+        if choice == "auto" and supported:
+            return torch.bfloat16, f"the GPU {name} has bf16"
         if choice == "auto":
-            return (
-                (torch.bfloat16, f"the GPU {name} has bf16")
-                if supported
-                else (torch.float32, f"the GPU {name} has no bf16")
-            )
+            return torch.float32, f"the GPU {name} has no bf16"
     if choice == "bf16":
         return torch.bfloat16, "as asked"
-    unit = bf16_unit(_cpu_capabilities())
+    # Older releases of torch do not say what the processor has; fp32 is right everywhere.
+    unit = bf16_unit(getattr(torch.cpu, "get_capabilities", dict)())
     if unit is None:
         return torch.float32, "the processor has no bf16 instructions"
     if not torch.backends.mkldnn.is_available():
@@ -89,9 +84,3 @@ def bf16_unit(capabilities: Mapping[str, Any]) -> str | None:
         if capabilities.get(key):
             return name
     return None
-
-
-def _cpu_capabilities() -> Mapping[str, Any]:
-    # Older releases of torch do not say what the processor has; fp32 is right everywhere.
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    return {} if ask is None else dict(ask())

@@ -1,6 +1,6 @@
 """A checkpoint that answers: photos in, probabilities out.
 
-Reads nothing but the checkpoint. Knows no HTTP and no data set.
+Reads nothing but the checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine
 from ray_trash.model.golden import TOLERANCE, require_golden
-from ray_trash.model.network import network_without_numbers
+from ray_trash.model.network import empty_network
 from ray_trash.model.openvino_engine import OpenVinoEngine
 from ray_trash.model.precision import DeviceChoice, PrecisionChoice
 from ray_trash.model.resnet import ResNet
@@ -59,11 +59,10 @@ class Predictor:
             engine: What computes.
             device: Where to compute.
             precision: What to compute in.
-            n_threads: CPU threads that compute; torch's are those of this whole process. Left out, as torch has them.
+            n_threads: CPU threads that compute; torch's are those of this whole process. Default: as torch has them.
 
         Raises:
-            CheckpointError: The checkpoint is missing, incomplete or damaged, or answers
-                differently.
+            CheckpointError: The checkpoint is missing, incomplete or damaged, or answers differently.
             ClusterError: This process has no such device, or the device no such precision.
             ConfigError: The engine is not installed here, or computes on no GPU.
             StorageError: The storage cannot be asked.
@@ -146,9 +145,7 @@ def load_network(checkpoint: Checkpoint) -> ResNet:
         CheckpointError: The weights are not those of the network the checkpoint describes.
     """
     document = checkpoint.document
-    network = network_without_numbers(
-        len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout
-    )
+    network = empty_network(len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout)
     fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)
     return network.eval()
 

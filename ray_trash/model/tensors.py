@@ -1,11 +1,16 @@
 """Tables of named tensors: cleaned for a file, read from safetensors, fitted to a network.
 
-Knows nothing of where a table comes from; `where` is only what its errors call it.
+`where` is what errors call the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+import pickle
+import struct
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,23 +18,36 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ray_trash.errors import CheckpointError
+from ray_trash.terminal.text import listed
 
 HEAD_PREFIX = "fc."
 _WRAPPER_PREFIX = "module."
 _COUNTER_SUFFIX = ".num_batches_tracked"
-_MAX_NAMES = 5
+_PICKLE_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What `torch.load` raises for bytes that are not its own; a damaged pickle trips anywhere."""
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring a network's tensors to the form of a file.
 
     Args:
-        state: As `state_dict` gives it, also of a network in DDP, on any device, in any float
-            format.
+        state: As `state_dict` gives it, also of a network in DDP, on any device, in any float format.
 
     Returns:
-        Tensors on the CPU, contiguous, floats as float32, without DDP's `module.` before their
-        names.
+        Tensors on the CPU, contiguous, floats as float32, without DDP's `module.` before their names.
     """
     wrapped = bool(state) and all(name.startswith(_WRAPPER_PREFIX) for name in state)
     plain: dict[str, Tensor] = {}
@@ -69,6 +87,28 @@ def from_safetensors(data: bytes, where: str) -> dict[str, Tensor]:
         ) from error
 
 
+def to_torch_file(content: Any) -> bytes:
+    """Render tensors, numbers and text, in containers, as `torch.save` does."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def from_torch_file(data: bytes, complaint: str) -> Any:
+    """Read what `torch.save` wrote, tensors on the CPU; nothing in it runs, whatever it holds.
+
+    Raises:
+        CheckpointError: It holds something else than numbers, text and containers; the complaint is its message.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A file that will be refused is refused in one line, without torch's remarks on its pickle.
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _PICKLE_ERRORS as error:
+        raise CheckpointError(complaint) from error
+
+
 def fit_state(
     network: nn.Module,
     state: Mapping[str, Tensor],
@@ -101,8 +141,7 @@ def fit_state(
         notes.append(_head_note(own, given))
         given = {name: tensor for name, tensor in given.items() if not name.startswith(HEAD_PREFIX)}
         given.update((name, own[name]) for name in own if name.startswith(HEAD_PREFIX))
-    # Files older than torch 0.4.1 have no such counters, and with a fixed momentum nothing reads
-    # them.
+    # Files older than torch 0.4.1 have no such counters, and with a fixed momentum nothing reads them.
     absent = [name for name in own if name.endswith(_COUNTER_SUFFIX) and name not in given]
     if absent and pretrained and not any(name.endswith(_COUNTER_SUFFIX) for name in given):
         notes.append(f"the file has no batch counters ({len(absent)} num_batches_tracked): they start at 0")
@@ -113,36 +152,33 @@ def fit_state(
 
 
 def _require_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
-    shared = [name for name in own if name in given]
-    problems = [
-        _named("missing", [name for name in own if name not in given]),
-        _named("unexpected", [name for name in given if name not in own]),
-        _named(
-            "of another shape",
-            [
-                f"{name} {_shape(given[name])} instead of {_shape(own[name])}"
-                for name in shared
-                if given[name].shape != own[name].shape
-            ],
-        ),
-        _named(
-            "of another kind",
-            [
-                f"{name} ({given[name].dtype} instead of {own[name].dtype})".replace("torch.", "")
-                for name in shared
-                if given[name].dtype != own[name].dtype
-            ],
-        ),
-    ]
-    found = [problem for problem in problems if problem]
+    shared = [(name, own[name], given[name]) for name in own if name in given]
+    problems = {
+        "missing": [name for name in own if name not in given],
+        "unexpected": [name for name in given if name not in own],
+        "of another shape": [
+            f"{name} {_shape(theirs)} instead of {_shape(ours)}"
+            for name, ours, theirs in shared
+            if theirs.shape != ours.shape
+        ],
+        "of another kind": [
+            f"{name} ({theirs.dtype} instead of {ours.dtype})".replace("torch.", "")
+            for name, ours, theirs in shared
+            if theirs.dtype != ours.dtype
+        ],
+    }
+    found = [f"{len(names)} {problem}: {listed(names)}" for problem, names in problems.items() if names]
     if found:
         raise CheckpointError(
             f"{where}: the tensors do not fit this ResNet50: {'; '.join(found)}; "
             "use weights with torchvision's key names and the same architecture"
         )
-    broken = _named("not finite", [name for name in shared if not _is_finite(given[name])])
+    # A network on the meta device keeps its fresh head, whose values do not exist yet.
+    broken = [name for name, _, theirs in shared if not (theirs.is_meta or bool(torch.isfinite(theirs).all()))]
     if broken:
-        raise CheckpointError(f"{where}: {broken}; the file holds NaN or infinity and cannot be used")
+        raise CheckpointError(
+            f"{where}: {len(broken)} not finite: {listed(broken)}; the file holds NaN or infinity and cannot be used"
+        )
 
 
 def _shapes(state: Mapping[str, Tensor], prefix: str) -> dict[str, torch.Size]:
@@ -158,31 +194,9 @@ def _head_note(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
 
 
 def _n_classes(state: Mapping[str, Tensor]) -> int:
-    biases = [
-        name
-        for name, tensor in state.items()
-        if name.startswith(HEAD_PREFIX) and name.endswith("bias") and tensor.ndim == 1
-    ]
+    biases = [name for name, shape in _shapes(state, HEAD_PREFIX).items() if name.endswith("bias") and len(shape) == 1]
     # The last layer has the highest number; by length first, as fc.10 comes after fc.2.
     return len(state[max(biases, key=lambda name: (len(name), name))]) if biases else 0
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # A network on the meta device keeps its fresh head, whose values do not exist yet.
-    return tensor.is_meta or bool(torch.isfinite(tensor).all())
-
-
-def _named(problem: str, names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    return f"{len(names)} {problem}: {listed(names)}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Name the first few, and count the rest."""
-    all_names = list(names)
-    rest = len(all_names) - _MAX_NAMES
-    return ", ".join(all_names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.model.golden import probabilities_of
+from ray_trash.model.answering import probabilities_of
 
 _LARGEST_GRAPH = 64
 """Photos in the largest graph: beyond it the launches of kernels no longer matter."""

@@ -1,15 +1,10 @@
 """Pretrained weights: from torchvision, a file or a checkpoint into a network.
 
-The config's `model.weights` in, a network with those weights and what is to be said about them
-out. A file is read as numbers only, whatever it holds. Knows nothing of how the network is trained.
+A file is read as numbers only, whatever it holds.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,25 +15,10 @@ from torch import Tensor, nn
 from ray_trash.errors import CheckpointError, StorageError
 from ray_trash.model.checkpoint import MARKER, open_checkpoint
 from ray_trash.model.imagenet import imagenet_file
-from ray_trash.model.tensors import fit_state, from_safetensors, plain_state
+from ray_trash.model.tensors import fit_state, from_safetensors, from_torch_file, plain_state
 from ray_trash.storage import Storage
 
 _NESTED_KEYS = ("state_dict", "model")
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What `torch.load` raises for bytes that are no state dict; a damaged pickle trips anywhere."""
 
 
 def load_pretrained(
@@ -46,14 +26,14 @@ def load_pretrained(
 ) -> list[str]:
     """Load pretrained weights into a network, all that belong to it or none.
 
-    A head of another shape is left out, as that of ImageNet's 1,000 classes is.
+    A head of another shape is not loaded, as that of ImageNet's 1,000 classes is.
 
     Args:
         network: Changed in place.
         weights: `none`, `imagenet`, or a path or URI of a safetensors file, of a torch state dict, or of a
             checkpoint of this project.
-        cache_dir: Where the ImageNet weights are kept; left out, torch.hub's folder.
-        url: Where the ImageNet weights come from; left out, torchvision's.
+        cache_dir: Where the ImageNet weights are kept. Default: torch.hub's folder.
+        url: Where the ImageNet weights come from. Default: torchvision's.
 
     Returns:
         Lines for people: what was loaded and what was left.
@@ -87,26 +67,17 @@ def _read_place(place: str) -> tuple[dict[str, Tensor], str]:
         ) from error
     if _is_safetensors(data):
         return plain_state(_as_state(from_safetensors(data, place), place)), "safetensors"
-    return plain_state(_as_state(_unpickle(data, place), place)), "torch state dict"
+    # torch's own advice for a file it refuses is to let it run code; that must not reach the user.
+    complaint = (
+        f"{place}: neither safetensors nor a torch state dict that can be read without running code; "
+        "save the network's numbers alone, torch.save(network.state_dict(), path)"
+    )
+    return plain_state(_as_state(from_torch_file(data, complaint), place)), "torch state dict"
 
 
 def _is_safetensors(data: bytes) -> bool:
     # Eight bytes with the length of a JSON header, then the header. A torch file starts with PK or a pickle.
     return data[8:9] == b"{"
-
-
-def _unpickle(data: bytes, where: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # A file that will be refused is refused in one line, without torch's remarks on its pickle.
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except _PICKLE_ERRORS as error:
-        # torch's own advice for such files is to let them run code; it must not reach the user.
-        raise CheckpointError(
-            f"{where}: neither safetensors nor a torch state dict that can be read without running code; "
-            "save the network's numbers alone, torch.save(network.state_dict(), path)"
-        ) from error
 
 
 def _as_state(content: Any, where: str) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from pyarrow import fs
 from ray_trash.dataset.listing import Finding, judge_place
 from ray_trash.dataset.walk import escape_name, walk
 from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
-from ray_trash.score.tables import SUFFIXES, PhotoTable, open_table
+from ray_trash.score.rows import table_of
+from ray_trash.score.tables import SUFFIXES, ParquetPhotos, open_table
 from ray_trash.storage import Storage
 
 INPUT_SCHEMA = pa.schema(
@@ -34,13 +35,27 @@ INPUT_SCHEMA = pa.schema(
         "error_message": pa.string(),
     }
 )
-"""One row an input. `place` is where a file is below its source, as `photo_location` takes it; `row` is the number of
+"""One row an input. `place` is where a file is below its source, as `PhotoFolder` takes it; `row` is the number of
 a row of a table. `error_code` is there where it is known that there is no photo to read."""
 
 WORK_SCHEMA = pa.schema(
-    {"position": pa.int64(), "source": pa.int32(), "place": pa.string(), "row": pa.int64(), "group": pa.int32()}
+    {
+        "position": pa.int64(),
+        "source": pa.int32(),
+        "place": pa.string(),
+        "row": pa.int64(),
+        "group": pa.int32(),
+        "sha256": pa.string(),
+        "mask": pa.string(),
+        "encoded": pa.large_binary(),
+        "pixels": pa.large_binary(),
+        "error_code": pa.string(),
+        "error_message": pa.string(),
+    }
 )
-"""What is to be read: `position` counts inputs from 0, `group` is the row group of a table's rows."""
+"""A photo on its way to the network: `position` counts from 0, `group` is the row group of a table's row. `sha256` is
+there where the photo must be that one, `mask` where a part of it is hidden (`image.mask`). Reading a table adds
+`encoded`; decoding adds `pixels`, S x S x 3 uint8, or an error."""
 
 BATCH_PHOTOS = 64
 """Photos that are scored together: enough that Ray's work for a batch does not count, few enough to be shared out."""
@@ -62,11 +77,11 @@ class Source:
 
     shown: str
     root: str
-    table: PhotoTable | None = None
+    table: ParquetPhotos | None = None
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ScoreInputs:
     """Everything to be scored.
 
     Attributes:
@@ -94,7 +109,7 @@ class Inputs:
 
 def list_inputs(
     given: Sequence[str], *, column: str | None = None, leave_out: tuple[Storage, Sequence[str]] | None = None
-) -> Inputs:
+) -> ScoreInputs:
     """List what is to be scored.
 
     A row's path is relative to the folder that was given; that of a file given by itself is as it was given; that of
@@ -138,18 +153,18 @@ def list_inputs(
     if not len(rows):
         beside = f"; {ignored} hidden or system files were ignored" if ignored else ""
         raise DataError(f"no photos in {', '.join(source.shown for source in sources)}{beside}")
-    return Inputs(tuple(sources), rows, ignored)
+    return ScoreInputs(tuple(sources), rows, ignored)
 
 
-def work_blocks(inputs: Inputs, parts: Sequence[range]) -> Iterator[pa.Table]:
+def work_blocks(inputs: ScoreInputs, chunks: Sequence[range]) -> Iterator[pa.Table]:
     """Cut what is to be read into blocks that are each read in one go.
 
     Args:
         inputs: All of them.
-        parts: Ranges of positions that are wanted, ascending.
+        chunks: Ranges of positions that are wanted, ascending.
 
     Yields:
-        Tables of `WORK_SCHEMA`: files of one source and part, `BATCH_PHOTOS` or a multiple of it and the last fewer,
+        Tables of `WORK_SCHEMA`: files of one source and chunk, `BATCH_PHOTOS` or a multiple of it and the last fewer,
         or the wanted rows of one row group of a table.
     """
     block_rows = -(-len(inputs) // _WANTED_BLOCKS // BATCH_PHOTOS) * BATCH_PHOTOS
@@ -157,7 +172,7 @@ def work_blocks(inputs: Inputs, parts: Sequence[range]) -> Iterator[pa.Table]:
     of_source = np.asarray(inputs.rows["source"])
     for number, source in enumerate(inputs.sources):
         start, end = (int(place) for place in np.searchsorted(of_source, [number, number + 1]))
-        wanted = [np.arange(max(part.start, start), min(part.stop, end)) for part in parts]
+        wanted = [np.arange(max(chunk.start, start), min(chunk.stop, end)) for chunk in chunks]
         wanted = [positions[~known[positions]] for positions in wanted if len(positions)]
         if source.table is None:
             for positions in wanted:
@@ -173,10 +188,11 @@ def work_blocks(inputs: Inputs, parts: Sequence[range]) -> Iterator[pa.Table]:
                     yield _work(inputs, inside, group)
 
 
-def _work(inputs: Inputs, positions: NDArray[np.int64], group: int | None) -> pa.Table:
+def _work(inputs: ScoreInputs, positions: NDArray[np.int64], group: int | None) -> pa.Table:
     rows = inputs.rows.take(pa.array(positions))
-    columns = [pa.array(positions), *(rows[name] for name in ("source", "place", "row")), [group] * len(rows)]
-    return pa.table(columns, schema=WORK_SCHEMA).combine_chunks()
+    columns = {name: rows[name] for name in ("source", "place", "row")}
+    numbers = {"position": pa.array(positions), "group": pa.array([group] * len(rows), pa.int32())}
+    return table_of(numbers | columns, WORK_SCHEMA).combine_chunks()
 
 
 def _look_at(text: str, shown: str) -> tuple[fs.FileType, Storage, str]:
@@ -227,7 +243,7 @@ def _below(storage: Storage, leave_out: tuple[Storage, Sequence[str]] | None) ->
     return tuple(escape_name(place.removeprefix(root)) for place in places if place.startswith(root))
 
 
-def _list_rows(table: PhotoTable, paths: pa.Array | None, number: int, storage: Storage, shown: str) -> pa.Table:
+def _list_rows(table: ParquetPhotos, paths: pa.Array | None, number: int, storage: Storage, shown: str) -> pa.Table:
     n_rows = sum(table.group_rows)
     if paths is None:
         paths = pa.array([f"{shown}#{row}" for row in range(n_rows)], pa.string())
@@ -238,8 +254,7 @@ def _list_rows(table: PhotoTable, paths: pa.Array | None, number: int, storage: 
         "row": pa.array(range(n_rows), pa.int64()),
         "size_bytes": pa.array(np.full(n_rows, size_bytes, np.int64)),
     }
-    nothing = {field.name: pa.nulls(n_rows, field.type) for field in INPUT_SCHEMA if field.name not in columns}
-    return pa.table({**columns, **nothing}).select(INPUT_SCHEMA.names).cast(INPUT_SCHEMA)
+    return table_of(columns, INPUT_SCHEMA)
 
 
 def _told_apart(sources: Sequence[Source], tables: Sequence[pa.Table], are_own: Sequence[bool]) -> Sequence[pa.Table]:

@@ -1,156 +1,166 @@
-"""Photos scored by a pool of workers on a Ray cluster, through Ray Data.
+"""The engine room: photos scored by a pool of workers on a Ray cluster.
 
 Blocks of work in, outcomes out as they come, in any order. On CPUs a worker reads and decodes one batch while it
-computes another, so that no core waits; before GPUs, tasks on the other cores do it.
+computes another, so that no core waits; before GPUs, tasks on the CPUs do it.
+
+Letters in shapes: B photos of a batch, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
-from ray.data.exceptions import ExecutionTimeoutError
 
-from ray_trash.cluster.carried import raise_carried_error
-from ray_trash.cluster.scoring_plan import plan_scoring
-from ray_trash.errors import ClusterError
+from ray_trash.cluster.blocks import Actors, Tasks, map_blocks
+from ray_trash.cluster.scoring_plan import ScoringPlan
+from ray_trash.cluster.shares import DECODE_TASK_CPUS, READ_TASK_CPUS, usable_cpus
+from ray_trash.errors import ImageError
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.score.inputs import Source
-from ray_trash.score.rows import OUTCOME_SCHEMA, Outcomes
-from ray_trash.score.worker import Scorer, prepare_block, take_block
+from ray_trash.score.inputs import BATCH_PHOTOS, WORK_SCHEMA, Source
+from ray_trash.score.reading import PhotoReader, is_prepared, prepared_squares, take_rows
+from ray_trash.score.rows import OUTCOME_SCHEMA, Outcomes, answered, refused, table_of
 
-NO_ANSWER_S = 600.0
-"""How long the next answer may take: starting up, or waiting for what others hold of a cluster, included."""
 BLOCK_BYTES = 16 << 20
 """Photos that tasks hand on at a time; keeps memory flat whatever the row groups of a table."""
-_READING_CPUS = 0.25
-"""What a task reserves that only reads."""
-_LEFT_CPUS = 0.5
-"""What the workers of a machine leave to such tasks."""
-_MIN_WORKER_CPUS = 0.4
-_BATCHES_AT_A_TIME = 2
+_BATCHES_AT_ONCE = 2
 """In one worker: one is decoded while the other is computed."""
+_SCORED_SCHEMA = OUTCOME_SCHEMA.append(pa.field("engine", pa.string()))
 
 
 @dataclass(frozen=True)
-class PoolPlan:
-    """The workers.
+class Computation:
+    """What computes, and how.
 
     Attributes:
-        workers: Processes with a network each.
-        device: Where each of them computes.
-        n_threads: CPU threads of each.
-        cpus_per_worker: What Ray reserves for each.
+        checkpoint_uri: A checkpoint every worker can open.
+        preprocessing: The checkpoint's.
+        engine: `auto` takes the fastest of each machine.
+        precision: What the network computes in.
+        batch_photos: Photos of one forward pass.
     """
 
-    workers: int
-    device: Literal["cpu", "cuda"]
-    n_threads: int
-    cpus_per_worker: float
-
-
-def plan_pool(workers: int | None, machine_cpus: Sequence[float], n_gpus: int) -> PoolPlan:
-    """Decide on workers.
-
-    Args:
-        workers: As asked; None takes one per GPU, or one per machine where there is none.
-        machine_cpus: CPUs of each machine of the cluster that has some.
-        n_gpus: GPUs of the cluster.
-
-    Raises:
-        ClusterError: There are too few CPUs or GPUs; the message says asked and available.
-    """
-    n_machines = max(1, len(machine_cpus))
-    resources = {"CPU": sum(machine_cpus), "GPU": float(n_gpus)}
-    plan = plan_scoring(workers or n_gpus or n_machines, "auto", resources)
-    if plan.device == "cuda":
-        return PoolPlan(plan.workers, "cuda", 1, _MIN_WORKER_CPUS)
-    share = min(machine_cpus) / -(-plan.workers // n_machines)
-    return PoolPlan(plan.workers, "cpu", max(1, int(share)), max(_MIN_WORKER_CPUS, share - _LEFT_CPUS))
-
-
-def plan_pool_here(workers: int | None) -> PoolPlan:
-    """Decide on workers for the connected cluster.
-
-    Raises:
-        ClusterError: It has too few CPUs or GPUs.
-    """
-    machine_cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    n_gpus = int(ray.cluster_resources().get("GPU", 0))
-    return plan_pool(workers, [cpus for cpus in machine_cpus if cpus > 0], n_gpus)
+    checkpoint_uri: str
+    preprocessing: Preprocessing
+    engine: Literal["auto", "torch"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    batch_photos: int = BATCH_PHOTOS
 
 
 def score_blocks(
-    checkpoint_uri: str,
-    preprocessing: Preprocessing,
-    sources: Sequence[Source],
-    blocks: Sequence[pa.Table],
-    plan: PoolPlan,
+    computation: Computation, sources: Sequence[Source], blocks: Sequence[pa.Table], plan: ScoringPlan
 ) -> Generator[Outcomes]:
     """Score what is in blocks of work.
 
+    A block's rows are computed in batches from its first row on, so probabilities depend on nothing but blocks,
+    engine, precision, device and the threads of a worker.
+
     Args:
-        checkpoint_uri: A checkpoint every worker can open.
-        preprocessing: The checkpoint's.
+        computation: What computes.
         sources: What the work is of; every worker can open them.
-        blocks: From `work_blocks`, at least one.
-        plan: From `plan_pool_here`.
+        blocks: At least one, of `WORK_SCHEMA`, each of one source and row group, or prepared.
+        plan: Who scores.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
-        ClusterError: Nothing was answered for too long.
-        DataError: A table is not what it was when it was listed.
+        ClusterError: Nothing was scored for too long.
+        DataError: A table is not what it was when it was listed, or a photo whose digest is known.
         StorageError: A source cannot be opened by a worker.
     """
-    photos = _quiet(ray.data.from_arrow(list(blocks)))
+    on_gpus = plan.device == "cuda"
+    steps: list[Tasks | Actors] = []
     if any(source.table for source in sources):
-        photos = photos.map_batches(
-            partial(take_block, sources=sources),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=_READING_CPUS,
-        )
-    if plan.device == "cuda":
-        photos = photos.map_batches(
-            partial(prepare_block, sources=sources, preprocessing=preprocessing),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=1,
-        )
-    scored = photos.map_batches(
-        Scorer,
-        fn_constructor_args=(checkpoint_uri, sources, plan.device, plan.n_threads),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(
-            size=min(plan.workers, len(blocks)),
-            max_concurrent_calls_per_actor=_BATCHES_AT_A_TIME,
-            enable_true_multi_threading=True,
-        ),
-        num_cpus=plan.cpus_per_worker,
-        num_gpus=1 if plan.device == "cuda" else None,
+        steps.append(Tasks(partial(take_rows, sources=sources), WORK_SCHEMA, cpus=READ_TASK_CPUS))
+    if on_gpus:
+        prepare = partial(prepare_block, sources=sources, computation=computation)
+        steps.append(Tasks(prepare, WORK_SCHEMA, cpus=DECODE_TASK_CPUS, at_once=min(plan.readers, len(blocks))))
+    workers = Actors(
+        partial(Scorer, computation, sources, plan),
+        _SCORED_SCHEMA,
+        cpus=plan.cpus_per_worker,
+        gpus=1.0 if on_gpus else 0.0,
+        size=min(plan.workers, len(blocks)),
+        calls_at_once=_BATCHES_AT_ONCE,
     )
-    block: Any  # Ray Data's annotations know of no tables
+    # A batch that is handed on is never cut.
+    block_bytes = max(BLOCK_BYTES, computation.batch_photos * 3 * computation.preprocessing.size_px**2)
+    scored = map_blocks(blocks, *steps, workers, what="scored photos", in_order=False, block_bytes=block_bytes)
+    for block in scored:
+        yield Outcomes(block.select(OUTCOME_SCHEMA.names), block["engine"][0].as_py())
+
+
+def prepare_block(block: pa.Table, *, sources: Sequence[Source], computation: Computation) -> Iterator[pa.Table]:
+    """Read and decode photos, a batch at a time."""
+    if is_prepared(block):
+        yield block
+        return
+    reader = PhotoReader(sources)
     try:
-        for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
-            raise_carried_error(block)
-            yield Outcomes(block.select(OUTCOME_SCHEMA.names), block["engine"][0].as_py())
-    except ExecutionTimeoutError as error:
-        raise ClusterError(
-            f"no photo was scored for {NO_ANSWER_S:g} s: others may hold the cluster, or workers may die for want of "
-            "memory; look at the cluster and run the command again, which goes on"
-        ) from error
+        for start in range(0, len(block), computation.batch_photos):
+            batch = block.slice(start, computation.batch_photos)
+            squares = reader.prepare(batch, computation.preprocessing)
+            errors = [square if isinstance(square, ImageError) else None for square in squares]
+            pixels = [None if isinstance(square, ImageError) else square.tobytes() for square in squares]
+            columns = {
+                "position": batch["position"],
+                "pixels": pa.array(pixels, pa.large_binary()),
+                "error_code": pa.array([error and error.code for error in errors], pa.string()),
+                "error_message": pa.array([error and str(error) for error in errors], pa.string()),
+            }
+            yield table_of(columns, WORK_SCHEMA)
+    finally:
+        reader.close()
 
 
-def _quiet(dataset: ray.data.Dataset) -> ray.data.Dataset:
-    # The dataset's own copy: the settings of the rest of the program stay as they are.
-    dataset.context.enable_progress_bars = False
-    dataset.context.print_on_execution_start = False
-    dataset.context.target_max_block_size = BLOCK_BYTES
-    dataset.context.execution_no_progress_timeout_s = NO_ANSWER_S
-    return dataset
+class Scorer:
+    """One worker's network; called by several threads at a time."""
+
+    def __init__(self, computation: Computation, sources: Sequence[Source], plan: ScoringPlan) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be used.
+        """
+        # The reading tasks import this module too, and have no use for the seconds that torch takes.
+        from ray_trash.model.predictor import Predictor
+
+        n_threads = min(plan.n_threads, usable_cpus())
+        self._predictor = Predictor.load(
+            computation.checkpoint_uri,
+            engine=computation.engine,
+            device=plan.device,
+            precision=computation.precision,
+            n_threads=n_threads if plan.device == "cpu" else None,
+        )
+        self._batch_photos = computation.batch_photos
+        self._reader = PhotoReader(sources, decoders=n_threads)
+        self._computing = threading.Lock()
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Score a block: work, or what a task has made of it."""
+        starts = range(0, len(block), self._batch_photos)
+        scored = pa.concat_tables([self._score(block.slice(start, self._batch_photos)) for start in starts])
+        engine = pa.array([self._predictor.plan.name] * len(block), pa.string())
+        return scored.append_column(_SCORED_SCHEMA.field("engine"), engine)
+
+    def _score(self, batch: pa.Table) -> pa.Table:
+        document = self._predictor.document
+        read = prepared_squares if is_prepared(batch) else self._reader.prepare
+        squares = read(batch, document.preprocessing)
+        positions = np.asarray(batch["position"])
+        is_photo = np.array([not isinstance(square, ImageError) for square in squares])
+        errors = [square for square in squares if isinstance(square, ImageError)]
+        bad = refused(positions[~is_photo].tolist(), [error.code for error in errors], [str(e) for e in errors])
+        photos = [square for square in squares if not isinstance(square, ImageError)]
+        if not photos:
+            return bad
+        with self._computing:
+            probabilities = self._predictor.predict(np.stack(photos))  # (B, C)
+        abstained = document.calibration.abstains(probabilities)
+        good = answered(positions[is_photo], probabilities, abstained, document.classes)
+        return pa.concat_tables([good, bad])

@@ -1,6 +1,7 @@
 """From work to photos: bytes read, and decoded to the squares that the network sees.
 
-Blocks of work in, encoded photos or squares out, a bad one as the error that names it. Knows no network and no Ray.
+Blocks of work in, encoded photos or squares out; a bad photo is the error that names it, except where its digest is
+known: it is another one then, which ends the scoring.
 
 Letters in shapes: S side in pixels.
 """
@@ -10,21 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.dataset.catalog import read_photo_bytes
-from ray_trash.dataset.walk import photo_location
+from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
+from ray_trash.image.mask import mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.score.inputs import BATCH_PHOTOS, WORK_SCHEMA, Source
-from ray_trash.score.tables import PhotoTable, read_rows
-from ray_trash.storage import Storage
+from ray_trash.score.tables import read_rows
 
-TAKEN_SCHEMA = WORK_SCHEMA.append(pa.field("encoded", pa.large_binary()))
-"""Work, and the bytes of photos that came from a table."""
+Square = NDArray[np.uint8]
 
 READERS = 8
 """Files that are read at a time: an object store takes longer to answer than a photo takes to compute."""
@@ -37,29 +37,40 @@ def take_rows(block: pa.Table, *, sources: Sequence[Source]) -> Iterator[pa.Tabl
     """Read the photos that are in tables; files are left where they are.
 
     Args:
-        block: `WORK_SCHEMA`, as `work_blocks` gives it.
+        block: `WORK_SCHEMA`, of one source and row group.
         sources: What the work is of.
 
     Yields:
-        Tables of `TAKEN_SCHEMA` with up to `BATCH_PHOTOS` rows.
+        Tables of `WORK_SCHEMA`; of a table's rows up to `BATCH_PHOTOS` each.
 
     Raises:
         DataError: A table cannot be read.
     """
     table = sources[block["source"][0].as_py()].table
     if table is None:
-        yield block.append_column(TAKEN_SCHEMA.field("encoded"), pa.nulls(len(block), pa.large_binary()))
+        yield block
         return
-    yield from _take_rows(block, table)
-
-
-def _take_rows(block: pa.Table, table: PhotoTable) -> Iterator[pa.Table]:
-    rows = np.asarray(block["row"])
+    rows, column = np.asarray(block["row"]), WORK_SCHEMA.get_field_index("encoded")
     for first, photos in read_rows(table, block["group"][0].as_py(), batch_rows=BATCH_PHOTOS):
         start, end = (int(place) for place in np.searchsorted(rows, [first, first + len(photos)]))
         if start < end:
             wanted = photos.take(pa.array(rows[start:end] - first))
-            yield block.slice(start, end - start).append_column(TAKEN_SCHEMA.field("encoded"), wanted)
+            yield block.slice(start, end - start).set_column(column, WORK_SCHEMA.field(column), wanted)
+
+
+def is_prepared(block: pa.Table) -> bool:
+    """Say whether every row has its pixels or its error."""
+    return block["pixels"].null_count + block["error_code"].null_count == len(block)
+
+
+def prepared_squares(block: pa.Table, preprocessing: Preprocessing) -> list[Square | ImageError]:
+    """Return what a prepared block holds, in order: (S, S, 3) each."""
+    shape = (preprocessing.size_px, preprocessing.size_px, 3)
+    errors = zip(block["error_code"].to_pylist(), block["error_message"].to_pylist(), strict=True)
+    return [
+        ImageError(code, message) if code else np.frombuffer(pixels.as_buffer(), np.uint8).reshape(shape)
+        for pixels, (code, message) in zip(block["pixels"], errors, strict=True)
+    ]
 
 
 class PhotoReader:
@@ -77,12 +88,19 @@ class PhotoReader:
         self._decoders = ThreadPoolExecutor(min(MAX_DECODERS, decoders), "decode")
 
     def read(self, block: pa.Table) -> Iterator[bytes | ImageError]:
-        """Read the photos of a block (`TAKEN_SCHEMA`), in order."""
+        """Read the photos of a block of work, in order."""
         columns = (block["source"].to_pylist(), block["place"].to_pylist(), block["encoded"])
         return self._readers.map(self._read_one, *columns)
 
-    def prepare(self, block: pa.Table, preprocessing: Preprocessing) -> list[NDArray[np.uint8] | ImageError]:
-        """Read and decode the photos of a block (`TAKEN_SCHEMA`), in order: (S, S, 3) each."""
+    def prepare(self, block: pa.Table, preprocessing: Preprocessing) -> list[Square | ImageError]:
+        """Read and decode the photos of a block of work, in order: (S, S, 3) each.
+
+        Raises:
+            DataError: A photo whose digest is known is not what it was.
+        """
+        if not block["sha256"].null_count:
+            rows = block.select(["source", "place", "sha256", "mask"]).to_pylist()
+            return list(self._decoders.map(lambda row: self._load_one(row, preprocessing), rows))
         return list(self._decoders.map(lambda photo: _prepare_one(photo, preprocessing), self.read(block)))
 
     def close(self) -> None:
@@ -93,14 +111,17 @@ class PhotoReader:
     def _read_one(self, source: int, place: str | None, encoded: pa.LargeBinaryScalar) -> bytes | ImageError:
         if place is None:
             return encoded.as_py() or ImageError("empty_file", "the row has no photo")
-        storage = _opened(self._sources[source].root)
         try:
-            return read_photo_bytes(storage.filesystem, photo_location(storage.path, place))
+            return _folder(self._sources[source].root).read(place)
         except ImageError as error:
             return error
 
+    def _load_one(self, row: dict[str, Any], preprocessing: Preprocessing) -> Square:
+        photo = _folder(self._sources[row["source"]].root).load(row["place"], preprocessing, sha256=row["sha256"])
+        return mask_photo(fit_photo(photo, preprocessing), row["mask"], preprocessing)
 
-def _prepare_one(photo: bytes | ImageError, preprocessing: Preprocessing) -> NDArray[np.uint8] | ImageError:
+
+def _prepare_one(photo: bytes | ImageError, preprocessing: Preprocessing) -> Square | ImageError:
     if isinstance(photo, ImageError):
         return photo
     try:
@@ -110,6 +131,6 @@ def _prepare_one(photo: bytes | ImageError, preprocessing: Preprocessing) -> NDA
 
 
 @lru_cache(maxsize=64)
-def _opened(root: str) -> Storage:
+def _folder(root: str) -> PhotoFolder:
     # Connecting to an object store for every photo would take longer than reading it.
-    return Storage.at(root)
+    return PhotoFolder.at(root)

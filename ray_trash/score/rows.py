@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 ROW_SCHEMA = pa.schema(
@@ -31,6 +32,9 @@ ROW_SCHEMA = pa.schema(
 )
 """A scored file. `error_code` and `error_message` are null where there is an answer, the four before them where there
 is none."""
+
+CLASSES_KEY = b"classes"
+"""Metadata of a table of answers: the class names, a JSON list in the order of the probabilities."""
 
 OUTCOME_SCHEMA = pa.schema(
     [pa.field("position", pa.int64()), *(field for field in ROW_SCHEMA if field.name not in ("path", "model_id"))]
@@ -52,14 +56,14 @@ class Outcomes:
 
 
 def schema_with(classes: Sequence[str], engine: str) -> pa.Schema:
-    """Return `ROW_SCHEMA` with the class names, a JSON list in the order of the probabilities, and what computed."""
-    metadata = {b"classes": json.dumps(list(classes)).encode(), b"engine": engine.encode()}
+    """Return `ROW_SCHEMA` with the class names and what computed."""
+    metadata = {CLASSES_KEY: json.dumps(list(classes)).encode(), b"engine": engine.encode()}
     return ROW_SCHEMA.with_metadata(metadata)
 
 
 def classes_of(schema: pa.Schema) -> list[str]:
-    """Return the class names that `schema_with` was given."""
-    names: list[str] = json.loads(schema.metadata[b"classes"])
+    """Return the class names of a table of answers, in the order of its probabilities."""
+    names: list[str] = json.loads(schema.metadata[CLASSES_KEY])
     return names
 
 
@@ -90,7 +94,7 @@ def answered(
         "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
         "abstained": pa.array(abstained, pa.bool_()),
     }
-    return _outcomes(columns, len(positions))
+    return table_of(columns, OUTCOME_SCHEMA)
 
 
 def refused(positions: Sequence[int], codes: Sequence[str], messages: Sequence[str]) -> pa.Table:
@@ -100,7 +104,7 @@ def refused(positions: Sequence[int], codes: Sequence[str], messages: Sequence[s
         "error_code": pa.array(codes, pa.string()),
         "error_message": pa.array(messages, pa.string()),
     }
-    return _outcomes(columns, len(positions))
+    return table_of(columns, OUTCOME_SCHEMA)
 
 
 def complete_rows(inputs: pa.Table, first: int, outcomes: Sequence[pa.Table], model_id: str) -> pa.Table:
@@ -117,12 +121,8 @@ def complete_rows(inputs: pa.Table, first: int, outcomes: Sequence[pa.Table], mo
     table = pa.concat_tables([*outcomes, refused((known + first).tolist(), codes, messages)]).sort_by("position")
     positions = np.asarray(table["position"])
     assert np.array_equal(positions, np.arange(first, first + len(inputs))), "a photo was lost or scored twice"
-    columns = {
-        **{name: table[name] for name in table.column_names},
-        "path": inputs["path"],
-        "model_id": pa.array([model_id] * len(inputs), pa.string()),
-    }
-    return pa.table({name: columns[name] for name in ROW_SCHEMA.names}, schema=ROW_SCHEMA)
+    columns = {name: table[name] for name in table.column_names}
+    return table_of(columns | {"path": inputs["path"], "model_id": pa.array([model_id] * len(inputs))}, ROW_SCHEMA)
 
 
 class Tally:
@@ -147,6 +147,14 @@ class Tally:
         return {"n": self.n, "scored": self.scored, "errors": errors, "abstained": self.abstained}
 
 
-def _outcomes(columns: Mapping[str, pa.Array], n: int) -> pa.Table:
-    arrays = [columns.get(field.name, pa.nulls(n, field.type)) for field in OUTCOME_SCHEMA]
-    return pa.table(arrays, schema=OUTCOME_SCHEMA)
+def table_of(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Make a table of a schema from some of its columns; the others are null."""
+    n = len(next(iter(columns.values())))
+    return pa.table([columns.get(field.name, pa.nulls(n, field.type)) for field in schema], schema=schema)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Render a table as one Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from ray_trash.cluster.connect import ray_session
 from ray_trash.model.checkpoint import open_checkpoint
-from ray_trash.score.chunks import Plan, Target, choose_part_rows, pending_parts
-from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
+from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
+from ray_trash.score.inputs import ScoreInputs, list_inputs, work_blocks
 from ray_trash.score.remote import score_remotely
 from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
 from ray_trash.serve.client import Client
@@ -41,7 +41,7 @@ def score_here(
         checkpoint_uri: A checkpoint every worker can open.
         given: Files, folders, URIs and tables.
         out: The Parquet file to write, local or a URI.
-        workers: Processes with a network each; None takes one per GPU, or one per machine where there is none.
+        workers: Processes with a network each. Default: one per GPU, or one per machine where there is none.
         column: The column of photos in tables.
         overwrite: Whether a file that is there is replaced.
         terminal: Where progress goes.
@@ -61,14 +61,16 @@ def score_here(
     target.require_free(overwrite=overwrite)
     checkpoint = open_checkpoint(checkpoint_uri)
     document = checkpoint.document
-    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.parts_name)))
+    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.chunks_name)))
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
-        from ray_trash.score.pool import plan_pool_here, score_blocks
+        from ray_trash.cluster.scoring_plan import plan_scoring_here
+        from ray_trash.score.pool import Computation, score_blocks
 
         with ray_session(dashboard=False):
-            plan = plan_pool_here(workers)
-            yield from score_blocks(checkpoint.uri, document.preprocessing, inputs.sources, blocks, plan)
+            plan = plan_scoring_here(workers, "auto", one_thread_each=False)
+            computation = Computation(checkpoint.uri, document.preprocessing)
+            yield from score_blocks(computation, inputs.sources, blocks, plan)
 
     scoring = _Scoring(inputs, target, document.id, document.classes, terminal)
     return scoring.run(answers, started_at)
@@ -108,7 +110,7 @@ def score_there(
     started_at = time.monotonic()
     target = Target(out)
     target.require_free(overwrite=overwrite)
-    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.parts_name)))
+    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.chunks_name)))
     with Client(url, api_key=api_key) as client:
         card = client.model()
         scoring = _Scoring(inputs, target, card["id"], card["classes"], terminal)
@@ -116,27 +118,27 @@ def score_there(
 
 
 class _Scoring:
-    """Inputs that become parts, and parts that become the file."""
+    """Inputs that become chunks, and chunks that become the file."""
 
     def __init__(
-        self, inputs: Inputs, target: Target, model_id: str, classes: Sequence[str], terminal: Terminal
+        self, inputs: ScoreInputs, target: Target, model_id: str, classes: Sequence[str], terminal: Terminal
     ) -> None:
         self._inputs, self._target, self._model_id = inputs, target, model_id
         self._classes, self._terminal = classes, terminal
-        self._plan = Plan(len(inputs), inputs.fingerprint(), model_id, choose_part_rows(len(inputs)))
+        self._plan = Plan(len(inputs), inputs.fingerprint(), model_id, choose_chunk_rows(len(inputs)))
         self._engine = ""
 
     def run(self, answering: Answering, started_at: float) -> dict[str, Any]:
         done, said = self._target.begin(self._plan)
         if said is not None:
-            self._say(said)
-        pending = pending_parts(self._plan, done)
-        left = sum(len(self._plan.part(number)) for number in pending)
+            self._terminal.say(said)
+        pending = pending_chunks(self._plan, done)
+        left = sum(len(self._plan.chunk(number)) for number in pending)
         with Bar(self._terminal, total=self._plan.n, done=self._plan.n - left) as bar:
-            self._make_parts(pending, answering, bar)
+            self._make_chunks(pending, answering, bar)
         tally, engine = self._target.join(self._plan, self._engine)
         seconds = time.monotonic() - started_at
-        self._say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
+        self._terminal.say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
         return {
             **tally.to_json(),
             "ignored": self._inputs.ignored,
@@ -147,20 +149,20 @@ class _Scoring:
             "out": self._target.uri,
         }
 
-    def _make_parts(self, pending: Sequence[int], answering: Answering, bar: Bar) -> None:
+    def _make_chunks(self, pending: Sequence[int], answering: Answering, bar: Bar) -> None:
         known = np.asarray(self._inputs.rows["error_code"].is_valid())
-        missing = {number: int((~known[self._plan.part(number)]).sum()) for number in pending}
+        missing = {number: int((~known[self._plan.chunk(number)]).sum()) for number in pending}
         gathered: defaultdict[int, list[pa.Table]] = defaultdict(list)
         for number in (number for number, count in missing.items() if not count):
             self._write(number, [])
-        blocks = list(work_blocks(self._inputs, [self._plan.part(number) for number in pending]))
+        blocks = list(work_blocks(self._inputs, [self._plan.chunk(number) for number in pending]))
         if not blocks:
             return
         with closing(answering(blocks)) as answers:
             for outcomes in answers:
                 self._engine = outcomes.engine
                 bar.advance(len(outcomes.table))
-                numbers = np.asarray(outcomes.table["position"]) // self._plan.part_rows
+                numbers = np.asarray(outcomes.table["position"]) // self._plan.chunk_rows
                 for number in np.unique(numbers).tolist():
                     gathered[number].append(outcomes.table.filter(pa.array(numbers == number)))
                     missing[number] -= len(gathered[number][-1])
@@ -168,13 +170,10 @@ class _Scoring:
                         self._write(number, gathered.pop(number))
 
     def _write(self, number: int, outcomes: Sequence[pa.Table]) -> None:
-        part = self._plan.part(number)
-        inputs = self._inputs.rows.slice(part.start, len(part))
-        rows = complete_rows(inputs, part.start, outcomes, self._model_id)
-        self._target.write_part(number, rows.cast(schema_with(self._classes, self._engine)))
-
-    def _say(self, text: str) -> None:
-        self._terminal.say(text)
+        chunk = self._plan.chunk(number)
+        inputs = self._inputs.rows.slice(chunk.start, len(chunk))
+        rows = complete_rows(inputs, chunk.start, outcomes, self._model_id)
+        self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine)))
 
 
 def _in_words(tally: Tally) -> str:

@@ -1,7 +1,4 @@
-"""Encoded photos in a binary column of a Parquet file.
-
-A file in, its column's name and its rows' photos out, read a few at a time. Knows nothing of scoring.
-"""
+"""Encoded photos in a binary column of a Parquet file, read a few at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class PhotoTable:
+class ParquetPhotos:
     """A Parquet file of photos.
 
     Attributes:
@@ -38,7 +35,7 @@ class PhotoTable:
     group_rows: tuple[int, ...]
 
 
-def open_table(folder: Storage, name: str, column: str | None, *, shown: str) -> tuple[PhotoTable, pa.Array | None]:
+def open_table(folder: Storage, name: str, column: str | None, *, shown: str) -> tuple[ParquetPhotos, pa.Array | None]:
     """Find the column of photos; reads no photo.
 
     Args:
@@ -63,7 +60,7 @@ def open_table(folder: Storage, name: str, column: str | None, *, shown: str) ->
         if column is not None and column not in found:
             raise ConfigError(f"--column {column}: {shown} has no such binary column; there are {', '.join(found)}")
         groups = tuple(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
-        table = PhotoTable(folder.uri, name, column or found[0], groups)
+        table = ParquetPhotos(folder.uri, name, column or found[0], groups)
         field = next((field for field in file.schema_arrow if field.name == _PATH_COLUMN), None)
         if field is None or not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
             return table, None
@@ -71,7 +68,7 @@ def open_table(folder: Storage, name: str, column: str | None, *, shown: str) ->
         return table, paths if paths.null_count == 0 else None
 
 
-def read_rows(table: PhotoTable, group: int, *, batch_rows: int) -> Iterator[tuple[int, pa.Array]]:
+def read_rows(table: ParquetPhotos, group: int, *, batch_rows: int) -> Iterator[tuple[int, pa.Array]]:
     """Read the photos of one row group, a few at a time.
 
     Args:

@@ -1,7 +1,7 @@
-"""Who is let in: the key, and what a request may take, decided before its body is read.
+"""An ASGI application around another that lets requests in: those with the key, and within the limits.
 
-An ASGI application around another. Every limit answers in JSON; a body that goes on after its answer is thrown away
-by the server, not kept.
+The limits of size and number are checked against the headers, then against each piece of the body as it comes. A
+refusal is JSON; what a client sends after it, the server throws away.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from starlette.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ray_trash.config import ServeConfig
@@ -29,16 +30,22 @@ _MIB = 1 << 20
 
 
 class Admission:
-    """Lets requests in, and counts what they hold."""
+    """Lets requests in, and counts what they hold together.
+
+    Bytes count from their arrival on, a request from the moment its body is whole. What is only announced holds
+    nothing, so a client that sends nothing keeps nobody out.
+    """
 
     def __init__(
         self, app: ASGIApp, settings: ServeConfig, *, api_key: str | None, turned_away: Callable[[str], None]
     ) -> None:
         """Stand in front of an application; `turned_away` hears the code of every refusal."""
-        self._app, self._settings, self._turned_away = app, settings, turned_away
+        self._app, self._turned_away = app, turned_away
         self._api_key = None if api_key is None else api_key.encode()
-        self._max_body_bytes = int(settings.max_body_mib * _MIB)
-        self._waiting = _Waiting(settings)
+        self.settings = settings
+        self.max_body_bytes = int(settings.max_body_mib * _MIB)
+        self._max_bytes = int(settings.max_waiting_mib * _MIB)
+        self.waiting_requests = self.waiting_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -48,12 +55,9 @@ class Admission:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = list(message["headers"]) + [
-                    (name.lower().encode(), value.encode())
-                    for name, value in SECURITY_HEADERS.items()
-                    if name.lower().encode() not in present
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:
@@ -63,71 +67,54 @@ class Admission:
             await problem(error)(scope, receive, send_safely)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = Headers(scope=scope)
         if self._api_key is not None and _path_in_application(scope).startswith(PROTECTED):
-            self._require_key(headers)
+            self._require_key(headers, self._api_key)
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        size = self._announced_bytes(headers)
-        self._waiting.require_room(size)
-        body = _LimitedBody(receive, self._waiting, self._max_body_bytes, self._settings.body_timeout_s)
+        self.require_room(self._announced_bytes(headers))
+        body = _LimitedBody(receive, self)
         try:
             await self._app(scope, body.receive, send)
         finally:
             body.give_back()
 
-    def _require_key(self, headers: dict[bytes, bytes]) -> None:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        assert self._api_key is not None
-        if not hmac.compare_digest(given, self._api_key):
+    def _require_key(self, headers: Headers, key: bytes) -> None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        if not hmac.compare_digest(given.encode("latin-1"), key):
             raise ServeError(401, "unauthorized", "send the key as `Authorization: Bearer KEY`")
 
-    def _announced_bytes(self, headers: dict[bytes, bytes]) -> int:
-        text = headers.get(b"content-length")
+    def _announced_bytes(self, headers: Headers) -> int:
+        text = headers.get("content-length")
         if text is None:
             return 0  # chunked: it is counted as it comes
-        if b"transfer-encoding" in headers:
+        if "transfer-encoding" in headers:
             raise ServeError(400, "bad_request", "a body has a length or comes in chunks, not both")
         size = int(text)  # h11 has refused what is no number
-        if size > self._max_body_bytes:
-            raise _too_large(self._max_body_bytes)
+        self.require_size(size)
         return size
 
-
-class _Waiting:
-    """What all requests together hold: bytes from their arrival on, a place from the moment their body is whole.
-
-    What is only announced holds nothing, so a client that sends nothing keeps nobody out.
-    """
-
-    def __init__(self, settings: ServeConfig) -> None:
-        self._settings = settings
-        self._max_bytes = int(settings.max_waiting_mib * _MIB)
-        self.requests = self.bytes = 0
+    def require_size(self, n_bytes: int) -> None:
+        """Refuse a body over the limit."""
+        if n_bytes > self.max_body_bytes:
+            raise ServeError(413, "body_too_large", f"the body is longer than {self.max_body_bytes / _MIB:g} MiB")
 
     def require_room(self, n_bytes: int) -> None:
-        if self.requests >= self._settings.max_waiting_requests:
-            raise self._busy("requests")
-        if self.bytes + n_bytes > self._max_bytes:
-            raise self._busy("bytes")
-
-    def _busy(self, what: str) -> ServeError:
-        return ServeError(
-            503, "busy", f"too many {what} are waiting; come again", retry_after_s=self._settings.retry_after_s
-        )
+        """Refuse one request more, and so many bytes, where too much is being answered."""
+        too_many = self.waiting_requests >= self.settings.max_waiting_requests
+        if too_many or self.waiting_bytes + n_bytes > self._max_bytes:
+            text = f"too many {'requests' if too_many else 'bytes'} are waiting; come again"
+            raise ServeError(503, "busy", text, retry_after_s=self.settings.retry_after_s)
 
 
 class _LimitedBody:
     """A body that is neither longer nor slower than is allowed, and counted among those that wait."""
 
-    def __init__(
-        self, receive: Callable[[], Awaitable[Message]], waiting: _Waiting, max_bytes: int, timeout_s: float
-    ) -> None:
-        self._receive, self._waiting, self._max_bytes = receive, waiting, max_bytes
-        self._timeout_s = timeout_s
-        self._deadline_s = time.monotonic() + timeout_s
+    def __init__(self, receive: Receive, admission: Admission) -> None:
+        self._receive, self._admission = receive, admission
+        self._deadline_s = time.monotonic() + admission.settings.body_timeout_s
         self._held_bytes = 0
         self._whole = False
 
@@ -138,40 +125,40 @@ class _LimitedBody:
             async with asyncio.timeout(max(0.0, self._deadline_s - time.monotonic())):
                 message = await self._receive()
         except TimeoutError as error:
-            raise ServeError(408, "slow_body", f"the body did not come within {self._timeout_s:g} s") from error
+            timeout_s = self._admission.settings.body_timeout_s
+            raise ServeError(408, "slow_body", f"the body did not come within {timeout_s:g} s") from error
         if message["type"] == "http.request":
             n_bytes = len(message.get("body", b""))
-            if self._held_bytes + n_bytes > self._max_bytes:
-                raise _too_large(self._max_bytes)
-            self._waiting.require_room(n_bytes)
+            self._admission.require_size(self._held_bytes + n_bytes)
+            self._admission.require_room(n_bytes)
             self._held_bytes += n_bytes
-            self._waiting.bytes += n_bytes
+            self._admission.waiting_bytes += n_bytes
             if not message.get("more_body", False):
                 self._whole = True
-                self._waiting.requests += 1
+                self._admission.waiting_requests += 1
         return message
 
     def give_back(self) -> None:
-        self._waiting.bytes -= self._held_bytes
-        self._waiting.requests -= self._whole
+        self._admission.waiting_bytes -= self._held_bytes
+        self._admission.waiting_requests -= self._whole
 
 
-def problem(error: ServeError, **more: Any) -> JSONResponse:
+def problem(error: ServeError) -> Response:
     """Render a request that is not answered."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == 408:
         headers["Connection"] = "close"  # the rest of the body is not worth waiting for
-    body = {**more, "error": {"code": error.code, "message": str(error)}}
-    return JSONResponse(body, status_code=error.status, headers=headers)
+    return json_answer(error.body(), error.status, headers)
+
+
+def json_answer(body: BaseModel, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Render a body of an answer other than 200, which FastAPI renders."""
+    return Response(body.model_dump_json(), status, headers, media_type="application/json")
 
 
 def _path_in_application(scope: Scope) -> str:
     # Behind a proxy that serves other things too, the path begins with the address of this one.
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(root) if path.startswith(f"{root}/") else path
-
-
-def _too_large(max_bytes: int) -> ServeError:
-    return ServeError(413, "body_too_large", f"the body is longer than {max_bytes / _MIB:g} MiB")

@@ -7,79 +7,122 @@ with limits before that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+import os
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
+import ray
 from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
 from starlette.types import ASGIApp
 
+from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.shares import GATEWAY_CPUS
+from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig, serve_config
-from ray_trash.serve.contract import ModelCard, Scored, ServeError
-from ray_trash.serve.fleet import ask, deployment, threads
+from ray_trash.errors import ConfigError, RayTrashError
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
+from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.gateway import Gateway
-from ray_trash.serve.replica import Replica
-from ray_trash.serve.server import read_api_key
+from ray_trash.serve.key import read_key
 
-TOLD_S = 5.0
-"""How long a replica may take to say what it is."""
-GATEWAY_CPUS = 0.25
-"""What a gateway reserves: it parses and waits."""
+STARTS = 3
+"""How often Ray Serve starts the gateway before it calls the application failed."""
+_logger = logging.getLogger(__name__)
 
 
 class Deployed:
-    """A `Backend` whose model Ray Serve's config chooses."""
+    """The gateway of a Serve config, and the fleet that answers it: the models are applications beside its own.
 
-    def __init__(self, handle: DeploymentHandle[Any], settings: ServeConfig) -> None:
-        """Ask the replicas behind a handle."""
-        self._handle, self._settings = handle, settings
+    What was accepted is what the replicas hold. A gateway that takes the place of one that ended goes on with them,
+    whatever the folder of the checkpoint holds by then.
+    """
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
-        """Answer encoded photos."""
-        return await ask(self._handle, photos, self._settings, timeout_s=timeout_s)
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Wait for `reconfigure`; `settings` is the `serve` section."""
+        self._settings = ServeConfig.model_validate(settings)
+        self._application = serve.get_replica_context().app_name
+        self._fleet = Fleet(self._settings, name=f"{self._application}-model")
+        self._one_at_a_time = asyncio.Lock()
+        self._at_work: set[asyncio.Task[None]] = set()
 
-    async def card(self) -> ModelCard | None:
-        """Return the model that answers; None where no replica is there to say."""
-        card: ModelCard | None = await _told(self._handle.card.remote())
-        return card
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Build what Ray Serve sends requests to."""
+        api_key = read_key(self._settings.api_key_file, option="serve.api_key_file")
+        return Gateway(self._fleet, self._settings, api_key=api_key).application()
 
-    async def swap_state(self) -> Mapping[str, Any]:
-        """Say why the checkpoint of the newest config is not served, where it is not."""
-        problem = await _told(self._handle.problem.remote())
-        return {"status": "refused", "detail": problem} if problem else {}
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Serve the checkpoint that a Serve config names; one that is not good changes nothing but `swap_state`.
 
-    async def roll_back(self) -> ModelCard:
-        """Refuse: the model is the config's to choose."""
-        raise ServeError(409, "deployed", "deploy the config with the checkpoint before this one")
+        Raises:
+            RayTrashError: It is not good, and there is none before it.
+        """
+        if await self._fleet.card() is not None:
+            self._begin(self._move_to(user_config))
+        elif adopted := await self._fleet.adopt():
+            self._begin(self._take_over(adopted, user_config))
+        else:
+            self._fleet.wish = dict(user_config)
+            await self._fleet.swap(await _open(user_config))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        # Ray Serve waits for `reconfigure`, and may send no request until it returns.
+        task = asyncio.ensure_future(work)
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    async def _move_to(self, wish: Mapping[str, Any]) -> None:
+        async with self._one_at_a_time:
+            before, self._fleet.wish = self._fleet.wish, dict(wish)
+            try:
+                checkpoint = await _open(wish)
+                card = await self._fleet.card()
+                if card is None or card.id != checkpoint.document.id:
+                    await self._fleet.swap(checkpoint)
+            except RayTrashError as error:
+                self._fleet.wish = before
+                place = str(wish.get("checkpoint", ""))
+                uri = place if "://" in place else os.path.abspath(place)
+                self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
+                _logger.warning("not served: %s", error)
+
+    async def _take_over(self, adopted: Checkpoint, wish: Mapping[str, Any]) -> None:
+        before = await self._fleet.card()
+        if self._fleet.wish != wish:
+            await self._move_to(wish)
+        if await self._fleet.card() is before:
+            await self._fleet.swap(adopted)
+
+    async def __del__(self) -> None:
+        """End the models with the application; where only this gateway ends, the next one goes on with them."""
+        status = await in_daemon_thread(serve.status, name="serve.status")
+        about = status.applications.get(self._application)
+        if about is None or about.status == ApplicationStatus.DELETING:
+            await self._fleet.stop()
 
 
-async def _told(answer: Any) -> Any:
-    try:
-        return await asyncio.wait_for(answer, TOLD_S)
-    except (TimeoutError, RayError, RayServeException):
-        return None
+async def _open(wish: Mapping[str, Any]) -> Checkpoint:
+    place = wish.get("checkpoint")
+    if not isinstance(place, str):
+        raise ConfigError("user_config of Gateway: expected `checkpoint: PLACE`")
+    return await in_daemon_thread(lambda: open_checkpoint(place), name="open")
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
     """Build the application; `args` are keys of the `serve` section.
 
-    The checkpoint is the `user_config` of the deployment `Model`, so that deploying another one moves the replicas
-    that run to it, or leaves them as they are if it is not good.
+    The checkpoint is the `user_config` of the deployment `Gateway`, so that deploying another one exchanges the model
+    under the gateway that runs, or leaves it as it is if the new one is not good.
     """
     settings = serve_config({}, {f"serve.{key}": value for key, value in args.items()})
-    model = deployment(settings, Replica).bind(None, settings.model_dump(), threads(settings))
-
-    def application() -> ASGIApp:
-        handle = serve.get_deployment_handle("Model", serve.get_replica_context().app_name)
-        return Gateway(Deployed(handle, settings), settings, api_key=read_api_key(settings)).application()
-
+    plan_replicas(settings, ray.cluster_resources())  # a cluster that is too small is better told here
     gateway = serve.deployment(
         name="Gateway",
         max_ongoing_requests=settings.max_waiting_requests,
         max_queued_requests=settings.max_waiting_requests,
         ray_actor_options={"num_cpus": GATEWAY_CPUS},
         health_check_period_s=1,
-    )(serve.ingress(application)())
-    return gateway.bind(model)
+        max_constructor_retry_count=STARTS,
+    )(serve.ingress()(Deployed))
+    return gateway.bind(settings.model_dump())

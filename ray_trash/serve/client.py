@@ -6,18 +6,16 @@ Encoded photos in, the endpoint's answers out. Knows nothing of how they are com
 from __future__ import annotations
 
 import email.utils
-import os
 import random
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
 
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
+from ray_trash.serve.key import ROLL_BACK_HEADER
 
 FIRST_WAIT_S = 0.5
 """How long the first retry waits, about; each further one twice as long."""
@@ -31,14 +29,8 @@ _REFUSED = {
     404: "it has no such address; give the address of a ray-trash endpoint, such as http://127.0.0.1:8000",
     415: "it takes no such request",
 }
-
-
-ROLL_BACK_HEADER = "x-ray-trash"
-"""Must be sent to roll back: a page in a browser cannot make it send that without being asked."""
 ROLL_BACK_TIMEOUT_S = 400.0
 """How long going back may take: a move that is under way ends first, and then replicas load the model before."""
-KEY_VARIABLE = "RAY_TRASH_API_KEY"
-"""Environment variable with the key, where no file is named."""
 
 
 class TooLargeError(ConfigError):
@@ -76,9 +68,7 @@ class Client:
         """Return the client itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self.close()
 
@@ -100,10 +90,7 @@ class Client:
         return card
 
     def score(self, photos: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
-        """Ask for the answers to photos.
-
-        Args:
-            photos: Name and encoded bytes of each; at least one.
+        """Ask for the answers to photos, given as name and encoded bytes.
 
         Returns:
             A result for each, in order, as `POST /v1/score` gives it, with the `model_id` of who answered.
@@ -185,23 +172,6 @@ class Client:
 
     def _nonsense(self) -> ClusterError:
         return ClusterError(f"{self.url}: what answers there is no ray-trash endpoint, or one of another version")
-
-
-def read_key(path: str | None) -> str | None:
-    """Return the key from a file; else from the environment, where it is set.
-
-    Raises:
-        ConfigError: The file cannot be read, or is empty.
-    """
-    if path is None:
-        return os.environ.get(KEY_VARIABLE) or None
-    try:
-        key = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--api-key-file {path}: cannot be read: {error}") from error
-    if not key:
-        raise ConfigError(f"--api-key-file {path}: is empty; it must hold the key")
-    return key
 
 
 def _message_of(response: httpx.Response) -> str:

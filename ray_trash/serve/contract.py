@@ -1,4 +1,4 @@
-"""What passes between the gateway and whoever computes, and what clients are told. Knows neither HTTP nor Ray.
+"""What passes between the gateway and whoever computes, and the body of every HTTP answer. Knows neither HTTP nor Ray.
 
 Letters in shapes: N photos of a request, C classes.
 """
@@ -16,96 +16,41 @@ from pydantic import BaseModel
 from ray_trash.errors import RayTrashError
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What there is to know about the model that answers.
-
-    Attributes:
-        id: The checkpoint's id.
-        classes: Names in label order.
-        engine: What computes, such as `openvino float32 on cpu`.
-        preprocessing: From a photo to the network's input, as JSON.
-        thresholds: Class to the confidence below which an answer is "not sure".
-        temperature: What the logarithms of probabilities are divided by.
-        target_error: Share of wrong answers that the thresholds keep; None where every photo is answered.
-        metrics: As measured when the checkpoint was written.
-    """
+class ModelCard(BaseModel, frozen=True):
+    """The model that answers."""
 
     id: str
+    """The checkpoint's id."""
     classes: tuple[str, ...]
+    """Names in label order."""
     engine: str
-    preprocessing: Mapping[str, Any]
-    thresholds: Mapping[str, float]
+    """What computes, such as `openvino float32 on cpu`."""
+    preprocessing: dict[str, Any]
+    """From a photo to the network's input."""
+    thresholds: dict[str, float]
+    """Class to the confidence below which an answer is "not sure"."""
     temperature: float
+    """What the logarithms of probabilities are divided by."""
     target_error: float | None
-    metrics: Mapping[str, Any]
+    """Share of wrong answers that the thresholds keep; None where every photo is answered."""
+    metrics: dict[str, Any]
+    """As measured when the checkpoint was written."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The answers to the photos of one request, in order.
+class Limits(BaseModel):
+    """What one request may hold."""
 
-    Attributes:
-        model: Who answered, all of them.
-        probabilities: (N, C) float32; rows of photos that cannot be used are zero.
-        abstained: (N,), whether the answer is not sure.
-        refused: Position to (reason code, message) of photos that cannot be used.
-        batch_sizes: Photos in the forward passes this request took part in.
-    """
-
-    model: ModelCard
-    probabilities: NDArray[np.float32]
-    abstained: NDArray[np.bool_]
-    refused: Mapping[int, tuple[str, str]]
-    batch_sizes: Sequence[int] = field(default=())
+    max_batch_images: int
+    max_body_mib: float
+    timeout_s: float
 
 
-class Backend(Protocol):
-    """Whoever computes."""
+class ModelBody(ModelCard, frozen=True):
+    """The model that answers, and what it may be asked."""
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
-        """Answer encoded photos.
-
-        Raises:
-            ServeError: Nobody can answer now, or not in time.
-        """
-        ...
-
-    async def card(self) -> ModelCard | None:
-        """Return the model that answers, None before there is one."""
-        ...
-
-    async def swap_state(self) -> Mapping[str, Any]:
-        """Say what became of the newest attempt to change the model, as JSON; empty where there was none."""
-        ...
-
-    async def roll_back(self) -> ModelCard:
-        """Go back to the model before this one.
-
-        Raises:
-            ServeError: There is none.
-        """
-        ...
-
-
-class ServeError(RayTrashError):
-    """A request that is not answered.
-
-    Attributes:
-        status: HTTP status.
-        code: The reason in a word.
-        retry_after_s: When to come again; None where that changes nothing.
-    """
-
-    def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
-        """Say why, as a status, a word and a sentence."""
-        super().__init__(message)
-        self.status, self.code, self.retry_after_s = status, code, retry_after_s
-
-
-def not_ready(retry_after_s: int) -> ServeError:
-    """Say that there is no model yet."""
-    return ServeError(503, "not_ready", "the model is being loaded; come again", retry_after_s=retry_after_s)
+    limits: Limits
+    swap: dict[str, Any]
+    """What became of the newest attempt to change the model; empty where there was none."""
 
 
 class ErrorBody(BaseModel):
@@ -141,7 +86,7 @@ class ModelName(BaseModel):
     """Who answered."""
 
     id: str
-    classes: list[str]
+    classes: tuple[str, ...]
 
 
 class ScoreBody(BaseModel):
@@ -151,43 +96,76 @@ class ScoreBody(BaseModel):
     results: list[Answered | Refused]
 
 
-class ProblemBody(BaseModel):
-    """A request that was not answered."""
-
-    error: ErrorBody
-
-
 class UnusableBody(ScoreBody):
     """A single raw photo that cannot be used."""
 
     error: ErrorBody
 
 
-class Limits(BaseModel):
-    """What one request may hold."""
+class ProblemBody(BaseModel):
+    """A request that was not answered."""
 
-    max_batch_images: int
-    max_body_mib: float
-    timeout_s: float
-
-
-class ModelBody(BaseModel):
-    """The model that answers."""
-
-    id: str
-    classes: list[str]
-    engine: str
-    preprocessing: dict[str, Any]
-    thresholds: dict[str, float]
-    temperature: float
-    target_error: float | None
-    metrics: dict[str, Any]
-    limits: Limits
-    swap: dict[str, Any]
-    """What became of the newest attempt to change the model; empty where there was none."""
+    error: ErrorBody
 
 
 class AliveBody(BaseModel):
     """Alive, or ready."""
 
     status: Literal["ok"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answers to the photos of one request, in order.
+
+    Attributes:
+        model: Who answered, all of them.
+        probabilities: (N, C) float32; rows of photos that cannot be used are zero.
+        abstained: (N,), whether the answer is not sure.
+        refused: Position to (reason code, message) of photos that cannot be used.
+        batch_sizes: Photos in the forward passes this request took part in.
+    """
+
+    model: ModelCard
+    probabilities: NDArray[np.float32]
+    abstained: NDArray[np.bool_]
+    refused: Mapping[int, tuple[str, str]]
+    batch_sizes: Sequence[int] = field(default=())
+
+
+class Backend(Protocol):
+    """Whoever computes; raises `ServeError` where it cannot."""
+
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Answer encoded photos."""
+        ...
+
+    async def card(self) -> ModelCard | None:
+        """Return the model that answers, None before there is one."""
+        ...
+
+    async def swap_state(self) -> Mapping[str, Any]:
+        """Say what became of the newest attempt to change the model, as JSON; empty where there was none."""
+        ...
+
+    async def roll_back(self) -> ModelCard:
+        """Go back to the model before this one."""
+        ...
+
+
+class ServeError(RayTrashError):
+    """A request that is not answered: an HTTP status, the reason in a word and a sentence, and when to come again."""
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
+        """Say why; without `retry_after_s`, coming again changes nothing."""
+        super().__init__(message)
+        self.status, self.code, self.retry_after_s = status, code, retry_after_s
+
+    def body(self) -> ProblemBody:
+        """Return what the client is told."""
+        return ProblemBody(error=ErrorBody(code=self.code, message=str(self)))
+
+
+def not_ready(retry_after_s: int) -> ServeError:
+    """Say that there is no model yet."""
+    return ServeError(503, "not_ready", "the model is being loaded; come again", retry_after_s=retry_after_s)

@@ -24,7 +24,7 @@ UNREADY_S = 0.5
 """How long `/readyz` says that the endpoint is stopping before it takes no more connections."""
 
 
-def run_endpoint(
+async def run_endpoint(
     checkpoint: Checkpoint,
     settings: ServeConfig,
     taken: socket.socket,
@@ -51,20 +51,6 @@ def run_endpoint(
     # What clients do wrong is said to them, and counted.
     for library in ("uvicorn.error", "python_multipart"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    asyncio.run(_serve(checkpoint, settings, taken, watched, api_key, terminal))
-
-
-async def _serve(
-    checkpoint: Checkpoint,
-    settings: ServeConfig,
-    taken: socket.socket,
-    watched: Storage | None,
-    api_key: str | None,
-    terminal: Terminal,
-) -> None:
-    def say(text: str) -> None:
-        terminal.say(text)
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,14 +68,15 @@ async def _serve(
             card = starting.result()
             host, port = taken.getsockname()[:2]
             address = f"[{host}]" if ":" in host else host
-            say(f"ready: http://{address}:{port} answers by {card.id} ({card.engine}); stop it with Ctrl-C or SIGTERM")
+            terminal.say(
+                f"ready: http://{address}:{port} answers by {card.id} ({card.engine}); stop it with Ctrl-C or SIGTERM"
+            )
             if watched is not None:
                 watching = asyncio.ensure_future(
-                    watch(watched, checkpoint, fleet, interval_s=settings.watch_interval_s, say=say)
+                    _watch(watched, checkpoint, fleet, settings.watch_interval_s, terminal)
                 )
-                watching.add_done_callback(lambda ended: None if ended.cancelled() else say(_why_ended(ended)))
             await stop.wait()
-            say("stopping: answering what is waiting")
+            terminal.say("stopping: answering what is waiting")
         gateway.draining = True
         await asyncio.sleep(UNREADY_S)
     finally:
@@ -101,12 +88,15 @@ async def _serve(
         await fleet.stop()
 
 
-def _why_ended(watching: asyncio.Task[None]) -> str:
-    return f"no longer watching, but still answering: {type(watching.exception()).__name__}: {watching.exception()}"
+async def _watch(place: Storage, served: Checkpoint, fleet: Fleet, interval_s: float, terminal: Terminal) -> None:
+    try:
+        await watch(place, served, fleet, interval_s=interval_s, say=terminal.say)
+    except Exception as error:
+        terminal.say(f"no longer watching, but still answering: {type(error).__name__}: {error}")
 
 
 async def _start(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:
     # Requests come through this process, so Ray's own proxies would only hold a port.
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     await in_daemon_thread(lambda: serve.start(proxy_location="Disabled", logging_config=quiet), name="serve.start")
-    return await fleet.start(checkpoint)
+    return await fleet.swap(checkpoint)

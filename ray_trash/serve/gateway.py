@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from ray_trash import __version__
 from ray_trash.config import ServeConfig
-from ray_trash.serve.admission import Admission, problem
+from ray_trash.serve.admission import PROTECTED, Admission, json_answer, problem
+from ray_trash.serve.backlog import Backlog
 from ray_trash.serve.contract import (
     AliveBody,
+    Answered,
     Backend,
+    ErrorBody,
+    Limits,
     ModelBody,
     ModelCard,
+    ModelName,
+    Refused,
     ScoreBody,
     Scored,
     ServeError,
     UnusableBody,
     not_ready,
 )
-from ray_trash.serve.openapi import problems, request_body
-from ray_trash.serve.pace import Pace
+from ray_trash.serve.key import ROLL_BACK_HEADER
+from ray_trash.serve.openapi import DESCRIPTION, problems, request_body
 from ray_trash.serve.pages import page_routes
 from ray_trash.serve.parsing import Photos, read_photos
 from ray_trash.serve.telemetry import Telemetry
 
 LATEST_SHARE = 0.5
 """A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
-ROLL_BACK_HEADER = "x-ray-trash"
-"""A header that no page of another origin can send: going back is for operators, not for whoever is visited."""
 _logger = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "::1")
 _NOT_BASE64 = ("undecodable", "the data is not base64")
@@ -57,58 +62,44 @@ class Gateway:
         self.draining = False
         self._backend, self._settings, self._api_key = backend, settings, api_key
         self._telemetry = Telemetry()
-        self._pace = Pace()
+        self._backlog = Backlog()
 
     def application(self) -> ASGIApp:
         """Build the ASGI application."""
         app = FastAPI(
-            title="ray-trash", version=__version__, docs_url=None, redoc_url=None, routes=[*page_routes()], debug=False
+            title="ray-trash",
+            version=__version__,
+            description=DESCRIPTION,
+            docs_url=None,
+            redoc_url=None,
+            routes=[*page_routes()],
         )
-        app.add_exception_handler(ServeError, _answer_problem)
-        app.add_exception_handler(HTTPException, _answer_http_problem)
-        app.add_exception_handler(Exception, _answer_unforeseen)
-        app.add_api_route(
-            "/v1/score",
-            self.score,
-            methods=["POST"],
+        for kind in (ServeError, HTTPException, Exception):
+            app.add_exception_handler(kind, _answer_error)
+        # Only told here, for the description: `Admission` looks at the key.
+        key = [] if self._api_key is None else [Security(HTTPBearer(auto_error=False))]
+
+        def route(where: str, handler: Any, summary: str, responses: Any = None, **more: Any) -> None:
+            method, path = where.split()
+            dependencies = key if path.startswith(PROTECTED) else []
+            options = {"summary": summary, "responses": responses, "dependencies": dependencies, **more}
+            app.add_api_route(path, handler, methods=[method], **options)
+
+        route(
+            "POST /v1/score",
+            self.post_score,
+            "Score photos",
+            problems(400, 401, 408, 413, 415, 429, 503, 504) | {422: {"model": UnusableBody}},
             response_model=ScoreBody,
-            summary="Score photos",
-            responses={422: {"model": UnusableBody}, **problems(400, 401, 408, 413, 415, 429, 503, 504)},
             openapi_extra={"requestBody": request_body(self._settings)},
         )
-        app.add_api_route(
-            "/v1/model",
-            self.model,
-            methods=["GET"],
-            response_model=ModelBody,
-            summary="Who answers",
-            responses=problems(401, 503),
-        )
-        app.add_api_route(
-            "/v1/model/rollback",
-            self.roll_back,
-            methods=["POST"],
-            response_model=ModelBody,
-            summary="Go back to the model before this one",
-            responses=problems(401, 403, 408, 409, 413, 503, 504),
-        )
-        app.add_api_route("/healthz", self.alive, methods=["GET"], response_model=AliveBody, summary="Alive")
-        app.add_api_route(
-            "/readyz",
-            self.ready,
-            methods=["GET"],
-            response_model=AliveBody,
-            summary="Ready: a photo has been answered",
-            responses=problems(503),
-        )
-        app.add_api_route(
-            "/metrics",
-            self.metrics,
-            methods=["GET"],
-            response_class=Response,
-            summary="Counters for Prometheus",
-            responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401)},
-        )
+        route("GET /v1/model", self.get_model, "Who answers", problems(401, 503))
+        statuses = problems(401, 403, 408, 409, 413, 503, 504)
+        route("POST /v1/model/rollback", self.post_rollback, "Go back to the model before this one", statuses)
+        route("GET /healthz", self.get_alive, "Alive")
+        route("GET /readyz", self.get_ready, "Ready: a photo has been answered", problems(503))
+        counters = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401)}
+        route("GET /metrics", self.get_metrics, "Counters for Prometheus", counters, response_class=Response)
         return Admission(
             app,
             self._settings,
@@ -116,33 +107,30 @@ class Gateway:
             turned_away=lambda code: self._telemetry.turned_away.labels(code).inc(),
         )
 
-    async def score(self, request: Request) -> Response:
+    async def post_score(self, request: Request) -> Any:
         """Answer photos: multipart fields, one raw body, or JSON with base64."""
-        started = time.monotonic()
-        status = 500
+        started, status = time.monotonic(), 500
         try:
-            response = await self._score(request)
-            status = response.status_code
-            return response
+            body = await self._answer(request)
+            status = 422 if isinstance(body, UnusableBody) else 200
         except ServeError as error:
             status = error.status
             raise
         finally:
             self._telemetry.requests.labels(str(status)).inc()
             self._telemetry.seconds.observe(time.monotonic() - started)
+        return body if status == 200 else json_answer(body, status)
 
-    async def _score(self, request: Request) -> Response:
-        settings = self._settings
-        photos = await read_photos(request, max_images=settings.max_batch_images)
+    async def _answer(self, request: Request) -> ScoreBody:
+        photos = await read_photos(request, max_images=self._settings.max_batch_images)
         usable = [encoded for encoded in photos.encoded if encoded is not None]
         with self._in_work(len(photos.names)):
             scored = await self._until_hung_up(request, usable)
         self._telemetry.count(scored)
-        results = _results(photos, scored)
-        model = {"id": scored.model.id, "classes": list(scored.model.classes)}
-        if photos.single and results[0]["status"] == "error":
-            return JSONResponse({"model": model, "results": results, "error": results[0]["error"]}, 422)
-        return JSONResponse({"model": model, "results": results})
+        model, results = ModelName(id=scored.model.id, classes=scored.model.classes), _results(photos, scored)
+        if photos.single and isinstance(results[0], Refused):
+            return UnusableBody(model=model, results=results, error=results[0].error)
+        return ScoreBody(model=model, results=results)
 
     async def _until_hung_up(self, request: Request, encoded: list[bytes]) -> Scored:
         # The backend keeps the deadline; this is for clients that go away before it.
@@ -159,32 +147,30 @@ class Gateway:
 
     @contextmanager
     def _in_work(self, n: int) -> Iterator[None]:
-        pace, settings = self._pace, self._settings
-        too_many = pace.waiting + n > settings.max_waiting_photos
+        backlog, settings = self._backlog, self._settings
+        too_many = backlog.waiting + n > settings.max_waiting_photos
         # What would be answered too late keeps others waiting for nothing.
-        late_s = pace.expected_s(n) - LATEST_SHARE * settings.timeout_s
+        late_s = backlog.expected_s(n) - LATEST_SHARE * settings.timeout_s
         if too_many or late_s > 0:
+            retry_after_s = max(settings.retry_after_s, math.ceil(late_s))
             raise ServeError(
-                503,
-                "busy",
-                f"{pace.waiting} photos are waiting; come again",
-                retry_after_s=max(settings.retry_after_s, math.ceil(late_s)),
+                503, "busy", f"{backlog.waiting} photos are waiting; come again", retry_after_s=retry_after_s
             )
-        pace.begin(n)
-        self._telemetry.in_flight.set(pace.waiting)
+        backlog.begin(n)
+        self._telemetry.in_flight.set(backlog.waiting)
         answered = False
         try:
             yield
             answered = True
         finally:
-            pace.end(n, answered=answered)
-            self._telemetry.in_flight.set(pace.waiting)
+            backlog.end(n, answered=answered)
+            self._telemetry.in_flight.set(backlog.waiting)
 
-    async def model(self) -> Response:
+    async def get_model(self) -> ModelBody:
         """Say who answers, what a request may hold, and what became of the newest attempt to change the model."""
-        return JSONResponse(await self._describe(await self._card()))
+        return await self._describe(await self._card())
 
-    async def roll_back(self, request: Request) -> Response:
+    async def post_rollback(self, request: Request) -> ModelBody:
         """Go back to the model before this one; without a key, only for clients on this machine."""
         if ROLL_BACK_HEADER not in request.headers:
             raise ServeError(403, "forbidden", f"send the header {ROLL_BACK_HEADER}")
@@ -193,20 +179,20 @@ class Gateway:
         local = here and request.client is not None and request.client.host in _LOOPBACK
         if self._api_key is None and not local:
             raise ServeError(403, "forbidden", "without a key this is answered on the machine of the endpoint only")
-        return JSONResponse(await self._describe(await self._backend.roll_back()))
+        return await self._describe(await self._backend.roll_back())
 
-    async def alive(self) -> Response:
+    async def get_alive(self) -> AliveBody:
         """Answer as long as this process does."""
-        return JSONResponse({"status": "ok"})
+        return AliveBody(status="ok")
 
-    async def ready(self) -> Response:
+    async def get_ready(self) -> AliveBody:
         """Answer once a model has answered a photo, and no longer once this endpoint is told to stop."""
         if self.draining:
             raise ServeError(503, "stopping", "this endpoint is stopping")
         await self._card()
-        return JSONResponse({"status": "ok"})
+        return AliveBody(status="ok")
 
-    async def metrics(self) -> Response:
+    async def get_metrics(self) -> Response:
         """Render counters as Prometheus reads them."""
         return Response(self._telemetry.text(), media_type="text/plain; version=0.0.4")
 
@@ -217,43 +203,31 @@ class Gateway:
         self._telemetry.show_model(card)
         return card
 
-    async def _describe(self, card: ModelCard) -> dict[str, Any]:
-        settings = self._settings
-        return {
-            **asdict(card),
-            "limits": {
-                "max_batch_images": settings.max_batch_images,
-                "max_body_mib": settings.max_body_mib,
-                "timeout_s": settings.timeout_s,
-            },
-            "swap": dict(await self._backend.swap_state()),
-        }
+    async def _describe(self, card: ModelCard) -> ModelBody:
+        limits = Limits.model_validate(self._settings, from_attributes=True)
+        return ModelBody(**dict(card), limits=limits, swap=dict(await self._backend.swap_state()))
 
 
-def _results(photos: Photos, scored: Scored) -> list[dict[str, Any]]:
-    classes, position = scored.model.classes, 0
-    results: list[dict[str, Any]] = []
+def _results(photos: Photos, scored: Scored) -> list[Answered | Refused]:
+    classes, positions, refused = scored.model.classes, itertools.count(), {**scored.refused, -1: _NOT_BASE64}
+    results: list[Answered | Refused] = []
     for name, encoded in zip(photos.names, photos.encoded, strict=True):
-        if encoded is None:
-            code, message = _NOT_BASE64
-            results.append({"name": name, "status": "error", "error": {"code": code, "message": message}})
+        position = -1 if encoded is None else next(positions)
+        if position in refused:
+            code, message = refused[position]
+            results.append(Refused(name=name, status="error", error=ErrorBody(code=code, message=message)))
             continue
-        if position in scored.refused:
-            code, message = scored.refused[position]
-            results.append({"name": name, "status": "error", "error": {"code": code, "message": message}})
-        else:
-            row = scored.probabilities[position]
-            results.append(
-                {
-                    "name": name,
-                    "status": "ok",
-                    "label": classes[int(row.argmax())],
-                    "confidence": float(row.max()),
-                    "abstained": bool(scored.abstained[position]),
-                    "probabilities": dict(zip(classes, map(float, row), strict=True)),
-                }
+        row = scored.probabilities[position]
+        results.append(
+            Answered(
+                name=name,
+                status="ok",
+                label=classes[int(row.argmax())],
+                confidence=float(row.max()),
+                abstained=bool(scored.abstained[position]),
+                probabilities=dict(zip(classes, row.tolist(), strict=True)),
             )
-        position += 1
+        )
     return results
 
 
@@ -263,19 +237,13 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServeError)
-    return problem(error)
-
-
-async def _answer_http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    answer = problem(ServeError(error.status_code, codes.get(error.status_code, "bad_request"), str(error.detail)))
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-async def _answer_unforeseen(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ServeError):
+        return problem(error)
+    if isinstance(error, HTTPException):
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        answer = problem(ServeError(error.status_code, code, str(error.detail)))
+        answer.headers.update(error.headers or {})
+        return answer
     _logger.error("%s %s: something unforeseen", request.method, request.url.path, exc_info=error)
     return problem(ServeError(500, "internal", "something went wrong here; the endpoint's log says what"))

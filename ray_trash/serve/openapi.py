@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ProblemBody
 from ray_trash.serve.parsing import FIELD, IMAGE_TYPES
+
+DESCRIPTION = files("ray_trash.serve.web").joinpath("api.md").read_text("utf-8")
+"""Of the whole interface, as Markdown."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -28,26 +32,15 @@ def request_body(settings: ServeConfig) -> dict[str, Any]:
             "additionalProperties": False,
         },
     }
+    form = {"type": "array", "minItems": 1, "items": photo}
+    taken = {"multipart/form-data": _object_of_photos(form), "application/json": _object_of_photos(images)}
+    schemas = {**taken, **dict.fromkeys(IMAGE_TYPES, photo)}
     return {
         "description": f"1 to {settings.max_batch_images} photos, {settings.max_body_mib:g} MiB at most; 413 beyond",
         "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "array", "minItems": 1, "items": photo}},
-                    "additionalProperties": False,
-                }
-            },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: images},
-                    "additionalProperties": False,
-                }
-            },
-            **{kind: {"schema": photo} for kind in IMAGE_TYPES},
-        },
+        "content": {kind: {"schema": schema} for kind, schema in schemas.items()},
     }
+
+
+def _object_of_photos(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [FIELD], "properties": {FIELD: schema}, "additionalProperties": False}

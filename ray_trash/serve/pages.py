@@ -1,4 +1,4 @@
-"""What people open in a browser: the files of `web/` in, routes out. Knows nothing of photos and models.
+"""What people open in a browser: the files of `web/` and Swagger UI in, routes out. Knows nothing of photos and models.
 
 The pages are plain files that talk to the same HTTP interface as everybody else. The policy below lets them run no
 script, style or request that is not from this server, whatever a file name or a label says.
@@ -32,13 +32,12 @@ def page_routes() -> list[Route]:
 
     They are for everybody: a page asks for the key and sends it with what it asks the interface.
     """
-    web = files("ray_trash.serve").joinpath("web")
-    routes = []
-    for file in sorted(web.iterdir(), key=lambda file: file.name):
-        media_type = _MEDIA_TYPES.get(PurePath(file.name).suffix)
-        if media_type is not None:
-            routes.append(_route(_PATHS.get(file.name, f"/{file.name}"), file.read_bytes(), media_type))
-    return routes
+    found = [file for place in ("ray_trash.serve.web", "fastapi_swagger.resources") for file in files(place).iterdir()]
+    return [
+        _route(_PATHS.get(file.name, f"/{file.name}"), file.read_bytes(), _MEDIA_TYPES[PurePath(file.name).suffix])
+        for file in found
+        if PurePath(file.name).suffix in _MEDIA_TYPES
+    ]
 
 
 def _route(path: str, content: bytes, media_type: str) -> Route:

@@ -74,21 +74,19 @@ async def _read_multipart(request: Request, max_images: int) -> Photos:
         detail = str(getattr(error, "message", None) or getattr(error, "detail", ""))
         if detail.startswith("Too many files"):
             raise _too_many(max_images) from error
-        raise ServeError(400, "bad_request", f"the multipart body cannot be read: {detail}") from error
+        raise _bad_request(f"the multipart body cannot be read: {detail}") from error
     except (ValueError, KeyError, UnicodeError) as error:
-        raise ServeError(400, "bad_request", "the multipart body cannot be read") from error
+        raise _bad_request("the multipart body cannot be read") from error
     try:
         fields = form.multi_items()
         foreign = sorted({name for name, _ in fields if name != FIELD})
         if foreign:
-            raise ServeError(
-                400, "bad_request", f"unknown field {foreign[0][:80]!r}: photos go into fields called {FIELD}"
-            )
+            raise _bad_request(f"unknown field {foreign[0][:80]!r}: photos go into fields called {FIELD}")
         files = [value for _, value in fields]
         if len(files) > max_images:
             raise _too_many(max_images)
         if not all(isinstance(file, UploadFile) for file in files):
-            raise ServeError(400, "bad_request", f"a field {FIELD} is text, not a file: give it a file name")
+            raise _bad_request(f"a field {FIELD} is text, not a file: give it a file name")
         uploads = [file for file in files if isinstance(file, UploadFile)]
         names = tuple(_shortened(upload.filename or f"image-{n}") for n, upload in enumerate(uploads))
         return Photos(names, tuple([await upload.read() for upload in uploads]))
@@ -99,16 +97,16 @@ async def _read_multipart(request: Request, max_images: int) -> Photos:
 def _read_json(body: bytes, max_images: int) -> Photos:
     # Counted before it becomes objects, which take fifty times as much memory.
     if sum(map(body.count, (b"{", b"[", b","))) > _MAX_JSON_PARTS:
-        raise ServeError(400, "bad_request", "the body has far more in it than photos")
+        raise _bad_request("the body has far more in it than photos")
     try:
         tree: Any = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ServeError(400, "bad_request", "the body is not valid JSON") from error
+        raise _bad_request("the body is not valid JSON") from error
     images = tree.get(FIELD) if isinstance(tree, dict) else None
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
-        raise ServeError(400, "bad_request", 'expected {"images": [{"name": "a.jpg", "data": "<base64>"}]}')
+        raise _bad_request('expected {"images": [{"name": "a.jpg", "data": "<base64>"}]}')
     if set(tree) - {FIELD}:
-        raise ServeError(400, "bad_request", f"unknown key beside {FIELD}")
+        raise _bad_request(f"unknown key beside {FIELD}")
     if len(images) > max_images:
         raise _too_many(max_images)
     names: list[str] = []
@@ -116,15 +114,17 @@ def _read_json(body: bytes, max_images: int) -> Photos:
     for number, image in enumerate(images):
         name, data = image.get("name", f"image-{number}"), image.get("data")
         if not isinstance(name, str) or not isinstance(data, str) or set(image) - {"name", "data"}:
-            raise ServeError(
-                400, "bad_request", f"images[{number}]: expected the strings name (may be left out) and data"
-            )
+            raise _bad_request(f"images[{number}]: expected the strings name (may be left out) and data")
         names.append(_shortened(name))
         try:
             encoded.append(base64.b64decode(data, validate=True))
         except (binascii.Error, ValueError):
             encoded.append(None)
     return Photos(tuple(names), tuple(encoded))
+
+
+def _bad_request(message: str) -> ServeError:
+    return ServeError(400, "bad_request", message)
 
 
 def _too_many(max_images: int) -> ServeError:

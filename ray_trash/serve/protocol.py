@@ -6,11 +6,12 @@ uvicorn itself only watches connections that have been answered once.
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ray_trash.serve.contract import ServeError
 
 MAX_CONNECTIONS = 1000
 """Open connections; more are closed at once, as every one takes a file descriptor."""
@@ -61,19 +62,11 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
                 self._wait_for_reader(True)
 
         def send_400_response(self, msg: str) -> None:
-            body = json.dumps(
-                {"error": {"code": "bad_request", "message": "this is not HTTP, or its headers are too long"}}
-            )
-            headers = [
-                ("content-type", "application/json"),
-                ("connection", "close"),
-                ("content-length", str(len(body))),
-            ]
-            for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body.encode()),
-                h11.EndOfMessage(),
-            ):
+            problem = ServeError(400, "bad_request", "this is not HTTP, or its headers are too long")
+            body = problem.body().model_dump_json().encode()
+            headers = {"content-type": "application/json", "connection": "close", "content-length": str(len(body))}
+            start = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+            for event in (start, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
             self.transport.close()
             self._wait_for_reader(True)

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 from ray import serve
 
+from ray_trash.cluster.carry import Carried, carry
+from ray_trash.cluster.waiting import fetch, exit_if_stuck
 from ray_trash.config import ServeConfig
-from ray_trash.errors import ImageError, RayTrashError
-from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
+from ray_trash.errors import ImageError
+from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ModelCard, Scored
 
@@ -29,44 +32,32 @@ MAX_DECODING_THREADS = 8
 """The largest photo that is taken costs half a gibibyte while it is decoded."""
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
-_PART_PHOTOS = 8
+_SLICE_PHOTOS = 8
 """Photos of one request that go into a batch, and come out of it, together."""
+START_TIMEOUT_S = 180.0
+"""How long a replica may take to load a checkpoint and answer the first photo."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Photos of one request, each (S, S, 3) uint8, and who is to answer them."""
-
-    predictor: Predictor
-    squares: list[NDArray[np.uint8]]
+Slice = list[NDArray[np.uint8]]
+"""Some photos of one request, each (S, S, 3)."""
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What became of a part: (B, C) float32, and which batch it was in and how many photos that had."""
-
-    probabilities: NDArray[np.float32]
-    batch: int
-    batch_size: int
-
-
-def _count_photos(parts: Sequence[_Part]) -> int:
-    return sum(len(part.squares) for part in parts)
+def _count_photos(slices: Sequence[Slice]) -> int:
+    return sum(map(len, slices))
 
 
 class Replica:
-    """Answers photos by one checkpoint, or by the next one once that has proved itself."""
+    """Answers photos by one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint | None, settings: Mapping[str, Any], n_threads: int) -> None:
-        """Load a checkpoint; what is wrong with it is kept for `problem`, since Ray would only try again and again.
+    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], n_threads: int) -> None:
+        """Load a checkpoint; an error of it is kept for `card`, since Ray would only try again and again.
 
         Args:
-            checkpoint: An open one; None waits for `reconfigure` to name one.
+            checkpoint: An open one.
             settings: The `serve` section.
             n_threads: CPU threads that compute.
         """
         self._settings = ServeConfig.model_validate(settings)
-        self._n_threads = n_threads
         processors = os.cpu_count() or 1
         # Of one request as many as can run at once: more get in each other's way, and leave others no thread.
         self._decoding_at_once = min(MAX_DECODING_THREADS, processors)
@@ -74,42 +65,12 @@ class Replica:
             max(MIN_DECODING_THREADS, self._decoding_at_once), thread_name_prefix="decode"
         )
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
-        self._predictor: Predictor | None = None
-        self._problem = ""
         self._broken = ""
         batching: Any = self._predict
         batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
-        if checkpoint is not None:
-            self._take(checkpoint)
-
-    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Move to the checkpoint that a Serve config names; one that is not good changes nothing but `problem`.
-
-        Raises:
-            RayTrashError: It is not good, and there is none before it.
-        """
-        await asyncio.get_running_loop().run_in_executor(None, self._take, user_config["checkpoint"])
-        if self._predictor is None:
-            raise RayTrashError(self._problem)
-
-    def _take(self, checkpoint: Checkpoint | str) -> None:
-        settings = self._settings
-        try:
-            predictor = Predictor.load(
-                checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint),
-                engine=settings.engine,
-                device=settings.device,
-                precision=settings.precision,
-                n_threads=self._n_threads,
-            )
-            before = self._predictor
-            if before is not None and before.document.classes != predictor.document.classes:
-                raise RayTrashError("the new checkpoint has other classes; clients rely on those that are served")
-        except RayTrashError as error:
-            self._problem = str(error)
-            return
-        self._predictor, self._problem = predictor, ""
+        given = self._settings.model_dump(include={"engine", "device", "precision"})
+        self._loaded = carry(lambda: Predictor.load(checkpoint, **given, n_threads=n_threads))
 
     async def check_health(self) -> None:
         """Have Ray Serve replace this replica where its newest batch could not be computed.
@@ -120,32 +81,28 @@ class Replica:
         if self._broken:
             raise RuntimeError(self._broken)
 
-    async def card(self) -> ModelCard | None:
-        """Return who answers; None where the checkpoint is not good."""
-        return None if self._predictor is None else card_of(self._predictor)
+    async def card(self) -> Carried[ModelCard]:
+        """Return who answers, or why nobody does."""
+        return carry(lambda: card_of(self._loaded.value()))
 
-    async def problem(self) -> str:
-        """Say what is wrong with the newest checkpoint; nothing is an empty string."""
-        return self._problem
-
-    async def score(self, photos: Sequence[bytes]) -> Scored:
-        """Answer encoded photos, all of them by the same model."""
-        predictor = self._predictor
-        if predictor is None:
+    async def answer(self, photos: Sequence[bytes]) -> Scored:
+        """Answer encoded photos."""
+        if self._loaded.error is not None:
             # One that was made later than those that were looked at, on a machine that cannot load the model.
-            self._broken = f"there is no model here: {self._problem}"
+            self._broken = f"there is no model here: {self._loaded.error}"
             raise RuntimeError(self._broken)
+        predictor = self._loaded.value()
         prepared = await self._prepare(predictor, photos)
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
         squares = [photo for photo in prepared if not isinstance(photo, tuple)]
-        step = min(_PART_PHOTOS, self._settings.forward_batch_photos)
-        parts = [_Part(predictor, squares[start : start + step]) for start in range(0, len(squares), step)]
-        answers = await asyncio.gather(*map(self._predict, parts))
+        step = min(_SLICE_PHOTOS, self._settings.forward_batch_photos)
+        slices = [squares[start : start + step] for start in range(0, len(squares), step)]
+        answers = await asyncio.gather(*map(self._predict, slices))
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)
         if answers:
             good = [n for n in range(len(photos)) if n not in refused]
-            probabilities[good] = np.concatenate([answer.probabilities for answer in answers])
-        batch_sizes = {answer.batch: answer.batch_size for answer in answers}
+            probabilities[good] = np.concatenate([rows for rows, _ in answers])
+        batch_sizes = dict(batch for _, batch in answers)
         abstained = predictor.document.calibration.abstains(probabilities)
         abstained[list(refused)] = False
         return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batch_sizes.values()))
@@ -176,17 +133,12 @@ class Replica:
         return prepared
 
     @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=_count_photos)
-    async def _predict(self, parts: list[_Part]) -> list[_Answer]:
-        # During a swap a batch may hold photos for the old and the new model.
-        answers: list[Any] = [None] * len(parts)
-        batch_size = _count_photos(parts)
-        for predictor in dict.fromkeys(part.predictor for part in parts):
-            numbers = [n for n, part in enumerate(parts) if part.predictor is predictor]
-            rows = await self.compute(predictor, np.stack([square for n in numbers for square in parts[n].squares]))
-            for n in numbers:
-                mine, rows = np.split(rows, [len(parts[n].squares)])
-                answers[n] = _Answer(mine, id(parts), batch_size)
-        return answers
+    async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], tuple[int, int]]]:
+        # To each slice (B, C), and a number and the size of the batch it was in.
+        squares = [square for each in slices for square in each]
+        rows = await self.compute(self._loaded.value(), np.stack(squares))
+        ends = np.cumsum([len(each) for each in slices])
+        return [(mine, (id(slices), len(squares))) for mine in np.split(rows, ends[:-1])]
 
     async def compute(self, predictor: Predictor, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute one batch off the event loop, and remember for `check_health` whether that worked."""
@@ -220,3 +172,34 @@ def card_of(predictor: Predictor) -> ModelCard:
         target_error=calibration.target_error,
         metrics=document.metrics,
     )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a replica's model comes from.
+
+    Attributes:
+        checkpoint: In Ray's memory, so that a replica that is replaced later loads what was checked, whatever has
+            become of the files by then.
+        wish: What the user's Serve config said when it was started; None for `ray-trash serve`.
+    """
+
+    checkpoint: ray.ObjectRef[Checkpoint]
+    wish: Mapping[str, Any] | None = None
+
+
+class SharedReplica(Replica):
+    """A replica whose checkpoint comes by Ray's memory."""
+
+    def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int) -> None:
+        """Fetch the checkpoint and load it."""
+        # The first replicas are waited for by who starts them; one that replaces another, by nobody.
+        with exit_if_stuck(START_TIMEOUT_S):
+            checkpoint = fetch(origin.checkpoint, what="the checkpoint", timeout_s=START_TIMEOUT_S)
+            super().__init__(checkpoint, settings, n_threads)
+        # Ray forgets an object when the process that put it there ends, as a gateway of a Serve config may.
+        self._left = None if origin.wish is None else (checkpoint, origin.wish)
+
+    async def left(self) -> tuple[Checkpoint, Mapping[str, Any]] | None:
+        """Return the checkpoint and the wish it came by, for a gateway that takes the place of one that ended."""
+        return self._left

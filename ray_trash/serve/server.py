@@ -1,12 +1,10 @@
-"""A socket, the key, and the HTTP server on it. Knows no Ray."""
+"""A socket and the HTTP server on it. Knows no Ray."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import uvicorn
 
@@ -15,7 +13,6 @@ from ray_trash.errors import ConfigError
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.protocol import timed_protocol
 
-KEY_VARIABLE = "RAY_TRASH_API_KEY"
 DRAIN_S = 8.0
 """How long requests that are being answered may take once the endpoint is told to stop; with the end of Ray's
 processes it stays within 15 s."""
@@ -40,27 +37,6 @@ def bind(host: str, port: int) -> socket.socket:
         taken.close()
         raise ConfigError(f"{host}:{port}: cannot listen there: {error.strerror}; choose another --port") from error
     return taken
-
-
-def read_api_key(settings: ServeConfig) -> str | None:
-    """Return the key clients must send, None where there is none.
-
-    Raises:
-        ConfigError: The file cannot be read, or a key is empty or not plain ASCII.
-    """
-    if settings.api_key_file is not None:
-        try:
-            key = Path(settings.api_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"serve.api_key_file={settings.api_key_file}: cannot be read") from error
-        where = settings.api_key_file
-    elif KEY_VARIABLE in os.environ:
-        key, where = os.environ[KEY_VARIABLE].strip(), KEY_VARIABLE
-    else:
-        return None
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{where}: the key must be printable ASCII without spaces, and not empty")
-    return key
 
 
 def server_of(gateway: Gateway, settings: ServeConfig) -> uvicorn.Server:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ray_trash.serve.contract import ModelCard, Scored
@@ -16,24 +18,18 @@ class Telemetry:
     def __init__(self) -> None:
         """Start at zero."""
         self._registry = CollectorRegistry()
-        self.requests = Counter("ray_trash_requests", "Scoring requests by status", ["status"], registry=self._registry)
-        self.turned_away = Counter(
-            "ray_trash_turned_away", "Requests refused before their photos were read", ["code"], registry=self._registry
-        )
-        self._photos = Counter("ray_trash_photos", "Photos answered by label", ["label"], registry=self._registry)
-        self._abstained = Counter("ray_trash_abstained", "Answers that are not sure", registry=self._registry)
-        self._refused = Counter("ray_trash_refused", "Photos refused by reason", ["code"], registry=self._registry)
-        self.seconds = Histogram(
-            "ray_trash_request_seconds",
-            "From the request's headers to its answer",
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._batch = Histogram(
-            "ray_trash_batch_photos", "Photos in a forward pass", buckets=PHOTOS, registry=self._registry
-        )
-        self.in_flight = Gauge("ray_trash_photos_in_flight", "Photos being answered", registry=self._registry)
-        self._model = Gauge("ray_trash_model", "1 for the model that answers", ["id"], registry=self._registry)
+        given: dict[str, Any] = {"registry": self._registry}
+        self.requests = Counter("ray_trash_requests", "Scoring requests by status", ["status"], **given)
+        text = "Requests refused before their photos were read"
+        self.turned_away = Counter("ray_trash_turned_away", text, ["code"], **given)
+        self._photos = Counter("ray_trash_photos", "Photos answered by label", ["label"], **given)
+        self._abstained = Counter("ray_trash_abstained", "Answers that are not sure", **given)
+        self._refused = Counter("ray_trash_refused", "Photos refused by reason", ["code"], **given)
+        text = "From the request's headers to its answer"
+        self.seconds = Histogram("ray_trash_request_seconds", text, buckets=SECONDS, **given)
+        self._batch = Histogram("ray_trash_batch_photos", "Photos in a forward pass", buckets=PHOTOS, **given)
+        self.in_flight = Gauge("ray_trash_photos_in_flight", "Photos being answered", **given)
+        self._model = Gauge("ray_trash_model", "1 for the model that answers", ["id"], **given)
         self._model_id: str | None = None
 
     def count(self, scored: Scored) -> None:

@@ -26,60 +26,33 @@ async def watch(
         interval_s: Between two looks.
         say: Told of every swap and every refusal, in a line.
     """
-    watcher = _Watcher(place, served.marker, say)
+    seen, failed_looks = served.marker, 0
     while True:
         await asyncio.sleep(interval_s)
-        checkpoint = await asyncio.to_thread(watcher.look)
-        if watcher.complaint:
-            fleet.refuse(place.uri.rsplit("/", 1)[-1], watcher.complaint)
-            watcher.complaint = ""
+        try:
+            checkpoint = await asyncio.to_thread(_look, place, seen)
+        except (CheckpointError, StorageError) as error:
+            failed_looks += 1
+            if failed_looks == LOOKS:
+                say(f"not served: {error}")
+                fleet.refuse(place.uri.rsplit("/", 1)[-1], error, place.uri)
+            continue
+        failed_looks = 0
         if checkpoint is None:
             continue
-        card = await fleet.card()
+        seen, card = checkpoint.marker, await fleet.card()
         if card is not None and card.id == checkpoint.document.id:
             continue
         try:
             card = await fleet.swap(checkpoint)
             say(f"now answered by {card.id}")
-        except (CheckpointError, ClusterError) as error:
-            reason = without_place(error, checkpoint.uri)
-            fleet.refuse(checkpoint.document.id, reason)
+        except RayTrashError as error:
             say(f"not served: {error}")
             if isinstance(error, ClusterError):
-                watcher.forget()  # nothing is wrong with the checkpoint: there may be room for it later
+                seen = b""  # nothing is wrong with the checkpoint: there may be room for it later
 
 
-def without_place(error: RayTrashError, uri: str) -> str:
-    """Return a message for clients, who are not told where anything is."""
-    return str(error).replace(uri, "the checkpoint")
-
-
-class _Watcher:
-    """What was seen of a checkpoint's folder so far."""
-
-    def __init__(self, place: Storage, seen: bytes, say: Callable[[str], None]) -> None:
-        self._place, self._seen, self._say = place, seen, say
-        self._failed_looks = 0
-        self.complaint = ""
-
-    def forget(self) -> None:
-        """Take what was seen last for another one."""
-        self._seen = b""
-
-    def look(self) -> Checkpoint | None:
-        """Return the checkpoint where it is another one than before, and whole."""
-        try:
-            marker = self._place.read_bytes(MARKER) if self._place.exists(MARKER) else b""
-            if marker == self._seen:
-                self._failed_looks = 0
-                return None
-            checkpoint = open_checkpoint(self._place)
-        except (CheckpointError, StorageError) as error:
-            self._failed_looks += 1
-            if self._failed_looks == LOOKS:
-                self._say(f"not served: {error}")
-                self.complaint = without_place(error, self._place.uri)
-            return None
-        self._failed_looks = 0
-        self._seen = checkpoint.marker
-        return checkpoint
+def _look(place: Storage, seen: bytes) -> Checkpoint | None:
+    """Return the checkpoint of a folder where it is another one than was seen, and whole."""
+    marker = place.read_bytes(MARKER) if place.exists(MARKER) else b""
+    return None if marker == seen else open_checkpoint(place)

@@ -1,12 +1,9 @@
-"""The audit on one screen.
-
-The content of `audit.json` in, something rich can print out.
-"""
+"""The content of `audit.json` on one screen."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group
@@ -14,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ray_trash.terminal.say import Terminal
-
-_NAMED = 5
+from ray_trash.terminal.text import MOST_NAMED, counted, listed, printable
 
 
 def print_audit(document: Mapping[str, Any], terminal: Terminal) -> None:
@@ -34,10 +30,10 @@ def audit_table(document: Mapping[str, Any]) -> Group:
     for label, n in document["balance"]["per_class"].items():
         # Text, not str: brackets in a folder's name are no markup.
         table.add_row(
-            Text(_printable(label)), *(str(side["per_class"].get(label, 0)) for side in sides.values()), str(n)
+            Text(printable(label)), *(str(side["per_class"].get(label, 0)) for side in sides.values()), str(n)
         )
     table.add_row("all", *(str(side["n"]) for side in sides.values()), str(document["counts"]["accepted"]))
-    return Group(table, Text(), *(Text(_printable(line)) for line in audit_lines(document)))
+    return Group(table, Text(), *(Text(printable(line)) for line in audit_lines(document)))
 
 
 def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
@@ -48,23 +44,25 @@ def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
         f"+ {counts['ignored']} ignored"
     )
     if document["rejected"]:
-        yield "rejected: " + _some([f"{entry['path']} ({entry['reason']})" for entry in document["rejected"]])
+        yield "rejected: " + listed(f"{entry['path']} ({entry['reason']})" for entry in document["rejected"])
     balance = document["balance"]
     if balance["largest_over_smallest"]:
         ratio = balance["largest_over_smallest"]
         yield f"balance: the largest class has {ratio} times the photos of the smallest; {balance['handled_by']}"
+    n_groups, n_plain = len(document["near_duplicates"]), document["uncompared"]
+    groups = f"{counted(n_groups, 'group')} {'shows' if n_groups == 1 else 'show'}"
+    plain = f"{counted(n_plain, 'photo')} {'has' if n_plain == 1 else 'have'}"
     yield (
-        f"duplicates: {_count(document['exact_duplicates'], 'exact group')}, "
-        f"{_count(document['near_duplicates'], 'group')} of the same shot, "
-        f"{_count(document['same_object'], 'group')} of a thing known again; "
-        f"{document['uncompared']} photos too plain to compare"
+        f"duplicates: {counted(len(document['exact_duplicates']), 'group')} of exact copies; "
+        f"{groups} the same shot, {len(document['same_object'])} the same object; "
+        f"{plain} too little detail to compare"
     )
     yield f"searched: {document['searched']}"
-    for conflict in document["conflicts"][:_NAMED]:
+    for conflict in document["conflicts"][:MOST_NAMED]:
         labels = " and ".join(conflict["labels"])
         yield f"conflict: {' = '.join(conflict['paths'])} ({conflict['kind']}), labelled {labels}"
-    if len(document["conflicts"]) > _NAMED:
-        yield f"conflict: {len(document['conflicts']) - _NAMED} more in audit.json"
+    if len(document["conflicts"]) > MOST_NAMED:
+        yield f"conflict: {len(document['conflicts']) - MOST_NAMED} more in audit.json"
     yield from _leaks(document)
     for probe in document["probes"].values():
         low, high = probe["accuracy_ci95"]
@@ -77,7 +75,7 @@ def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
     suspects = document["suspects"]
     if suspects:
         named = [f"{entry['path']} ({entry['label']}, or {entry['suggested']}?)" for entry in suspects]
-        yield f"label suspects: {_some(named)}"
+        yield f"label suspects: {listed(named)}"
     kinds = Counter(outlier["kind"] for outlier in document["outliers"])
     if kinds:
         yield "outliers: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in kinds.items())
@@ -91,17 +89,4 @@ def _leaks(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"warning: {side['twins_in_train']} of {side['n']} {name} photos have a twin in train"
     across = [pair for pair in document["near_pairs"] if len({side for side in pair["splits"] if side}) > 1]
     if across:
-        yield "across the split: " + _some([" ~ ".join(pair["paths"]) for pair in across])
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _count(items: Sequence[Any], what: str) -> str:
-    return f"{len(items)} {what}{'s' * (len(items) != 1)}"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
+        yield "across the split: " + listed(" ~ ".join(pair["paths"]) for pair in across)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ray_trash.terminal.say import Terminal
 
 LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def byte_bar(terminal: Terminal, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a download is, on a live terminal only; to be told the bytes there and the whole, 0 for unknown."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal.console, disable=not terminal.is_live) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done_bytes, total_bytes: bar.update(task, completed=done_bytes, total=total_bytes or None)
 
 
 class Bar:

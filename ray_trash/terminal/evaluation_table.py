@@ -1,8 +1,4 @@
-"""An evaluation as a table for people.
-
-The content of `evaluation.json` in, something rich can print out. Knows neither where it is printed
-nor how wide that is.
-"""
+"""An evaluation on one screen, from the content of `evaluation.json`."""
 
 from __future__ import annotations
 
@@ -14,22 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ray_trash.terminal.say import Terminal
+from ray_trash.terminal.text import percent, percents, printable
 
 _CLASS_MIN_CHARACTERS = 16
 """What the names keep on a terminal that is too narrow for the table."""
 
 
 def evaluation_table(document: Mapping[str, Any]) -> Group:
-    """Build the table: a row per class, then the figures over all photos.
-
-    Args:
-        document: The content of `evaluation.json`.
-
-    Returns:
-        A renderable. On a terminal that is no terminal it prints as plain characters.
-    """
+    """Build the table: a row per class, then the figures over all photos."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    longest = max(len(_printable(name)) for name in document["classes"])
+    longest = max(len(printable(name)) for name in document["classes"])
     table.add_column("class", overflow="fold", min_width=min(longest, _CLASS_MIN_CHARACTERS))
     for heading in ("photos", "precision", "recall", "95 % interval", "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -37,7 +27,7 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
         scores = document["per_class"][name]
         # Text, not str: brackets in a folder's name are no markup.
         table.add_row(
-            Text(_printable(name)),
+            Text(printable(name)),
             str(scores["n"]),
             _ratio(scores["precision"]),
             _ratio(scores["recall"]),
@@ -46,19 +36,19 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
         )
     counts = document["counts"]
     summary = [
-        f"accuracy {document['correct']}/{document['n']} = {_percent(document['accuracy'])}, "
-        f"95 % interval {_percents(document['accuracy_ci95'])}",
+        f"accuracy {document['correct']}/{document['n']} = {percent(document['accuracy'])}, "
+        f"95 % interval {percents(document['accuracy_ci95'])}",
         f"macro-F1 {document['macro_f1']:.3f}, loss {document['loss']:.3f}, ECE {_calibration_error(document)}",
         *_selective_lines(document),
         f"split {document['split']}, checkpoint {document['checkpoint']}",
         f"files: {counts['seen']} seen = {counts['accepted']} accepted "
         f"+ {counts['rejected']} rejected + {counts['ignored']} ignored",
         *(
-            f"{name} hidden: {part['correct']}/{part['n']} = {_percent(part['accuracy'])}, {part['verdict']}"
-            for name, part in document.get("masked", {}).items()
+            f"{name} hidden: {masked['correct']}/{masked['n']} = {percent(masked['accuracy'])}, {masked['verdict']}"
+            for name, masked in document.get("masked", {}).items()
         ),
         *_unknown_lines(document),
-        *(f"warning: {_printable(warning)}" for warning in document["warnings"]),
+        *(f"warning: {printable(warning)}" for warning in document["warnings"]),
     ]
     return Group(table, Text(), *(Text(line) for line in summary))
 
@@ -77,15 +67,14 @@ def _calibration_error(document: Mapping[str, Any]) -> str:
 def _selective_lines(document: Mapping[str, Any]) -> list[str]:
     if "selective" not in document:
         return []
-    selective = document["selective"]
+    selective, n = document["selective"], document["n"]
     target, answered = selective["target_error"], selective["answered"]
-    asked = "every answer was asked for" if target is None else f"asked for {_percent(target)}"
-    line = f"answered {answered}/{document['n']} = {_percent(selective['coverage'])}, wrong among them "
+    aim = "no target" if target is None else f"target {percent(target)}"
+    said = f"answers {answered} of {n} ({percent(selective['coverage'])}), abstains on {n - answered}; wrong"
     if not answered:
-        return [f"{line}- ({asked})"]
-    wrong = round(selective["error"] * answered)
-    interval = _percents(selective["error_ci95"])
-    return [f"{line}{wrong}/{answered} = {_percent(selective['error'])}, 95 % interval {interval} ({asked})"]
+        return [f"{said} - ({aim})"]
+    wrong = f"{round(selective['error'] * answered)}/{answered} = {percent(selective['error'])}"
+    return [f"{said} {wrong} (95 % interval {percents(selective['error_ci95'])}, {aim})"]
 
 
 def _unknown_lines(document: Mapping[str, Any]) -> list[str]:
@@ -93,8 +82,8 @@ def _unknown_lines(document: Mapping[str, Any]) -> list[str]:
         return []
     unknown = document["unknown"]
     return [
-        f"drawn pictures of no class: {unknown['abstained']}/{unknown['n']} = {_percent(unknown['rate'])} "
-        f"not answered, 95 % interval {_percents(unknown['rate_ci95'])}"
+        f"drawn pictures of no class: {unknown['abstained']}/{unknown['n']} = {percent(unknown['rate'])} "
+        f"not answered, 95 % interval {percents(unknown['rate_ci95'])}"
     ]
 
 
@@ -102,17 +91,5 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _percents(ends: Sequence[float]) -> str:
-    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
-
-
 def _ratios(ends: Sequence[float] | None) -> str:
     return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
-
-
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ray_trash.config import Config
 from ray_trash.dataset.stream import Transform, photo_views
 from ray_trash.image.contact_sheet import contact_sheet
-from ray_trash.train.job import preprocessing_of, training_transform
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.train.job import training_transform
 from ray_trash.train.photos import TrainingPhotos
 
 EPOCHS = 8
@@ -18,7 +19,10 @@ def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> byt
     The inputs come from the code that feeds training. Returns a PNG file.
     """
     table = photos.train
-    columns = [Transform(preprocessing_of(config)), *(training_transform(config, epoch) for epoch in range(EPOCHS))]
+    columns = [
+        Transform(Preprocessing.from_config(config.image)),
+        *(training_transform(config, epoch) for epoch in range(EPOCHS)),
+    ]
     rows = []
     for label in sorted(set(table.labels.tolist())):
         i = int((table.labels == label).argmax())

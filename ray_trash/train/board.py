@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ray_trash.cluster.carry import Carried
 from ray_trash.cluster.ending import start_thread
 from ray_trash.cluster.waiting import fetch
 from ray_trash.terminal.say import Terminal
+from ray_trash.train.record import EpochRecord
 
 POLL_S = 1.0
-_METRICS = ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an epoch has come: step of steps, loss on the first worker, photos a second over all workers."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    images_per_s: float
+
+
+Event = str | Step | EpochRecord
+"""A line for people, or what is shown as one."""
 
 
 class Board:
@@ -24,27 +41,28 @@ class Board:
     def __init__(self) -> None:
         """Start empty."""
         self._lock = threading.Lock()
-        self._events: list[dict[str, Any]] = []
-        self._error: Exception | None = None
+        self._events: list[Event] = []
+        self._outcome: Carried[None] = Carried(None)
 
-    def post(self, event: dict[str, Any]) -> None:
-        """Add an event; `kind` is `say`, `step` or `epoch`."""
+    def post(self, event: Event) -> None:
+        """Add an event."""
         with self._lock:
             self._events.append(event)
 
-    def take(self) -> list[dict[str, Any]]:
+    def take(self) -> list[Event]:
         """Return the events since the last call."""
         with self._lock:
             events, self._events = self._events, []
         return events
 
-    def fail(self, error: Exception) -> None:
-        """Keep the first error of ours: a restarted worker must not try again."""
-        self._error = self._error or error
+    def end(self, outcome: Carried[None]) -> None:
+        """Keep the first error: a restarted worker must not try again."""
+        if self._outcome.error is None:
+            self._outcome = outcome
 
-    def error(self) -> Exception | None:
+    def outcome(self) -> Carried[None]:
         """Return the error that ended the run, if one did."""
-        return self._error
+        return self._outcome
 
 
 class SharedBoard:
@@ -54,27 +72,27 @@ class SharedBoard:
         """Start the actor."""
         self._actor: Any = ray.remote(Board).options(num_cpus=0).remote()
 
-    def post(self, event: dict[str, Any]) -> None:
+    def post(self, event: Event) -> None:
         """Add an event, without waiting for its arrival."""
         self._actor.post.remote(event)
 
-    def take(self) -> list[dict[str, Any]]:
+    def take(self) -> list[Event]:
         """Return the events since the last call.
 
         Raises:
             ray.exceptions.RayError: The cluster is gone, or busy for seconds.
         """
-        events: list[dict[str, Any]] = ray.get(self._actor.take.remote(), timeout=10)
+        events: list[Event] = ray.get(self._actor.take.remote(), timeout=10)
         return events
 
-    def fail(self, error: Exception) -> None:
-        """Keep the first error of ours."""
-        fetch(self._actor.fail.remote(error), what="the run's board")
+    def end(self, outcome: Carried[None]) -> None:
+        """Keep the first error."""
+        fetch(self._actor.end.remote(outcome), what="the run's board")
 
-    def error(self) -> Exception | None:
+    def outcome(self) -> Carried[None]:
         """Return the error that ended the run, if one did."""
-        error: Exception | None = fetch(self._actor.error.remote(), what="the run's board")
-        return error
+        outcome: Carried[None] = fetch(self._actor.outcome.remote(), what="the run's board")
+        return outcome
 
 
 class Display:
@@ -83,7 +101,6 @@ class Display:
     def __init__(self, terminal: Terminal) -> None:
         """Show on a terminal."""
         self._terminal = terminal
-        self._live = terminal.is_live
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -91,7 +108,7 @@ class Display:
             TimeRemainingColumn(),
             console=terminal.console,
             transient=True,
-            disable=not self._live,
+            disable=not terminal.is_live,
         )
         self._bar: TaskID | None = None
 
@@ -118,27 +135,16 @@ class Display:
             for event in events:
                 self._show(event)
 
-    def _show(self, event: Mapping[str, Any]) -> None:
-        if event["kind"] == "say":
-            self._terminal.say(event["text"])
-        elif event["kind"] == "epoch":
-            self._terminal.say(epoch_line(event["record"]))
-        elif self._live:
-            if self._bar is None:
-                self._bar = self._progress.add_task("", total=event["steps"], note="")
-            self._progress.update(
-                self._bar,
-                completed=event["step"],
-                total=event["steps"],
-                description=f"epoch {event['epoch']}",
-                note=f"loss {event['loss']:.4f}  {event['images_per_s']:.1f} photos/s",
-            )
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Step):
+            self._show_step(event)
+        else:
+            self._terminal.say(event if isinstance(event, str) else event.line())
 
-
-def epoch_line(record: Mapping[str, Any]) -> str:
-    """Say one epoch in one line."""
-    metrics = "  ".join(f"{name} {record[name]:.4f}" for name in _METRICS)
-    best = "  best" if record["is_best"] else ""
-    return (
-        f"epoch {record['epoch']:>3}  {metrics}  {record['images_per_s']:.1f} photos/s  {record['seconds']:.1f} s{best}"
-    )
+    def _show_step(self, at: Step) -> None:
+        if not self._terminal.is_live:
+            return
+        if self._bar is None:
+            self._bar = self._progress.add_task("", note="")
+        note = f"loss {at.loss:.4f}  {at.images_per_s:.1f} photos/s"
+        self._progress.update(self._bar, completed=at.step, total=at.steps, description=f"epoch {at.epoch}", note=note)

@@ -9,20 +9,21 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
 from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.model.golden import symmetries
-from ray_trash.model.network import first_stages
+from ray_trash.image.tensor import symmetries
+from ray_trash.model.network import STAGES, first_stages
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.frozen.inputs import Inputs
+from ray_trash.train.frozen.inputs import NetworkInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
 from ray_trash.train.schedule import learning_rate_at
@@ -33,14 +34,21 @@ DIVERGED_LOSS = 1e3
 """A mean cross-entropy of 1,000 nats means logits in the thousands: weights that float32 still holds, and no more."""
 
 
+class LearningRates(NamedTuple):
+    """Of the last stage, and of the head; both the head's where every stage stays frozen."""
+
+    body: float
+    head: float
+
+
 @dataclass(frozen=True)
-class TrainingSums:
-    """What one epoch's training added up to, over all workers."""
+class TrainingFigures:
+    """One epoch's training over all workers: means over its photos, and the learning rates of its first step."""
 
     loss: float
     accuracy: float
     images_per_s: float
-    learning_rate: float
+    rates: LearningRates
     steps: int
 
 
@@ -54,10 +62,10 @@ def train_epoch(
     state: TrainState,
     job: TrainJob,
     worker: Worker,
-    inputs: Inputs,
+    inputs: NetworkInputs,
     *,
-    on_step: Callable[[int, int, float, float], None],
-) -> TrainingSums:
+    on_step: Callable[[int, int, float, float], None] | None = None,
+) -> TrainingFigures:
     """Train for one epoch.
 
     Args:
@@ -65,45 +73,40 @@ def train_epoch(
         job: The run.
         worker: This worker.
         inputs: What the network is fed with.
-        on_step: Called with step, steps, loss of the step on this worker, and photos per second over all workers.
+        on_step: Called with step, steps, mean loss of the step on this worker, photos per second over all workers.
 
     Raises:
         DivergedError: A gradient or the epoch's loss is not finite; raised by every worker at the same step.
     """
     config, train = job.config, job.config.train
-    epoch = state.progress.epochs_done
+    epoch = state.run.epochs_done
     batch_size = global_batch_size(job, worker.world)
     steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=worker.world)
     n_draws = len(job.train) if train.steps_per_epoch is None else steps * batch_size
-    order = epoch_order(
-        job.train.labels,
-        seed=config.seed,
-        epoch=epoch,
-        n_draws=n_draws,
-        balance="sampler" if train.class_balance == "sampler" else "none",
-    )
+    balance: Literal["none", "sampler"] = "sampler" if train.class_balance == "sampler" else "none"
+    order = epoch_order(job.train.labels, seed=config.seed, epoch=epoch, n_draws=n_draws, balance=balance)
     plan = worker_batches(
         order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=train.accumulate_batches
     )
+    sizes = step_sizes(n_draws, steps)
     batches = inputs.training([positions for parts in plan for positions in parts], epoch)
     class_weights = None
     if train.class_balance == "weights":
         class_weights = inverse_frequency_weights(job.train.labels, len(job.classes)).to(worker.device)
     random = np.random.default_rng([config.seed, epoch, worker.rank, 0x301])
-    network = _wrapped(inputs.part(state.network), worker)
-    sizes = step_sizes(n_draws, steps)
+    network = _wrapped(inputs.trained_part(state.network), worker)
     loss_sum = correct = seen = 0.0
-    first_lr = 0.0
+    first_rates: LearningRates | None = None
     started = time.perf_counter()
     for step, parts in enumerate(plan):
-        first_lr = _set_learning_rates(state, job, step, steps)
+        rates = _set_learning_rates(state, job, step, steps)
+        first_rates = first_rates or rates
         step_loss = torch.zeros((), device=worker.device)
-        for part, positions in enumerate(parts):
-            last = part == len(parts) - 1
-            waiting = network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
+        for number, positions in enumerate(parts, start=1):
+            unfinished = isinstance(network, DistributedDataParallel) and number < len(parts)
             labels = torch.from_numpy(job.train.labels[positions]).to(worker.device)
             batch = mix(next(batches), labels, config.augment, random)
-            with waiting:
+            with network.no_sync() if unfinished else nullcontext():
                 with worker.autocast():
                     logits = network(batch.photos)
                 loss = summed_loss(logits, batch, class_weights=class_weights, label_smoothing=train.label_smoothing)
@@ -112,16 +115,18 @@ def train_epoch(
             step_loss += loss.detach()
             correct += float((logits.detach().argmax(1) == batch.labels).sum())
             seen += len(positions)
-        _take_step(state, job, step_loss, sizes[step], step)
+        _take_step(state, job, float(step_loss) / sizes[step], step, rates)
         loss_sum += float(step_loss)
         elapsed = time.perf_counter() - started
-        on_step(step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), seen * worker.world / elapsed)
+        if on_step is not None:
+            on_step(step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), seen * worker.world / elapsed)
     elapsed = time.perf_counter() - started
     loss_sum, correct, seen = worker.add_up(np.array([loss_sum, correct, seen], dtype=np.float64))
     mean = loss_sum / seen
     if not np.isfinite(mean) or mean > DIVERGED_LOSS:
-        raise DivergedError(_diverged(f"the mean training loss is {mean:g}", epoch, steps, first_lr))
-    return TrainingSums(float(mean), float(correct / seen), float(seen / elapsed), first_lr, steps)
+        raise diverged_error(f"the mean training loss is {mean:g}", epoch, rates, step=steps)
+    assert first_rates is not None
+    return TrainingFigures(float(mean), float(correct / seen), float(seen / elapsed), first_rates, steps)
 
 
 def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
@@ -135,45 +140,39 @@ def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
     )
 
 
-def _set_learning_rates(state: TrainState, job: TrainJob, step: int, steps: int) -> float:
+def _set_learning_rates(state: TrainState, job: TrainJob, step: int, steps: int) -> LearningRates:
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate_at(
-            state.progress.steps_done + step,
+            state.run.steps_done + step,
             group["initial_lr"],
             job.config.train,
-            total_steps=steps * state.progress.epochs_of(job.config.train),
-            plateau_cuts=state.progress.plateau_cuts,
+            total_steps=steps * state.run.epochs_of(job.config.train),
+            plateau_cuts=state.run.plateau_cuts,
         )
-    return float(state.optimizer.param_groups[-1]["lr"])
+    rates = {group["name"]: float(group["lr"]) for group in state.optimizer.param_groups}
+    return LearningRates(rates.get(STAGES[-1], rates["head"]), rates["head"])
 
 
-def _take_step(state: TrainState, job: TrainJob, loss: Tensor, n_photos: int, step: int) -> None:
-    gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+def _take_step(state: TrainState, job: TrainJob, mean_loss: float, step: int, rates: LearningRates) -> None:
+    norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
     # Gradients are the same on every worker by now, so all of them stop here together.
     if not torch.isfinite(norm):
-        rate = float(state.optimizer.param_groups[-1]["lr"])
-        raise DivergedError(
-            _diverged(
-                f"the gradient is {float(norm):g} (loss {float(loss) / n_photos:g})",
-                state.progress.epochs_done,
-                step + 1,
-                rate,
-            )
-        )
+        what = f"the gradient is {float(norm):g} (loss {mean_loss:g})"
+        raise diverged_error(what, state.run.epochs_done, rates, step=step + 1)
     limit = job.config.train.clip_gradient_norm
     if limit is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), limit, norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
-        _update_ema(state.ema, state.network, job.config.train.ema_decay, state.progress.steps_done + step)
+        _update_ema(state.ema, state.network, job.config.train.ema_decay, state.run.steps_done + step)
 
 
-def _diverged(what: str, epoch: int, step: int, rate: float) -> str:
-    return (
-        f"training diverged in epoch {epoch + 1}, step {step}: {what} at learning rate {rate:g}; "
-        "lower train.learning_rate, add warm-up or set train.clip_gradient_norm"
+def diverged_error(what: str, epoch: int, rates: LearningRates, *, step: int | None = None) -> DivergedError:
+    """Say where it diverged, and what to do; `epoch` is from 0."""
+    return DivergedError(
+        f"training diverged in epoch {epoch + 1}{'' if step is None else f', step {step}'}: {what} at learning rate "
+        f"{rates.body:g}; lower train.learning_rate, add warm-up or set train.clip_gradient_norm"
     )
 
 
@@ -204,7 +203,7 @@ def average_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -
 
 
 def validate(
-    network: ResNet, job: TrainJob, worker: Worker, inputs: Inputs, *, views: int = 1
+    network: ResNet, job: TrainJob, worker: Worker, inputs: NetworkInputs, *, views: int = 1
 ) -> tuple[ClassificationSums, np.ndarray]:
     """Score every validation photo once, over all workers.
 
@@ -224,7 +223,7 @@ def validate(
     sums = ClassificationSums.zeros(len(job.classes))
     scores = np.zeros((len(job.val), len(job.classes)), dtype=np.float64)
     network.eval()
-    part = inputs.part(network)
+    part = inputs.trained_part(network)
     with torch.inference_mode(), worker.autocast():
         for positions, batch in zip(batches, inputs.validation(batches), strict=True):
             said = [part(view).float().softmax(1) for view in symmetries(batch, views)]

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoTable, Transform
-from ray_trash.image.augment import Augmentation
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.train.board import Board, SharedBoard
 
@@ -17,60 +16,51 @@ VIEW_SEED = 0
 
 
 @dataclass(frozen=True)
-class TrainJob:
-    """One run, as its workers see it.
+class TrainData:
+    """The photos of a run, and the config that says how they reach its network.
 
     Attributes:
         config: The resolved config.
-        classes: Names in label order.
-        root: The data root, absolute where local.
         train: Photos to train on.
         val: Photos to validate on.
+    """
+
+    config: Config
+    train: PhotoTable
+    val: PhotoTable
+
+
+@dataclass(frozen=True)
+class TrainJob(TrainData):
+    """One run, as its workers see it.
+
+    Attributes:
+        classes: Names in label order.
+        root: The data root, absolute where local.
         data: What the checkpoint says of its data: fingerprint, split rule, photos per split.
         run_uri: The run directory.
         attempt: Names this start of the run; a worker of an earlier start must not write.
         in_memory: Whether decoded photos come with the workers' data set.
         device: Where to compute.
         board: Where what happens is posted, for the driver to show.
-        sharing: How many runs share a machine's processors.
+        runs_per_machine: How many runs share a machine's processors.
     """
 
-    config: Config
     classes: tuple[str, ...]
     root: str
-    train: PhotoTable
-    val: PhotoTable
     data: Mapping[str, Any]
     run_uri: str
     attempt: str
     in_memory: bool
     device: Literal["cpu", "cuda"]
     board: Board | SharedBoard
-    sharing: int = 1
-
-
-def preprocessing_of(config: Config) -> Preprocessing:
-    """Take the preprocessing from the config."""
-    image = config.image
-    return Preprocessing(size_px=image.size_px, stored_short_side_px=image.stored_short_side_px, fit=image.fit)
-
-
-def augmentation_of(config: Config) -> Augmentation:
-    """Take the augmentation from the config."""
-    augment = config.augment
-    return Augmentation(
-        preset=augment.preset,
-        size_px=config.train_size_px,
-        crop_area_min=augment.crop_area_min,
-        colour_strength=augment.colour_strength,
-        erase_probability=augment.erase_probability,
-    )
+    runs_per_machine: int = 1
 
 
 def training_transform(config: Config, epoch: int) -> Transform:
     """Say what training does to a photo in an epoch, from 0."""
-    views, preprocessing, augmentation = config.augment.views, preprocessing_of(config), augmentation_of(config)
+    views, preprocessing = config.augment.views, Preprocessing.from_config(config.image)
     if views is None:
-        return Transform(preprocessing, augmentation, config.seed, epoch)
+        return Transform(preprocessing, config.augment, config.seed, epoch)
     # Views belong to the photos, not to the run: runs with other seeds share what is computed from them.
-    return Transform(preprocessing, augmentation, VIEW_SEED, epoch % views)
+    return Transform(preprocessing, config.augment, VIEW_SEED, epoch % views)

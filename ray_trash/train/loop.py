@@ -7,32 +7,32 @@ checkpoint that is complete. Knows Ray only as the place its progress is posted 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from ray_trash.dataset.sampler import steps_in_epoch
 from ray_trash.dataset.stream import PhotoSource
-from ray_trash.errors import DivergedError, RayTrashError
-from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.evaluate.picture import draw_confusion_matrix
+from ray_trash.evaluate.metrics import ClassificationSums, validation_record
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
+from ray_trash.terminal.text import counted
+from ray_trash.train.board import Step
 from ray_trash.train.epoch import (
-    TrainingSums,
     average_statistics,
+    diverged_error,
     global_batch_size,
     train_epoch,
     validate,
 )
 from ray_trash.train.frozen.compute import build_inputs
-from ray_trash.train.frozen.inputs import Inputs, PhotoInputs
+from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.record import EpochRecord
 from ray_trash.train.run_directory import (
     CHECKPOINTS,
     epoch_name,
@@ -46,10 +46,9 @@ from ray_trash.train.run_directory import (
 )
 from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, build_state, restore_state, save_state
-from ray_trash.train.tracking import MLflow, TensorBoard
+from ray_trash.train.tracking import Tracking
 from ray_trash.train.worker import Worker
 
-_Value = TypeVar("_Value")
 IS_OVER = "is_over"
 """Among what is reported of an epoch: whether it was the last."""
 STEP_EVENT_S = 1.0
@@ -61,13 +60,13 @@ def train(
     initial: Mapping[str, torch.Tensor],
     worker: Worker,
     source: PhotoSource,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train until the run is over, from its newest complete checkpoint if it has one.
 
     Args:
         job: The run.
-        initial: The weights of a run that has not begun.
+        initial: The weights of a run that has not begun, pretrained or random.
         worker: This worker; all of them call this together.
         source: Where the photos come from.
         report: Called by every worker after every epoch with its figures.
@@ -77,203 +76,140 @@ def train(
         StorageError: The run directory cannot be written; raised by every worker together.
         RayTrashError: Anything else a user can put right, by its kind.
     """
-    config, run = job.config, Storage.at(job.run_uri)
-    first = worker.rank == 0
+    run, say = Storage.at(job.run_uri), job.board.post
     state = build_state(job, initial, worker.device)
+    _resume(state, run, job, worker)
+    if worker.is_first:
+        say(_start_line(job, worker, state))
+    worker.on_first(lambda: _mend(run, state))
+    tracking = Tracking(run, job.config, state, say) if worker.is_first else None
+    for record, validation in _epochs(job, state, worker, source):
+        worker.on_first(lambda: _save(job, run, state))
+        if tracking is not None:
+            tracking.add_epoch(record, validation, job.classes)
+            job.board.post(record)
+        report({"epoch": record.epoch, **record.metrics, IS_OVER: bool(record.stop_reason)})
+    if tracking is not None:
+        tracking.close()
+        say(f"stopped: {state.run.stop_reason}; best epoch {state.run.best_epoch}")
 
-    # 1. The newest complete checkpoint of the run; 2. pretrained weights; 3. random ones. The last two are `initial`.
-    checkpoint = newest_complete(run, lambda text: _say(job, text)) if first else None
-    name = _from_first(checkpoint.name if checkpoint else None, worker)
-    if name is not None and checkpoint is None:
-        checkpoint = open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True)
-    if checkpoint is not None:
-        restore_state(state, checkpoint, job)
-    _say_start(job, worker, state)
 
-    tensorboard = mlflow = None
-    if first:
-        _agree(lambda: _repair(run, state), worker)
-        tensorboard = TensorBoard(run, first_epoch=state.progress.epochs_done + 1)
-        mlflow = MLflow(config, state.mlflow_run_id, lambda text: _say(job, text))
-        state.mlflow_run_id = mlflow.run_id
-        if run.exists("augmentation.png"):
-            tensorboard.add_picture("augmentation", run.read_bytes("augmentation.png"), 0)
-    else:
-        _agree(None, worker)
+def _resume(state: TrainState, run: Storage, job: TrainJob, worker: Worker) -> None:
+    checkpoint = newest_complete(run, job.board.post) if worker.is_first else None
+    name = worker.from_first(checkpoint.name if checkpoint else None)
+    if name is not None:
+        restore_state(state, checkpoint or open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True), job)
 
-    inputs: Inputs | None = None
-    ended = 0.0
-    while not state.progress.stop_reason:
-        if inputs is None:
-            # A run that is resumed when it is over has no use for the activations, which may take minutes.
-            freeze_stages(state.network, config.model.frozen_stages)
-            inputs = build_inputs(source, job, worker, state.network, lambda text: _say(job, text))
-            ended = time.perf_counter()
+
+def _start_line(job: TrainJob, worker: Worker, state: TrainState) -> str:
+    train, done = job.config.train, state.run.epochs_done
+    size = global_batch_size(job, worker.world)
+    steps = steps_in_epoch(len(job.train), size, train.steps_per_epoch, workers=worker.world)
+    dtype, why = resolve_precision(train.precision, worker.device)
+    return (
+        f"{len(job.train)} photos to train on, {len(job.val)} to validate; "
+        f"{counted(worker.world, 'worker')} on {worker.device.type}, {torch.get_num_threads()} threads each; "
+        f"global batch {size}, {steps} steps an epoch; {str(dtype).removeprefix('torch.')} ({why}); "
+        f"{job.config.model.frozen_stages} of 5 stages frozen; photos {'in memory' if job.in_memory else 'streamed'}"
+        + (f"; going on after epoch {done}" if done else "")
+    )
+
+
+def _mend(run: Storage, state: TrainState) -> None:
+    # A kill may have come between a checkpoint and what is made from it.
+    repair_best(run, state.best_checkpoint)
+    write_metrics(run, [record.to_json() for record in state.history])
+
+
+def _epochs(
+    job: TrainJob, state: TrainState, worker: Worker, source: PhotoSource
+) -> Iterator[tuple[EpochRecord, ClassificationSums]]:
+    """Train and validate until the run is over; the caller saves before it asks for another epoch."""
+    if state.run.stop_kind is not None:
+        return  # it has no use for the activations, which may take minutes
+    views = job.config.evaluate.views
+    freeze_stages(state.network, job.config.model.frozen_stages)
+    inputs = build_inputs(source, job, worker, state.network, job.board.post)
+    ended = time.perf_counter()
+    while state.run.stop_kind is None:
         record, validation = _run_epoch(job, state, worker, inputs, since=ended)
         ended = time.perf_counter()
-        if record["is_best"] and config.evaluate.views > 1:
+        if record.is_best and views > 1:
             # The temperature has to fit what is answered, which is the mean over the views; epochs are compared by one.
-            answered = PhotoInputs(source, job, worker)
-            _, state.val_probabilities = validate(state.served, job, worker, answered, views=config.evaluate.views)
-        _agree(lambda: _save(job, run, state) if first else None, worker)
-        if tensorboard is not None and mlflow is not None:
-            tensorboard.add_epoch(record)
-            # Drawing takes longer than an epoch of a head whose photos are kept, and the workers wait for it.
-            if record["is_best"] or state.progress.stop_reason:
-                picture = draw_confusion_matrix(validation.confusion, job.classes, title="validation")
-                tensorboard.add_picture("confusion_matrix", picture, record["epoch"])
-            mlflow.add_epoch(record)
-            job.board.post({"kind": "epoch", "record": record})
-        result = {key: value for key, value in record.items() if isinstance(value, (int, float))}
-        result[IS_OVER] = bool(state.progress.stop_reason)
-        report(result)
-    if tensorboard is not None and mlflow is not None:
-        tensorboard.close()
-        mlflow.close()
-        _say(job, f"stopped: {state.progress.stop_reason}; best epoch {state.progress.best_epoch}")
+            _, state.val_probabilities = validate(
+                state.served, job, worker, PhotoInputs(source, job, worker), views=views
+            )
+        yield record, validation
 
 
 def _run_epoch(
-    job: TrainJob, state: TrainState, worker: Worker, inputs: Inputs, *, since: float
-) -> tuple[dict[str, Any], ClassificationSums]:
-    config = job.config
+    job: TrainJob, state: TrainState, worker: Worker, inputs: NetworkInputs, *, since: float
+) -> tuple[EpochRecord, ClassificationSums]:
+    config, epoch = job.config, state.run.epochs_done
     started = time.perf_counter()
-    epoch = state.progress.epochs_done
     torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, worker.rank]).generate_state(1)[0]))
     frozen = frozen_stages_at(
-        epoch,
-        frozen_stages=config.model.frozen_stages,
-        unfreeze_every_epochs=config.train.unfreeze_every_epochs,
+        epoch, frozen_stages=config.model.frozen_stages, unfreeze_every_epochs=config.train.unfreeze_every_epochs
     )
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)
-    shown = [0.0]
-
-    def on_step(step: int, steps: int, loss: float, images_per_s: float) -> None:
-        if worker.rank == 0 and (step == steps or time.perf_counter() - shown[0] > STEP_EVENT_S):
-            shown[0] = time.perf_counter()
-            event = {
-                "kind": "step",
-                "epoch": epoch + 1,
-                "step": step,
-                "steps": steps,
-                "loss": loss,
-                "images_per_s": images_per_s,
-            }
-            job.board.post(event)
-
-    training = train_epoch(state, job, worker, inputs, on_step=on_step)
+    training = train_epoch(state, job, worker, inputs, on_step=_step_poster(job, epoch) if worker.is_first else None)
     average_statistics(state.network, worker, frozen_stages=frozen)
     if state.ema is not None:
         average_statistics(state.ema, worker, frozen_stages=frozen)
     validation, state.val_probabilities = validate(state.served, job, worker, inputs)
     if not np.isfinite(validation.loss):
-        raise DivergedError(
-            f"training diverged in epoch {epoch + 1}: the validation loss is {validation.loss:g} "
-            f"at learning rate {training.learning_rate:g}; lower train.learning_rate"
-        )
+        raise diverged_error(f"the validation loss is {validation.loss:g}", epoch, training.rates)
     now = time.perf_counter()
     # Whether there is time for another epoch is one worker's to say, or some would wait for the others in it.
-    seconds, since_last_s = _from_first((now - started, now - since), worker)
-    before = state.progress.epochs_of(config.train)
-    record = _record(job, state, training, validation, frozen, seconds, since_last_s)
-    if worker.rank == 0 and (epochs := state.progress.epochs_of(config.train)) != before:
-        _say(
-            job, f"{epochs} of {config.train.epochs} epochs fit train.time_budget_min={config.train.time_budget_min:g}"
-        )
+    seconds, since_last_s = worker.from_first((now - started, now - since))
+    metrics = {
+        "train_loss": training.loss,
+        "train_accuracy": training.accuracy,
+        **validation_record(validation),
+    }
+    epochs_before = state.run.epochs_of(config.train)
+    state.run = state.run.after_epoch(metrics, training.steps, config.train, seconds=since_last_s)
+    named_after = config.train.select_by if config.train.select_by.endswith("loss") else "val_loss"
+    record = EpochRecord(
+        epoch=epoch + 1,
+        metrics=metrics,
+        learning_rate=training.rates.body,
+        head_learning_rate=training.rates.head,
+        frozen_stages=frozen,
+        steps=training.steps,
+        images_per_s=training.images_per_s,
+        seconds=seconds,
+        is_best=state.run.best_epoch == epoch + 1,
+        stop_reason=state.run.stop_reason,
+        checkpoint=epoch_name(epoch + 1, named_after, metrics[named_after]),
+    )
+    state.history.append(record)
+    epochs, budget_min = state.run.epochs_of(config.train), config.train.time_budget_min
+    if worker.is_first and epochs != epochs_before:
+        job.board.post(f"{epochs} of {config.train.epochs} epochs fit train.time_budget_min={budget_min:g}")
     return record, validation
 
 
-def _record(
-    job: TrainJob,
-    state: TrainState,
-    training: TrainingSums,
-    validation: ClassificationSums,
-    frozen: int,
-    seconds: float,
-    since_last_s: float,
-) -> dict[str, Any]:
-    train = job.config.train
-    record: dict[str, Any] = {
-        "epoch": state.progress.epochs_done + 1,
-        "train_loss": training.loss,
-        "train_accuracy": training.accuracy,
-        "val_loss": validation.loss,
-        "val_accuracy": validation.accuracy,
-        "val_macro_f1": validation.macro_f1,
-        "val_n": validation.n,
-        "val_correct": validation.correct,
-        "learning_rate": training.learning_rate,
-        "frozen_stages": frozen,
-        "steps": training.steps,
-        "images_per_s": training.images_per_s,
-        "seconds": seconds,
-    }
-    state.progress = state.progress.after_epoch(record, training.steps, train, seconds=since_last_s)
-    metric = train.select_by if train.select_by.endswith("loss") else "val_loss"
-    record["is_best"] = state.progress.best_epoch == record["epoch"]
-    record["stop_reason"] = state.progress.stop_reason
-    record["checkpoint"] = epoch_name(record["epoch"], metric, record[metric])
-    state.history.append(record)
-    return record
+def _step_poster(job: TrainJob, epoch: int) -> Callable[[int, int, float, float], None]:
+    shown_at = 0.0
+
+    def post(step: int, steps: int, loss: float, images_per_s: float) -> None:
+        nonlocal shown_at
+        if step == steps or time.perf_counter() - shown_at > STEP_EVENT_S:
+            shown_at = time.perf_counter()
+            job.board.post(Step(epoch + 1, step, steps, loss, images_per_s))
+
+    return post
 
 
 def _save(job: TrainJob, run: Storage, state: TrainState) -> None:
     # The checkpoint comes first: everything after it can be made again from it.
     require_attempt(run, job.attempt)
-    record = state.history[-1]
-    publish(run, record["checkpoint"], lambda folder: save_state(state, job, folder))
-    if record["is_best"]:
-        set_best(run, record["checkpoint"])
-    write_metrics(run, state.history)
+    newest = state.history[-1]
+    publish(run, newest.checkpoint, lambda folder: save_state(state, job, folder))
+    if newest.is_best:
+        set_best(run, newest.checkpoint)
+    write_metrics(run, [record.to_json() for record in state.history])
     keep = job.config.train.keep_checkpoints
     prune(run, keep=None if keep == "all" else keep, best=state.best_checkpoint)
-
-
-def _repair(run: Storage, state: TrainState) -> None:
-    repair_best(run, state.best_checkpoint)
-    write_metrics(run, state.history)
-
-
-def _agree(action: Any, worker: Worker) -> None:
-    """Let the first worker write, and every worker know whether it could."""
-    problem: RayTrashError | None = None
-    if worker.rank == 0 and action is not None:
-        try:
-            action()
-        except RayTrashError as error:
-            problem = error
-    problem = _from_first(problem, worker)
-    if problem is not None:
-        raise problem
-
-
-def _from_first(value: _Value, worker: Worker) -> _Value:
-    if worker.world == 1:
-        return value
-    holder = [value]
-    dist.broadcast_object_list(holder, src=0, device=worker.device)
-    return holder[0]
-
-
-def _say(job: TrainJob, text: str) -> None:
-    job.board.post({"kind": "say", "text": text})
-
-
-def _say_start(job: TrainJob, worker: Worker, state: TrainState) -> None:
-    if worker.rank != 0:
-        return
-    train, done = job.config.train, state.progress.epochs_done
-    size = global_batch_size(job, worker.world)
-    steps = steps_in_epoch(len(job.train), size, train.steps_per_epoch, workers=worker.world)
-    dtype, why = resolve_precision(train.precision, worker.device)
-    frozen = job.config.model.frozen_stages
-    _say(
-        job,
-        f"{len(job.train)} photos to train on, {len(job.val)} to validate; "
-        f"{worker.world} worker{'s' * (worker.world > 1)} on {worker.device.type}, "
-        f"{torch.get_num_threads()} threads each; global batch {size}, {steps} steps an epoch; "
-        f"{str(dtype).removeprefix('torch.')} ({why}); "
-        f"{frozen} of 5 stages frozen; photos {'in memory' if job.in_memory else 'streamed'}"
-        + (f"; going on after epoch {done}" if done else ""),
-    )

@@ -1,34 +1,42 @@
-"""From a data root to what training needs: catalogue, split, audit, and the decoded photos where they fit."""
+"""From a data root to what training needs: catalog, groups, split, and the decoded photos where they fit."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from ray_trash.audit.run import AUDIT_FILE, audit_photos, make_rule, write_audit
+from ray_trash.audit.run import audit_photos, write_audit
 from ray_trash.config import Config
-from ray_trash.dataset.catalog import fingerprint, photo_keys, require_usable_classes, trained_on
+from ray_trash.dataset.catalog import (
+    SIDES,
+    fingerprint,
+    on_side,
+    photo_keys,
+    require_usable_classes,
+    rows_of,
+    trained_on,
+)
 from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.photo_set import read_photo_set
+from ray_trash.dataset.split import SplitRule
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
-from ray_trash.evaluate.outputs import parquet_bytes
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.terminal.audit_table import audit_lines
-from ray_trash.train.job import preprocessing_of
+from ray_trash.terminal.text import counted, listed
 
 CACHE_SHARE = 0.5
 """Share of a machine's object store that decoded photos may take; Ray Data needs the rest to work in."""
 CATALOG = "catalog.parquet"
-_NAMED = 5
 _NAMED_CHANGES = 20
 _BALANCE = {
     "none": "nothing is done about it (train.class_balance=none)",
@@ -59,17 +67,19 @@ class TrainingPhotos:
 def prepare_photos(
     config: Config,
     listing: Listing,
+    rule: SplitRule,
     run: Storage,
     say: Callable[[str], None],
     *,
     begun: bool,
     allow_changed_data: bool,
 ) -> TrainingPhotos:
-    """Audit the photos, split them, and write `audit.json`, `audit.png` and `catalog.parquet`.
+    """Read the photos and split them, and write `catalog.parquet` and, for people, `audit.json` and `audit.png`.
 
     Args:
         config: The resolved config.
         listing: The files under the data root.
+        rule: How they are split, as `make_rule` gives it.
         run: The run directory.
         say: Takes lines for people.
         begun: Whether something has been trained already, on the photos of `catalog.parquet`.
@@ -80,17 +90,8 @@ def prepare_photos(
             a side of the split is empty, or the photos are not those this run has trained on.
     """
     cached = _fits_in_memory(config, len(listing.files))
-    rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
-    audited = audit_photos(
-        listing,
-        preprocessing_of(config),
-        rule,
-        balance=_BALANCE[config.train.class_balance],
-        keep_pixels=cached,
-        known=_known_audit(run),
-    )
-    catalog, splits, audit = audited.catalog, audited.sides, audited.document
-    catalog = catalog.append_column("split", pa.array(splits, pa.string()))
+    photo_set = read_photo_set(listing, Preprocessing.from_config(config.image), rule, keep_pixels=cached)
+    catalog = photo_set.catalog
     changes = _changes_since_training(run, catalog) if begun else ""
     if changes and not allow_changed_data:
         raise DataError(
@@ -99,18 +100,20 @@ def prepare_photos(
         )
     if changes:
         say(f"warning: going on with changed photos: {changes}")
-    write_audit(audited, listing.root, run)
+    audit = audit_photos(photo_set, balance=_BALANCE[config.train.class_balance])
+    write_audit(audit, listing.root, run)
     run.write_bytes(CATALOG, parquet_bytes(catalog))
     for line in audit_lines(audit):
         say(line)
-    if audit["rejected"] and config.data.on_bad_image == "fail":
+    rejected = [f"{row.path} ({row.reason})" for row in rows_of(catalog) if row.verdict == "rejected"]
+    if rejected and config.data.on_bad_image == "fail":
         raise DataError(
-            f"data.on_bad_image=fail: {len(audit['rejected'])} bad photos, such as "
-            f"{_name_some(audit['rejected'])}; mend or remove them, or set data.on_bad_image=quarantine"
+            f"data.on_bad_image=fail: {counted(len(rejected), 'bad photo')}, such as {listed(rejected)}; mend or "
+            "remove them, or set data.on_bad_image=quarantine"
         )
     require_usable_classes(catalog, listing.classes)
-    sides = np.array([side or "" for side in splits])
-    train, val = (_table(catalog, np.flatnonzero(sides == side), listing.classes) for side in ("train", "val"))
+    sides = {side: on_side(catalog, side) for side in SIDES}
+    train, val = (_table(sides[side], listing.classes) for side in ("train", "val"))
     if not len(train) or not len(val):
         raise DataError(
             f"data.split={config.data.split}: {len(train)} photos to train on and {len(val)} to validate; "
@@ -118,23 +121,12 @@ def prepare_photos(
         )
     data = {
         "fingerprint": fingerprint(catalog),
-        "fingerprints": {name: part["fingerprint"] for name, part in audit["splits"].items()},
-        "split": audited.rule.to_json(),
-        "n": {name: part["n"] for name, part in audit["splits"].items()},
+        "fingerprints": {side: fingerprint(photos) for side, photos in sides.items()},
+        "split": photo_set.rule.to_json(),
+        "n": {side: len(photos) for side, photos in sides.items()},
         "trained_on": trained_on(train.keys),
     }
-    return TrainingPhotos(listing.classes, train, val, audited.decoded, data)
-
-
-def _known_audit(run: Storage) -> dict[str, Any] | None:
-    if not run.exists(AUDIT_FILE):
-        return None
-    try:
-        known = json.loads(run.read_bytes(AUDIT_FILE))
-    except ValueError:
-        # Somebody has edited it; it is written anew.
-        return None
-    return known if isinstance(known, dict) else None
+    return TrainingPhotos(listing.classes, train, val, photo_set.decoded, data)
 
 
 def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
@@ -150,16 +142,12 @@ def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
         "on another side of the split": sorted(path for path in both if before[path][-1] != now[path][-1]),
     }
     return "; ".join(
-        f"{len(paths)} {what} ({', '.join(paths[:_NAMED_CHANGES])}{', ...' if len(paths) > _NAMED_CHANGES else ''})"
-        for what, paths in changes.items()
-        if paths
+        f"{len(paths)} {what} ({listed(paths, _NAMED_CHANGES)})" for what, paths in changes.items() if paths
     )
 
 
 def _contents(catalog: pa.Table) -> dict[str, tuple[str | None, ...]]:
-    accepted = catalog.filter(pc.equal(catalog["verdict"], "accepted"))
-    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256", "split"))
-    return {path: tuple(content) for path, *content in zip(*columns, strict=True)}
+    return {row.path: (row.label, row.sha256, row.split) for row in rows_of(catalog) if row.accepted}
 
 
 def _fits_in_memory(config: Config, n_files: int) -> bool:
@@ -173,18 +161,11 @@ def _fits_in_memory(config: Config, n_files: int) -> bool:
     return bool(needed <= CACHE_SHARE * min(stores))
 
 
-def _table(catalog: pa.Table, positions: np.ndarray, classes: tuple[str, ...]) -> PhotoTable:
-    chosen = catalog.take(positions)
+def _table(photos: pa.Table, classes: tuple[str, ...]) -> PhotoTable:
     number = {name: label for label, name in enumerate(classes)}
     return PhotoTable(
-        rows=chosen.column("row").to_numpy(),
-        paths=tuple(chosen.column("path").to_pylist()),
-        labels=np.array([number[label] for label in chosen.column("label").to_pylist()], dtype=np.int64),
-        keys=photo_keys(chosen),
+        rows=photos["row"].to_numpy(),
+        paths=tuple(photos["path"].to_pylist()),
+        labels=np.array([number[label] for label in photos["label"].to_pylist()], dtype=np.int64),
+        keys=photo_keys(photos),
     )
-
-
-def _name_some(rejected: list[dict[str, Any]]) -> str:
-    named = ", ".join(f"{entry['path']} ({entry['reason']})" for entry in rejected[:_NAMED])
-    more = len(rejected) - _NAMED
-    return named + (f" and {more} more" if more > 0 else "")

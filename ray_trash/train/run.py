@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
-import torch
 from ray.train import ControllerError, DataConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
 from ray.train.v2.api.config import FailureConfig
+from torch import Tensor
 
-from ray_trash.audit.run import make_rule
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.listing import Listing, list_photos
+from ray_trash.dataset.split import SplitRule, make_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
-from ray_trash.model.network import build_network
 from ray_trash.model.precision import resolve_device
-from ray_trash.model.tensors import plain_state, to_safetensors
+from ray_trash.model.tensors import plain_state
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
+from ray_trash.terminal.text import last_line
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import TrainingPhotos, prepare_photos
-from ray_trash.train.run_directory import BEST, METRICS, RAY, refuse_existing
+from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, METRICS, RAY, read_metrics, refuse_existing
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
+from ray_trash.train.state import seeded_network
 from ray_trash.train.tracking import require_mlflow
 
 WORKER_START_ATTEMPTS = 2
@@ -65,7 +65,8 @@ class PreparedRun:
         config: The resolved config.
         run: The run directory.
         listing: The files under the data root.
-        initial: The weights training begins with, as safetensors.
+        rule: How they are split.
+        initial: The weights training begins with, by name.
         overwrite: Whether a run of this name is removed.
         allow_changed_data: Whether a run may go on with photos it was not begun with.
     """
@@ -73,7 +74,8 @@ class PreparedRun:
     config: Config
     run: Storage
     listing: Listing
-    initial: bytes
+    rule: SplitRule
+    initial: Mapping[str, Tensor]
     overwrite: bool
     allow_changed_data: bool
 
@@ -85,14 +87,14 @@ class SweepShare:
     Attributes:
         photos: Catalogued, split and decoded once for all trials.
         plan: The workers of one trial.
-        sharing: How many trials share a machine's processors.
+        runs_per_machine: How many trials share a machine's processors.
         on_epoch: Called with what is reported of every epoch, where the trial trains in its own process.
         callbacks: Ray Train's, where it has workers.
     """
 
     photos: TrainingPhotos
     plan: WorkerPlan
-    sharing: int = 1
+    runs_per_machine: int = 1
     on_epoch: Callable[[Mapping[str, float]], None] = lambda _: None
     callbacks: tuple[UserCallback, ...] = ()
 
@@ -116,9 +118,9 @@ def prepare_run(
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
-    make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
+    rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
     initial = _initial_weights(config, len(listing.classes), terminal.say)
-    return PreparedRun(config, run, listing, initial, overwrite, allow_changed_data)
+    return PreparedRun(config, run, listing, rule, initial, overwrite, allow_changed_data)
 
 
 def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
@@ -127,7 +129,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     Args:
         prepared: Of `prepare_run`.
         terminal: Where progress goes.
-        share: What a trial has from its sweep; left out, the run looks at its photos itself.
+        share: What a trial has from its sweep. Default: the run looks at its photos itself.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
@@ -135,14 +137,14 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     config, run, say = prepared.config, prepared.run, terminal.say
     plan = share.plan if share else _plan(config, say)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
-        photos = share.photos if share else _look_at_photos(prepared, say)
+        share = share or SweepShare(_look_at_photos(prepared, say), plan)
+        photos = share.photos
         if len(photos.train) < plan.workers:
             raise DataError(
                 f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "
                 "photos; use fewer workers"
             )
         run.write_bytes("config.json", to_json(config).encode())
-        board = Board() if plan.in_process else SharedBoard()
         job = TrainJob(
             config=config,
             classes=photos.classes,
@@ -154,16 +156,16 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
             attempt=attempt,
             in_memory=photos.decoded is not None,
             device=plan.device,
-            board=board,
-            sharing=share.sharing if share else 1,
+            board=Board() if plan.in_process else SharedBoard(),
+            runs_per_machine=share.runs_per_machine,
         )
-        with Display(terminal).following(board):
+        with Display(terminal).following(job.board):
             if plan.in_process:
-                train_here(job, prepared.initial, photos.decoded, share.on_epoch if share else lambda _: None)
+                train_here(job, prepared.initial, photos.decoded, share.on_epoch)
             else:
-                _fit(job, run, plan, photos, prepared.initial, share.callbacks if share else ())
-        record = _best_record(run)
-    return TrainResult(run, run.child(BEST), record, photos.data["n"].get("test", 0))
+                _fit(job, run, share, prepared.initial)
+        best = next(record for record in reversed(read_metrics(run)) if record["is_best"])
+    return TrainResult(run, run.child(BEST), best, photos.data["n"].get("test", 0))
 
 
 def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
@@ -176,35 +178,28 @@ def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
 def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
     config, run, listing = prepared.config, prepared.run, prepared.listing
     begun = run.exists(METRICS)
-    photos = prepare_photos(config, listing, run, say, begun=begun, allow_changed_data=prepared.allow_changed_data)
-    run.write_bytes("augmentation.png", augmentation_sheet(config, photos, listing.root))
+    photos = prepare_photos(
+        config, listing, prepared.rule, run, say, begun=begun, allow_changed_data=prepared.allow_changed_data
+    )
+    run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, photos, listing.root))
     return photos
 
 
-def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> bytes:
+def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> dict[str, Tensor]:
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
+    network = seeded_network(config, n_classes)
     for line in load_pretrained(network, config.model.weights):
         say(line)
-    return to_safetensors(plain_state(network.state_dict()))
+    return plain_state(network.state_dict())
 
 
-def _fit(
-    job: TrainJob,
-    run: Storage,
-    plan: WorkerPlan,
-    photos: TrainingPhotos,
-    initial: bytes,
-    callbacks: tuple[UserCallback, ...],
-) -> None:
+def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, Tensor]) -> None:
     # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
     # for good. So each start has a name of its own there, and resume goes by our checkpoints alone.
-    ray_files = run.child(RAY)
+    ray_files, plan, decoded = run.child(RAY), share.plan, share.photos.decoded
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"job": job, "initial": ray.put(initial)},
+        train_loop_config={"job": job, "initial": ray.put(dict(initial))},
         scaling_config=ScalingConfig(
             num_workers=plan.workers,
             use_gpu=plan.device == "cuda",
@@ -218,40 +213,22 @@ def _fit(
                 max_failures=job.config.train.max_worker_failures,
                 controller_failure_limit=WORKER_START_ATTEMPTS,
             ),
-            callbacks=cast(Any, list(callbacks)),  # annotated as the callbacks of Ray Tune
+            callbacks=cast(Any, list(share.callbacks)),  # annotated as the callbacks of Ray Tune
         ),
-        datasets={PHOTOS: photos.decoded} if photos.decoded is not None else {},
+        datasets={PHOTOS: decoded} if decoded is not None else {},
         dataset_config=DataConfig(datasets_to_split=[]),
     )
     try:
         wait_in_thread(trainer.fit, name="ray-train")
     except ControllerError as error:
         raise ClusterError(
-            f"the workers did not start: {_first_line(error.controller_failure)}; is the cluster busy with other work?"
+            f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with other work?"
         ) from error
     except WorkerGroupError as error:
-        _raise_known(job.board.error(), error)
-        failures = "; ".join(
-            f"worker {rank}: {_first_line(why)}" for rank, why in sorted(error.worker_failures.items())
-        )
+        job.board.outcome().value()  # an error of ours says more than what became of the workers
+        failures = "; ".join(f"worker {rank}: {last_line(why)}" for rank, why in sorted(error.worker_failures.items()))
         raise RayTrashError(
             f"training gave up after {job.config.train.max_worker_failures} restarts of its workers: {failures}; "
             f"what is complete stays in {run.uri}, go on with --resume"
         ) from error
-    _raise_known(job.board.error(), None)
-
-
-def _raise_known(error: Any, cause: Exception | None) -> None:
-    if error is not None:
-        raise error from cause
-
-
-def _first_line(error: BaseException) -> str:
-    # Ray puts a remote traceback in front; what happened is in its last line.
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-def _best_record(run: Storage) -> dict[str, Any]:
-    records = [json.loads(line) for line in run.read_bytes(METRICS).splitlines()]
-    return next(record for record in reversed(records) if record["is_best"])
+    job.board.outcome().value()

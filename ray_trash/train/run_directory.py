@@ -28,6 +28,7 @@ from ray_trash.storage import Storage, sync_directory
 CHECKPOINTS = "checkpoints"
 BEST = "checkpoint"
 METRICS = "metrics.jsonl"
+AUGMENTATION_SHEET = "augmentation.png"
 RUN = "run.json"
 RAY = "ray"
 _EPOCH_NAME = re.compile(r"^epoch-(\d+)-")
@@ -110,6 +111,11 @@ def write_metrics(run: Storage, history: Sequence[Mapping[str, Any]]) -> None:
     """Write one line an epoch, the whole file at once."""
     lines = "".join(json.dumps(record) + "\n" for record in history)
     run.write_bytes(METRICS, lines.encode())
+
+
+def read_metrics(run: Storage) -> list[dict[str, Any]]:
+    """Read the epochs that a run has trained, none where there is no file yet."""
+    return [json.loads(line) for line in run.read_bytes(METRICS).splitlines()] if run.exists(METRICS) else []
 
 
 def checkpoint_names(run: Storage) -> list[str]:

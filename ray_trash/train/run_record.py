@@ -16,7 +16,7 @@ from ray_trash.train.state import package_versions
 
 @contextmanager
 def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], None]) -> Iterator[str]:
-    """Record in `run.json` that the block runs, and how it ended.
+    """Record in `run.json` that the block runs, and how it ended: in words, and the name of the error's class.
 
     Args:
         run: The directory.
@@ -42,19 +42,19 @@ def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], N
     say(f"{kind} {run.uri}" + (", going on" if there else ""))
     started = time.monotonic()
 
-    def end(status: str, reason: str | None) -> None:
-        if read_run(run).get("attempt") != attempt:
-            return  # another start has taken over, and the record is its own
-        seconds = round(time.monotonic() - started, 1)
-        update_run(run, {"status": status, "ended_at": _now(), "seconds": seconds, "reason": reason})
+    def end(status: str, reason: str | None = None, error_kind: str | None = None) -> None:
+        if read_run(run).get("attempt") == attempt:  # or another start has taken over, and the record is its own
+            ended = {"status": status, "ended_at": _now(), "seconds": round(time.monotonic() - started, 1)}
+            update_run(run, {**ended, "reason": reason, "error_kind": error_kind})
 
     try:
         yield attempt
     except BaseException as error:
+        kind = type(error).__name__
         status = "failed" if isinstance(error, Exception) else "interrupted"
-        end(status, str(error) if isinstance(error, RayTrashError) else type(error).__name__)
+        end(status, str(error) if isinstance(error, RayTrashError) else kind, kind)
         raise
-    end("done", None)
+    end("done")
 
 
 def _now() -> str:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ray_trash.config import TrainConfig
-
-Direction = Literal["min", "max"]
+from ray_trash.evaluate.metrics import Direction, direction_of
 
 _PACE_EPOCHS = 3
 """How many of the last epochs say how long the next ones take."""
-TRAINED = "trained "
-"""How the reason of a run begins that has had its epochs, and may be given more."""
-
-
-def direction_of(metric: str) -> Direction:
-    """Say whether a metric is better low or high."""
-    return "max" if metric.endswith("f1") else "min"
+StopKind = Literal["epochs", "time_budget", "no_gain"]
+"""Why a run is over: all its epochs, the time for them, or early stopping. The first two may be given more."""
 
 
 def is_better(value: float, best: float | None, direction: Direction) -> bool:
@@ -61,26 +56,21 @@ def learning_rate_at(step: int, peak: float, train: TrainConfig, *, total_steps:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Counts epochs since a metric was last better.
-
-    Attributes:
-        best: The best value so far.
-        waited: Epochs since then.
-    """
+class EpochsWaited:
+    """Epochs since a metric was last better than at its best."""
 
     best: float | None = None
     waited: int = 0
 
-    def after(self, value: float, direction: Direction) -> Patience:
+    def after(self, value: float, direction: Direction) -> EpochsWaited:
         """Return the count after one more epoch."""
         if is_better(value, self.best, direction):
-            return Patience(value, 0)
+            return EpochsWaited(value, 0)
         return replace(self, waited=self.waited + 1)
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunState:
     """What a run has decided so far; resume restores it whole.
 
     Attributes:
@@ -92,17 +82,19 @@ class Progress:
         best_value: Value of the selecting metric at the best epoch.
         best_epoch: The best epoch, from 1; 0 before there is one.
         epochs_s: Seconds of each epoch, with the writing that went before it.
-        stop_reason: Why the run is over, empty while it is not.
+        stop_kind: Why the run is over; None while it is not.
+        stop_reason: The same in words.
     """
 
     epochs_done: int = 0
     steps_done: int = 0
-    plateau: Patience = Patience()
+    plateau: EpochsWaited = EpochsWaited()
     plateau_cuts: int = 0
-    stopping: Patience = Patience()
+    stopping: EpochsWaited = EpochsWaited()
     best_value: float | None = None
     best_epoch: int = 0
     epochs_s: tuple[float, ...] = ()
+    stop_kind: StopKind | None = None
     stop_reason: str = ""
 
     def epochs_of(self, train: TrainConfig) -> int:
@@ -116,22 +108,21 @@ class Progress:
         fitting = int(left_s / statistics.median(self.epochs_s[-_PACE_EPOCHS:]))
         return max(self.epochs_done, min(train.epochs, self.epochs_done + fitting))
 
-    def going_on(self, train: TrainConfig) -> Progress:
-        """Return the progress of a run that is resumed, perhaps with more or less to do than it was begun with."""
-        if self.stop_reason and not self.stop_reason.startswith(TRAINED):
-            return self
-        return replace(self, stop_reason=self._has_had_its_epochs(train))
+    def resumed(self, train: TrainConfig) -> RunState:
+        """Return the state of a run that goes on, perhaps with more or less to do than it was begun with."""
+        return self if self.stop_kind == "no_gain" else self._stopped_if_done(train)
 
-    def _has_had_its_epochs(self, train: TrainConfig) -> str:
+    def _stopped_if_done(self, train: TrainConfig) -> RunState:
         epochs = self.epochs_of(train)
         if self.epochs_done < epochs:
-            return ""
+            return replace(self, stop_kind=None, stop_reason="")
         if self.epochs_done >= train.epochs:
-            return f"{TRAINED}all {train.epochs} epochs"
-        return f"{TRAINED}{epochs} of {train.epochs} epochs, as train.time_budget_min={train.time_budget_min:g} allows"
+            return replace(self, stop_kind="epochs", stop_reason=f"trained all {train.epochs} epochs")
+        reason = f"trained {epochs} of {train.epochs} epochs, as train.time_budget_min={train.time_budget_min:g} allows"
+        return replace(self, stop_kind="time_budget", stop_reason=reason)
 
-    def after_epoch(self, metrics: dict[str, float], steps: int, train: TrainConfig, *, seconds: float) -> Progress:
-        """Return the progress after one more epoch.
+    def after_epoch(self, metrics: Mapping[str, float], steps: int, train: TrainConfig, *, seconds: float) -> RunState:
+        """Return the state after one more epoch.
 
         Args:
             metrics: What it gave.
@@ -145,40 +136,33 @@ class Progress:
         # Keras counts this way, and the recipe this project grew from is Keras': a cut starts a new wait.
         if train.schedule == "plateau" and plateau.waited >= max(1, train.plateau_patience_epochs):
             plateau, cuts = replace(plateau, waited=0), cuts + 1
-        stopping = self.stopping.after(watched, direction)
         selected = metrics[train.select_by]
         better = is_better(selected, self.best_value, direction_of(train.select_by))
-        patience = train.early_stopping_patience_epochs
-        after = Progress(
+        after = RunState(
             epochs_done=epochs_done,
             steps_done=self.steps_done + steps,
             plateau=plateau,
             plateau_cuts=cuts,
-            stopping=stopping,
+            stopping=self.stopping.after(watched, direction),
             best_value=selected if better else self.best_value,
             best_epoch=epochs_done if better else self.best_epoch,
             epochs_s=(*self.epochs_s, seconds),
-        )
-        reason = after._has_had_its_epochs(train)
-        if not reason and patience is not None and stopping.waited >= patience:
+        )._stopped_if_done(train)
+        patience = train.early_stopping_patience_epochs
+        if after.stop_kind is None and patience is not None and after.stopping.waited >= patience:
             reason = f"{train.monitor} was no better for {patience} epochs"
-        return replace(after, stop_reason=reason)
+            return replace(after, stop_kind="no_gain", stop_reason=reason)
+        return after
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Progress:
+    def from_json(cls, values: Mapping[str, Any]) -> RunState:
         """Read what `to_json` gave."""
-        return cls(
-            **{
-                **values,
-                "plateau": Patience(**values["plateau"]),
-                "stopping": Patience(**values["stopping"]),
-                "epochs_s": tuple(values.get("epochs_s", ())),
-            }
-        )
+        waits = {name: EpochsWaited(**values[name]) for name in ("plateau", "stopping")}
+        return cls(**{**values, **waits, "epochs_s": tuple(values["epochs_s"])})
 
 
 def frozen_stages_at(epoch: int, *, frozen_stages: int, unfreeze_every_epochs: int | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -10,58 +10,64 @@ import ray.train
 import ray.train.torch
 import torch
 
+from ray_trash.cluster.carry import carry
+from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
-from ray_trash.errors import DivergedError, RayTrashError
+from ray_trash.errors import DivergedError
 from ray_trash.model.precision import resolve_device, resolve_precision
-from ray_trash.model.tensors import from_safetensors
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import train
-from ray_trash.train.worker import Worker, usable_cpus
+from ray_trash.train.worker import Worker
 
 PHOTOS = "photos"
 """Name of the Ray Data set that carries the decoded photos to the workers."""
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
-    """Train as one of Ray Train's workers.
+    """Train as one of Ray Train's workers; an error of ours ends on the run's board.
 
     Args:
-        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights as safetensors.
+        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights by name.
     """
     job: TrainJob = loop_config["job"]
-    if job.board.error() is not None:
-        return  # A failure that trying again does not mend has been reported.
+    if job.board.outcome().error is not None:
+        return  # Trying again does not mend it.
     context = ray.train.get_context()
-    device = torch.device("cpu") if job.device == "cpu" else ray.train.torch.get_device()
     worker = _build_worker(
         job,
-        device,
+        torch.device("cpu") if job.device == "cpu" else ray.train.torch.get_device(),
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         local_rank=context.get_local_rank(),
         local_world=context.get_local_world_size(),
     )
-    try:
-        initial = from_safetensors(fetch(loop_config["initial"], what="the first weights"), "initial weights")
-        source = build_source(job.root, ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None, worker.device)
-        train(job, initial, worker, source, ray.train.report)
-    except RayTrashError as error:
-        job.board.fail(error)
-        # All workers raise that one together; after any other there may be some that wait for this one, and Ray
-        # ends them all when it fails.
-        if worker.world > 1 and not isinstance(error, DivergedError):
-            raise
+
+    def work() -> None:
+        initial = fetch(loop_config["initial"], what="the first weights")
+        decoded = ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None
+        train(job, initial, worker, build_source(job.root, decoded, worker.device), ray.train.report)
+
+    outcome = carry(work)
+    if outcome.error is not None:
+        job.board.end(outcome)
+    # All workers meet that one together; after any other there may be some that wait for this one, and Ray ends them
+    # all when it fails.
+    if worker.world > 1 and not isinstance(outcome.error, DivergedError):
+        outcome.value()
 
 
 def train_here(
-    job: TrainJob, initial: bytes, decoded: ray.data.Dataset | None, report: Callable[[dict[str, float]], None]
+    job: TrainJob,
+    initial: Mapping[str, torch.Tensor],
+    decoded: ray.data.Dataset | None,
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train alone, in this process.
 
     Args:
         job: The run.
-        initial: The first weights as safetensors.
+        initial: The first weights by name.
         decoded: The decoded photos; None where they are streamed.
         report: Called after every epoch with its figures.
 
@@ -69,15 +75,14 @@ def train_here(
         RayTrashError: Anything a user can put right, by its kind.
     """
     worker = _build_worker(job, resolve_device(job.device), rank=0, world=1, local_rank=0, local_world=1)
-    source = build_source(job.root, decoded, worker.device)
-    train(job, from_safetensors(initial, "initial weights"), worker, source, report)
+    train(job, initial, worker, build_source(job.root, decoded, worker.device), report)
 
 
 def _build_worker(
     job: TrainJob, device: torch.device, *, rank: int, world: int, local_rank: int, local_world: int
 ) -> Worker:
     # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
-    torch.set_num_threads(max(1, usable_cpus() // (local_world * job.sharing)))
+    torch.set_num_threads(max(1, usable_cpus() // (local_world * job.runs_per_machine)))
     dtype, _ = resolve_precision(job.config.train.precision, device)
     return Worker(rank, world, device, dtype, local_rank, local_world)
 

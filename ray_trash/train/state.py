@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +20,19 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from ray_trash.config import Config, effective_tree
 from ray_trash.dataset.catalog import join_trained_on
 from ray_trash.errors import CheckpointError
+from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration, fit_calibration
 from ray_trash.model.checkpoint import Checkpoint, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
-from ray_trash.model.network import network_without_numbers, parameter_groups
-from ray_trash.model.optimizer_state import flatten_optimizer, restore_optimizer
+from ray_trash.model.network import build_network, empty_network, parameter_groups, restore_optimizer
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.job import TrainJob, preprocessing_of
-from ray_trash.train.schedule import Progress
+from ray_trash.train.job import TrainJob
+from ray_trash.train.record import EpochRecord
+from ray_trash.train.schedule import RunState
 
-_RAW = "raw."
-_OPTIMIZER = "optimizer."
-VAL_PROBABILITIES = "validation.probabilities"
-"""Name, in the trainer part of a checkpoint, of what its epoch says of every validation photo."""
+VAL_PROBABILITIES = "val_probabilities"
+"""Name, in the trainer part of a checkpoint, of its epoch's probabilities for every validation photo."""
 
 
 @dataclass
@@ -45,7 +43,7 @@ class TrainState:
         network: What is trained, not wrapped.
         ema: Moving average of its weights, which is what is validated and saved; None where it is off.
         optimizer: Over the groups of `model.network.parameter_groups`.
-        progress: Epochs, steps, patience, best.
+        run: Epochs, steps, patience, best.
         history: One record an epoch.
         mlflow_run_id: MLflow's name for the run.
         val_probabilities: What the newest epoch says of every validation photo, (N, C) float32: the mean over
@@ -56,8 +54,8 @@ class TrainState:
     network: ResNet
     ema: ResNet | None
     optimizer: Optimizer
-    progress: Progress = field(default_factory=Progress)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    run: RunState = field(default_factory=RunState)
+    history: list[EpochRecord] = field(default_factory=list)
     mlflow_run_id: str | None = None
     val_probabilities: np.ndarray | None = None
     trained_on: str = ""
@@ -70,16 +68,21 @@ class TrainState:
     @property
     def best_checkpoint(self) -> str | None:
         """Name of the best epoch's checkpoint, if there is a best epoch."""
-        best = self.progress.best_epoch
-        return self.history[best - 1]["checkpoint"] if best else None
+        best = self.run.best_epoch
+        return self.history[best - 1].checkpoint if best else None
+
+
+def seeded_network(config: Config, n_classes: int) -> ResNet:
+    """Build a network whose random weights follow the config's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_network(n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
 
 
 def build_state(job: TrainJob, initial: Mapping[str, Tensor], device: torch.device) -> TrainState:
     """Make the state of a run that has not begun, from the weights it begins with."""
     config = job.config
-    network = network_without_numbers(
-        len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout
-    )
+    network = empty_network(len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
     network.to_empty(device=device).load_state_dict(initial)
     network.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(network).requires_grad_(False).eval() if config.train.ema_decay else None
@@ -119,24 +122,19 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> N
             f"{checkpoint.uri}: trained on the classes {', '.join(checkpoint.document.classes)}; "
             f"the photos now have {', '.join(job.classes)}; restore them, or start anew with --overwrite"
         )
-    tensors, values = checkpoint.trainer()
-    raw = {key.removeprefix(_RAW): value for key, value in tensors.items() if key.startswith(_RAW)}
+    saved = checkpoint.trainer()
     try:
-        state.network.load_state_dict(raw or checkpoint.weights())
+        state.network.load_state_dict(saved["network"] or checkpoint.weights())
         if state.ema is not None:
             state.ema.load_state_dict(checkpoint.weights())
     except RuntimeError as error:
         raise CheckpointError(
             f"{checkpoint.uri}: does not fit the config's network; resume with the config of the run"
         ) from error
-    restore_optimizer(
-        state.optimizer,
-        {key.removeprefix(_OPTIMIZER): value for key, value in tensors.items() if key.startswith(_OPTIMIZER)},
-        values["optimizer"],
-    )
-    state.history = values["history"]
-    state.progress = Progress.from_json(values["progress"]).going_on(job.config.train)
-    state.mlflow_run_id = values["mlflow_run_id"]
+    restore_optimizer(state.optimizer, saved["optimizer"])
+    state.history = [EpochRecord.from_json(record) for record in saved["history"]]
+    state.run = RunState.from_json(saved["progress"]).resumed(job.config.train)
+    state.mlflow_run_id = saved["mlflow_run_id"]
     state.trained_on = checkpoint.document.data.get("trained_on", "")
 
 
@@ -145,48 +143,42 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in ("ray-trash", "ray", "torch", "torchvision", "pillow")}
 
 
-def _calibration_of(state: TrainState, job: TrainJob) -> Calibration:
-    if state.val_probabilities is None:
-        return Calibration.none(len(job.classes))
-    return fit_calibration(state.val_probabilities, job.val.labels, target_error=job.config.serve.target_error)
-
-
 def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
     """Write a checkpoint that can be served and resumed from."""
     config = job.config
-    optimizer_tensors, optimizer_values = flatten_optimizer(state.optimizer.state_dict())
-    tensors = {f"{_OPTIMIZER}{key}": value for key, value in optimizer_tensors.items()}
-    if state.ema is not None:
-        tensors.update({f"{_RAW}{key}": value for key, value in state.network.state_dict().items()})
-    if state.val_probabilities is not None:
-        tensors[VAL_PROBABILITIES] = torch.from_numpy(state.val_probabilities)
     record = state.history[-1]
-    calibration = _calibration_of(state, job)
+    preprocessing = Preprocessing.from_config(config.image)
+    calibration = Calibration.none(len(job.classes))
+    if state.val_probabilities is not None:
+        target_error = config.serve.target_error
+        calibration = fit_calibration(state.val_probabilities, job.val.labels, target_error=target_error)
     document = CheckpointDocument(
         classes=job.classes,
         hidden_layers=config.model.hidden_layers,
         dropout=config.model.dropout,
-        frozen_stages=record["frozen_stages"],
-        preprocessing=preprocessing_of(config),
+        frozen_stages=record.frozen_stages,
+        preprocessing=preprocessing,
         views=config.evaluate.views,
         calibration=calibration,
-        metrics={key: record[key] for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "val_n")},
+        metrics={**record.judged, "val_n": record.metrics["val_n"]},
         data={**job.data, "trained_on": join_trained_on(state.trained_on, job.data["trained_on"])},
         config=effective_tree(config),
-        epoch=state.progress.epochs_done,
+        epoch=state.run.epochs_done,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),
-        golden=compute_golden(state.served, preprocessing_of(config), config.evaluate.views, calibration),
+        golden=compute_golden(state.served, preprocessing, config.evaluate.views, calibration),
     )
     write_checkpoint(
         directory,
         state.served.state_dict(),
         document,
-        trainer_tensors=tensors,
-        trainer_values={
-            "progress": state.progress.to_json(),
-            "history": state.history,
-            "optimizer": optimizer_values,
+        trainer={
+            "progress": state.run.to_json(),
+            "history": [record.to_json() for record in state.history],
+            "optimizer": state.optimizer.state_dict(),
+            # Where a moving average is served, what is trained is another network.
+            "network": dict(state.network.state_dict()) if state.ema is not None else None,
+            VAL_PROBABILITIES: None if state.val_probabilities is None else torch.from_numpy(state.val_probabilities),
             "mlflow_run_id": state.mlflow_run_id,
         },
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,49 @@ from PIL import Image
 
 from ray_trash.config import Config, effective_tree
 from ray_trash.errors import ConfigError
+from ray_trash.evaluate.metrics import ClassificationSums
+from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.storage import Storage
+from ray_trash.train.record import EpochRecord
+from ray_trash.train.run_directory import AUGMENTATION_SHEET
+from ray_trash.train.state import TrainState
 
 TENSORBOARD = "tensorboard"
 EXPERIMENT = "ray-trash"
 """MLflow's experiment that all runs belong to."""
-CURVES = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_macro_f1",
-    "learning_rate",
-    "images_per_s",
-)
+
+
+class Tracking:
+    """All that is drawn of a run."""
+
+    def __init__(self, run: Storage, config: Config, state: TrainState, say: Callable[[str], None]) -> None:
+        """Go on where the state is; MLflow's name for the run is kept in it.
+
+        Raises:
+            ConfigError: MLflow is not installed, or its server does not take the run.
+        """
+        self._tensorboard = TensorBoard(run, first_epoch=state.run.epochs_done + 1)
+        self._mlflow = MLflow(config, state.mlflow_run_id, say) if config.train.mlflow_tracking_uri else None
+        if self._mlflow is not None:
+            state.mlflow_run_id = self._mlflow.run_id
+        if run.exists(AUGMENTATION_SHEET):
+            self._tensorboard.add_picture("augmentation", run.read_bytes(AUGMENTATION_SHEET), 0)
+
+    def add_epoch(self, record: EpochRecord, validation: ClassificationSums, classes: Sequence[str]) -> None:
+        """Add the curves of an epoch, and the confusion matrix of one that is the best so far or the last."""
+        self._tensorboard.add_epoch(record)
+        # Drawing takes longer than an epoch of a head whose photos are kept, and the workers wait for it.
+        if record.is_best or record.stop_reason:
+            picture = draw_confusion_matrix(validation.confusion, classes, title="validation")
+            self._tensorboard.add_picture("confusion_matrix", picture, record.epoch)
+        if self._mlflow is not None:
+            self._mlflow.add_epoch(record)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._tensorboard.close()
+        if self._mlflow is not None:
+            self._mlflow.close()
 
 
 class TensorBoard:
@@ -43,13 +73,13 @@ class TensorBoard:
         self._path = Path(self._folder.name) if self._folder else run.local_path() / TENSORBOARD
         self._writer = SummaryWriter(str(self._path), purge_step=first_epoch)
 
-    def add_epoch(self, record: Mapping[str, Any]) -> None:
+    def add_epoch(self, record: EpochRecord) -> None:
         """Add the curves of one epoch."""
-        for name in CURVES:
-            if record.get(name) is not None:
-                group, _, rest = name.partition("_")
-                tag = f"{group}/{rest}" if group in ("train", "val") else f"run/{name}"
-                self._writer.add_scalar(tag, record[name], record["epoch"])
+        for name, value in record.curves.items():
+            group, _, rest = name.partition("_")
+            self._writer.add_scalar(
+                f"{group}/{rest}" if group in ("train", "val") else f"run/{name}", value, record.epoch
+            )
         self._flush()
 
     def add_picture(self, tag: str, png: bytes, epoch: int) -> None:
@@ -72,7 +102,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """Parameters and curves in MLflow, where the config names a tracking server."""
+    """Parameters and curves in MLflow, on the tracking server that the config names."""
 
     def __init__(self, config: Config, run_id: str | None, say: Callable[[str], None]) -> None:
         """Start a run, or go on with one.
@@ -80,21 +110,15 @@ class MLflow:
         Raises:
             ConfigError: MLflow is not installed, or its server does not take the run.
         """
-        self._client: Any = None
-        self._say = say
-        self.run_id = run_id
-        uri = config.train.mlflow_tracking_uri
-        if uri is None:
-            return
         require_mlflow(config)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        self._failure = MlflowException
+        self._say, self._failure = say, MlflowException
+        uri = config.train.mlflow_tracking_uri
         try:
-            self._client = MlflowClient(tracking_uri=uri)
-            if self.run_id is None:
-                self.run_id = self._start(config)
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            self.run_id = run_id or self._start(config)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"train.mlflow_tracking_uri={uri}: MLflow refuses the run: {reason}") from error
@@ -108,24 +132,23 @@ class MLflow:
                 self._client.log_param(run_id, f"{section}.{key}".rstrip("."), value)
         return run_id
 
-    def add_epoch(self, record: Mapping[str, Any]) -> None:
+    def add_epoch(self, record: EpochRecord) -> None:
         """Add the curves of one epoch; a server that has gone away does not end the training."""
-        if self._client is None:
-            return
-        try:
-            for name in CURVES:
-                if record.get(name) is not None:
-                    self._client.log_metric(self.run_id, name, record[name], step=record["epoch"])
-        except self._failure as error:
-            self._say(f"warning: MLflow did not take epoch {record['epoch']}: {str(error).splitlines()[0]}")
+        with self._warned_of(f"epoch {record.epoch}"):
+            for name, value in record.curves.items():
+                self._client.log_metric(self.run_id, name, value, step=record.epoch)
 
     def close(self) -> None:
         """Mark the run as finished."""
-        if self._client is not None:
-            try:
-                self._client.set_terminated(self.run_id)
-            except self._failure as error:
-                self._say(f"warning: MLflow did not take the end of the run: {str(error).splitlines()[0]}")
+        with self._warned_of("the end of the run"):
+            self._client.set_terminated(self.run_id)
+
+    @contextmanager
+    def _warned_of(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._failure as error:
+            self._say(f"warning: MLflow did not take {what}: {str(error).splitlines()[0]}")
 
 
 def require_mlflow(config: Config) -> None:

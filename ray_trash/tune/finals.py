@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_trash.config import Config
+from ray_trash.evaluate.metrics import direction_of
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import BEST
-from ray_trash.train.schedule import direction_of
 from ray_trash.train.state import VAL_PROBABILITIES
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep
@@ -124,6 +124,6 @@ def _correct(run: Storage, records: Sequence[TrialRecord], labels: NDArray[np.in
     rows = []
     for record in records:
         checkpoint = open_checkpoint(run.child(*record.run.split("/"), BEST), with_trainer=True)
-        probabilities = checkpoint.trainer()[0][VAL_PROBABILITIES].numpy()
+        probabilities = checkpoint.trainer()[VAL_PROBABILITIES].numpy()
         rows.append(probabilities.argmax(1) == labels)
     return np.stack(rows)

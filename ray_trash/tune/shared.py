@@ -10,6 +10,7 @@ import ray
 import torch
 
 from ray_trash.cluster.capacity import count_machines
+from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import fetch
 from ray_trash.config import Config, override, why_not_cached
 from ray_trash.dataset.stream import PhotoTable
@@ -18,7 +19,7 @@ from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.train.frozen.compute import GIB, activation_files, compute_missing, n_views, seconds_per_view
 from ray_trash.train.start import build_source
-from ray_trash.train.worker import Worker, usable_cpus
+from ray_trash.train.worker import Worker
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import Sweep, initial_network
 

@@ -27,6 +27,7 @@ from ray_trash.cluster.capacity import count_machines, plan_trials
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, Dimension, config_with, to_json
 from ray_trash.errors import ConfigError, DivergedError, RayTrashError
+from ray_trash.evaluate.metrics import direction_of
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
@@ -34,7 +35,6 @@ from ray_trash.train.photos import prepare_photos
 from ray_trash.train.run import PreparedRun
 from ray_trash.train.run_directory import BEST, RAY
 from ray_trash.train.run_record import recorded
-from ray_trash.train.schedule import direction_of
 from ray_trash.tune.finals import Finals, finalists, hold_finals
 from ray_trash.tune.page import PAGE_FILE, sweep_page
 from ray_trash.tune.savings import savings_line
@@ -114,6 +114,7 @@ def run_sweep(prepared: PreparedRun, source: str, *, terminal: Terminal) -> Swee
         photos = prepare_photos(
             config,
             prepared.listing,
+            prepared.rule,
             run,
             say,
             begun=run.exists(TRIALS),

@@ -17,6 +17,7 @@ from ray_trash.cluster.capacity import TrialPlan
 from ray_trash.cluster.connect import silence_ray
 from ray_trash.config import Config, override
 from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.split import SplitRule
 from ray_trash.errors import RayTrashError
 from ray_trash.model.network import build_network
 from ray_trash.model.resnet import ResNet
@@ -75,7 +76,13 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
     with contextlib.suppress(RayTrashError):
         config = trial_config(sweep, point)
         prepared = PreparedRun(
-            config, run, sweep.listing, initial_weights(config, sweep), overwrite=False, allow_changed_data=False
+            config,
+            run,
+            sweep.listing,
+            SplitRule.from_json(sweep.photos.data["split"]),
+            initial_weights(config, sweep),
+            overwrite=False,
+            allow_changed_data=False,
         )
         run_training(prepared, terminal=Terminal.silent(), share=_share(sweep))
 
@@ -124,7 +131,7 @@ def _share(sweep: Sweep) -> SweepShare:
     return SweepShare(
         sweep.photos,
         sweep.plan.workers,
-        sharing=sweep.plan.sharing,
+        sharing=sweep.plan.runs_per_machine,
         on_epoch=lambda result: _report(result, sweep),
         callbacks=() if in_process else (TuneReportCallback(),),
     )

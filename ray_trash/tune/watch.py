@@ -9,10 +9,11 @@ from ray.tune import Callback
 from rich.live import Live
 from rich.table import Table
 
+from ray_trash.evaluate.metrics import direction_of
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import RUN, read_run
-from ray_trash.train.schedule import direction_of, is_better
+from ray_trash.train.schedule import is_better
 from ray_trash.tune.schedulers import EPOCH
 from ray_trash.tune.search import Point
 from ray_trash.tune.trial import history_of

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ray_trash.audit.run import AUDIT_FILE, SHEET_FILE, Audited, audit_photos, make_rule, write_audit
+from ray_trash.audit.document import AuditDocument
+from ray_trash.audit.run import AUDIT_FILE, SHEET_FILE, audit_photos, write_audit
 from ray_trash.dataset.listing import list_photos
+from ray_trash.dataset.photo_set import PhotoSet, read_photo_set
+from ray_trash.dataset.split import make_rule
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage
 from tests.bursts import draw_scene, encode, write_bursts
@@ -25,12 +28,16 @@ PREPROCESSING = Preprocessing(size_px=64, stored_short_side_px=240, fit="stretch
 N_BURSTS = 30
 
 
-def audit(root: Path, split: str = "grouped") -> Audited:
+def read(root: Path, split: str = "grouped") -> PhotoSet:
     listing = list_photos(str(root))
-    return audit_photos(listing, PREPROCESSING, make_rule(split, 0.2, 0.2, listing), balance="nothing")
+    return read_photo_set(listing, PREPROCESSING, make_rule(split, 0.2, 0.2, listing))
 
 
-def straddling(document: dict[str, Any]) -> set[str]:
+def audit(photo_set: PhotoSet) -> AuditDocument:
+    return audit_photos(photo_set, balance="nothing")
+
+
+def straddling(document: AuditDocument) -> set[str]:
     return {group[0] for side in document["splits"].values() for group in side["straddling_groups"]}
 
 
@@ -41,35 +48,43 @@ def bursts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[st
 
 
 @pytest.fixture(scope="module")
-def grouped(bursts: tuple[Path, list[list[str]]], ray_cluster: None) -> Audited:
-    return audit(bursts[0])
+def grouped(bursts: tuple[Path, list[list[str]]], ray_cluster: None) -> PhotoSet:
+    return read(bursts[0])
 
 
-def sides_of(audited: Audited) -> dict[str, str | None]:
-    return dict(zip(audited.catalog["path"].to_pylist(), audited.sides, strict=True))
+@pytest.fixture(scope="module")
+def document(grouped: PhotoSet) -> AuditDocument:
+    return audit(grouped)
+
+
+def sides_of(photo_set: PhotoSet) -> dict[str, str | None]:
+    return dict(zip(*(photo_set.catalog[name].to_pylist() for name in ("path", "split")), strict=True))
 
 
 def test_grouped_leaves_no_burst_on_two_sides_and_stratified_says_how_many(
-    bursts: tuple[Path, list[list[str]]], grouped: Audited
+    bursts: tuple[Path, list[list[str]]], grouped: PhotoSet, document: AuditDocument
 ) -> None:
     root, paths = bursts
-    assert sorted(grouped.document["near_duplicates"]) == sorted(paths)
-    assert straddling(grouped.document) == set()
+    assert sorted(document["near_duplicates"]) == sorted(paths)
+    assert straddling(document) == set()
     sides = sides_of(grouped)
     assert {sides[path] for burst in paths for path in burst} == {"train", "val", "test"}
-    stratified = audit(root, "stratified")
+    stratified = read(root, "stratified")
     sides = sides_of(stratified)
     torn = {burst[0] for burst in paths if len({sides[path] for path in burst}) > 1}
-    assert straddling(stratified.document) == torn
+    stratified_document = audit(stratified)
+    assert straddling(stratified_document) == torn
     assert len(torn) > N_BURSTS / 2
-    assert stratified.document["splits"]["val"]["twins_in_train"] > 0
+    assert stratified_document["splits"]["val"]["twins_in_train"] > 0
 
 
-def test_adding_a_photo_moves_no_other(bursts: tuple[Path, list[list[str]]], grouped: Audited, tmp_path: Path) -> None:
+def test_adding_a_photo_of_another_shot_moves_no_photo(
+    bursts: tuple[Path, list[list[str]]], grouped: PhotoSet, tmp_path: Path
+) -> None:
     root = tmp_path / "more"
     shutil.copytree(bursts[0], root)
     (root / "glass" / "000-aaa.jpg").write_bytes(encode(draw_scene(np.random.default_rng(99))))
-    after = sides_of(audit(root))
+    after = sides_of(read(root))
     assert after.pop("glass/000-aaa.jpg") in ("train", "val", "test")
     assert after == sides_of(grouped)
 
@@ -86,7 +101,7 @@ def test_pixels_that_are_equal_in_other_files_and_turned_are_found_and_conflict(
     plain.transpose(Image.Transpose.TRANSVERSE).save(tmp_path / "paper" / "turned.png")
     shuffled = np.random.default_rng(0).permutation(np.asarray(plain).reshape(-1, 3)).reshape(40, 60, 3)
     Image.fromarray(shuffled).save(tmp_path / "paper" / "same-colours.png")
-    document = audit(tmp_path).document
+    document = audit(read(tmp_path))
     assert document["exact_duplicates"] == [["glass/plain.png", "paper/plain.bmp", "paper/turned.png"]]
     kinds = {tuple(entry["paths"]): entry["kind"] for entry in document["conflicts"]}
     assert kinds == {
@@ -116,7 +131,7 @@ def test_every_file_of_a_folder_full_of_surprises_is_accounted_for(tmp_path: Pat
     (root / "metal").mkdir()
     (root / "glass" / "loop").symlink_to("..")
     (root / "glass" / "gone.jpg").symlink_to("nowhere.jpg")
-    document = audit(root).document
+    document = audit(read(root))
     counts = document["counts"]
     assert counts["seen"] == counts["accepted"] + counts["rejected"] + counts["ignored"]
     assert counts["accepted"] == 16 + 2
@@ -128,11 +143,12 @@ def test_every_file_of_a_folder_full_of_surprises_is_accounted_for(tmp_path: Pat
 
 
 def test_what_is_written_is_the_contract_and_a_picture(
-    grouped: Audited, bursts: tuple[Path, Any], tmp_path: Path
+    document: AuditDocument, bursts: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    write_audit(grouped, str(bursts[0]), Storage.at(str(tmp_path)))
-    document = json.loads((tmp_path / AUDIT_FILE).read_text())
-    assert set(document) >= {
+    write_audit(document, str(bursts[0]), Storage.at(str(tmp_path)))
+    written = json.loads((tmp_path / AUDIT_FILE).read_text())
+    assert written == document
+    assert set(written) >= {
         *("counts", "rejected", "exact_duplicates", "near_duplicates", "conflicts", "splits"),
         *("probes", "suspects", "fingerprint"),
     }
@@ -167,7 +183,7 @@ def test_the_command_prints_one_screen_and_writes_what_it_is_asked_for(
     out = tmp_path / "out"
     result = command("audit", bursts[0], "--folds", "3", "--out", out, "--json", tmp_path / "own.json")
     assert result.code == 0, result.err
-    assert "30 groups of the same shot" in result.err
+    assert "30 groups show the same shot" in result.err
     assert len(result.err.splitlines()) < 40
     assert result.out == ""
     assert json.loads((tmp_path / "own.json").read_text()) == json.loads((out / AUDIT_FILE).read_text())
@@ -175,6 +191,16 @@ def test_the_command_prints_one_screen_and_writes_what_it_is_asked_for(
         *("audit.json", "audit.png", "fold-1.csv", "fold-2.csv", "fold-3.csv")
     ]
     assert command("audit", bursts[0], "--folds", "3").code == 2
+
+
+def test_a_folder_of_which_no_photo_can_be_used_has_a_report_and_exits_with_3(command: Command, tmp_path: Path) -> None:
+    for name in ("glass/a.jpg", "paper/b.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"no photo")
+    result = command("audit", tmp_path, "--json", tmp_path / "audit.json")
+    assert result.code == 3, result.err
+    assert "none of the 2 photos can be used, such as 'glass/a.jpg'" in error_line(result.err)
+    assert len(json.loads((tmp_path / "audit.json").read_text())["rejected"]) == 2
 
 
 def test_a_network_s_features_name_the_photo_that_looks_like_another_class(command: Command, tmp_path: Path) -> None:

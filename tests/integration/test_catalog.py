@@ -16,8 +16,9 @@ import pytest
 import ray.data
 from pyarrow import fs
 
-from ray_trash.dataset.catalog import CATALOG_SCHEMA, build_catalog, fingerprint
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, fingerprint
 from ray_trash.dataset.listing import list_photos
+from ray_trash.dataset.scan import build_catalog
 from ray_trash.errors import DataError
 from ray_trash.image.preprocess import Preprocessing, load_photo
 from tests.corpus import image_corpus

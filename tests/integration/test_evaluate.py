@@ -14,22 +14,23 @@ import ray
 import torch
 from PIL import Image
 
-from ray_trash.cluster.scoring_plan import ScoringPlan
+from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring_here
 from ray_trash.dataset.split import SplitRule
 from ray_trash.errors import CheckpointError, ClusterError, DataError
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.evaluate.outputs import classes_of
 from ray_trash.evaluate.run import evaluate_checkpoint
-from ray_trash.evaluate.scoring import Scores, score_photos, wait_for_plan
+from ray_trash.evaluate.scoring import Scores, score_photos
 from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
 from ray_trash.model.calibration import Calibration
-from ray_trash.model.checkpoint import write_checkpoint
+from ray_trash.model.checkpoint import open_checkpoint, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
 from ray_trash.model.predictor import Predictor
+from ray_trash.score.pool import Computation
+from ray_trash.score.rows import classes_of
 from ray_trash.storage import Storage
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -114,7 +115,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(checkpoint: Path, photos: Path, out: Path, **options) -> dict:
     return evaluate_checkpoint(
-        str(checkpoint), str(photos), out=Storage.at(out), device="cpu", batch_size=BATCH_SIZE, **options
+        open_checkpoint(checkpoint),
+        str(photos),
+        out=Storage.at(out),
+        device="cpu",
+        forward_batch_photos=BATCH_SIZE,
+        **options,
     )
 
 
@@ -170,7 +176,7 @@ def test_rows_and_figures_are_those_of_the_predictor_alone(evaluations, checkpoi
     expected = predictor.predict(np.stack([predictor.prepare(photo) for photo in encoded]))
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
-    assert classes_of(predictions) == list(CLASSES)
+    assert classes_of(predictions.schema) == list(CLASSES)
     assert predictions.column("label").to_pylist() == [CLASSES[i] for i in probabilities.argmax(axis=1)]
     labels = np.array([CLASSES.index(path.split("/")[0]) for path in predictions.column("path").to_pylist()])
     sums = ClassificationSums.zeros(len(CLASSES))
@@ -258,13 +264,10 @@ def test_more_workers_than_fit_are_refused_within_seconds(checkpoint, photos, tm
 
 def score_two(checkpoint_uri: str, photos: Path, sha256: list[str]) -> None:
     score_photos(
-        checkpoint_uri,
+        Computation(checkpoint_uri, PREPROCESSING, engine="torch", precision="fp32", batch_photos=1),
         str(photos),
         pa.table({"path": ["tin/0.jpg", "tin/1.jpg"], "sha256": sha256}),
-        PREPROCESSING,
-        plan=wait_for_plan(1, "cpu"),
-        precision="fp32",
-        batch_size=1,
+        plan=plan_scoring_here(1, "cpu", one_thread_each=True),
     )
 
 
@@ -274,7 +277,7 @@ def sha256_of(path: Path) -> str:
 
 def test_a_photo_that_changes_under_the_evaluation_is_a_data_error(checkpoint, photos):
     sha256 = [sha256_of(photos / "tin/0.jpg"), "0" * 64]
-    with pytest.raises(DataError, match=r"^tin/1\.jpg: changed while it was evaluated"):
+    with pytest.raises(DataError, match=r"^tin/1\.jpg: changed since it was catalogued"):
         score_two(str(checkpoint), photos, sha256)
 
 

@@ -125,9 +125,9 @@ class CutShortError(Exception):
 def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     command: Command, checkpoint: Path, photos: Path, predicted: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "MIN_PART_ROWS", 64)
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 64)
     arguments = ("score", checkpoint, photos, "--out", tmp_path / "out.parquet", "--json")
-    whole = Target.write_part
+    whole = Target.write_chunk
     written: list[int] = []
 
     def write_or_fail(target: Target, number: int, rows: pa.Table) -> None:
@@ -141,19 +141,19 @@ def test_a_scoring_that_was_cut_short_goes_on_and_no_row_is_there_twice(
     (folder / "plan.json").write_text(json.dumps({"n": 150, "model_id": "another"}))
     (folder / "000000.parquet").write_bytes(b"of another checkpoint")
     with monkeypatch.context() as failing:
-        failing.setattr(Target, "write_part", write_or_fail)
+        failing.setattr(Target, "write_chunk", write_or_fail)
         failed = command(*arguments)
     assert failed.code == 1
     assert "starting anew" in failed.err
     assert sorted(path.name for path in folder.iterdir()) == [f"{written[0]:06d}.parquet", "plan.json"]
-    # The part that is there is not computed again: what it says is kept, whatever that is.
-    (part,) = folder.glob("*.parquet")
-    rows = pq.read_table(part)
+    # The chunk that is there is not computed again: what it says is kept, whatever that is.
+    (chunk,) = folder.glob("*.parquet")
+    rows = pq.read_table(chunk)
     place = rows.schema.get_field_index("label")
-    pq.write_table(rows.set_column(place, "label", pa.array(["kept"] * len(rows))), part)
+    pq.write_table(rows.set_column(place, "label", pa.array(["kept"] * len(rows))), chunk)
     result = command(*arguments)
     assert result.code == 0, result.err
-    assert "going on: 1 of 3 parts" in result.err
+    assert "going on: 1 of 3 chunks" in result.err
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["path"].to_pylist() == sorted(predicted)
     assert table["label"].to_pylist().count("kept") == len(rows)

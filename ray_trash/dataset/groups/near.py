@@ -1,6 +1,6 @@
 """Which photos show the same: found by keypoints, checked by geometry, and told apart by what lies between them.
 
-Sketches go in, pairs come out. Two photos that share keypoints under one turn, scaling and shift show the same thing.
+Two photos that share keypoints under one turn, scaling and shift show the same thing.
 Where their fine structure agrees too wherever they overlap, they are the same shot: a re-encoding, a crop, a turn, a
 mirror image, another exposure, a neighbour in a burst. Where it does not, they show the same printed or rigid part,
 such as one box from two sides. Other poses of an object without such a part are not found.
@@ -8,7 +8,7 @@ such as one box from two sides. Other poses of an object without such a part are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,8 +17,10 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all
 from ray_trash.dataset.groups.candidates import candidate_pairs
+from ray_trash.dataset.groups.relations import Relation
 from ray_trash.dataset.groups.sketches import Keypoints, bytes_matrix, keypoints_of
 from ray_trash.image.sketch import LUMA_HEIGHT_PX, LUMA_WIDTH_PX, mirrored
 
@@ -43,34 +45,7 @@ sheet on a white board has little in common with another one there."""
 _CLIP = 2.0
 """Values beyond so many medians are cut: the hard edge of a black corner must not outweigh the whole photo."""
 _MIN_OVERLAP_PIXELS = 60
-_TASK_CPUS = 0.25
 _PAIRS_PER_TASK = 4096
-
-
-@dataclass(frozen=True)
-class NearPair:
-    """Two photos that show the same.
-
-    Attributes:
-        first: Row number of one photo in the sketches.
-        second: That of the other, larger.
-        shared_points: Keypoints they share.
-        mirrored: Whether one is turned over.
-        agreement: Correlation of their fine structure where they overlap, -1 to 1.
-        coverage: Share of one that the other shows as well, of the two the larger, 0 to 1.
-    """
-
-    first: int
-    second: int
-    shared_points: int
-    mirrored: bool
-    agreement: float
-    coverage: float
-
-    @property
-    def same_shot(self) -> bool:
-        """Whether they are one shot, not two of one thing."""
-        return self.agreement >= MIN_AGREEMENT and self.coverage >= MIN_COVERAGE
 
 
 @dataclass(frozen=True)
@@ -88,16 +63,18 @@ class Shapes:
     sizes: NDArray[np.float64]
 
 
-def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[NearPair]:
+def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[Relation]:
     """Find all pairs of photos that show the same; needs a connection to Ray.
 
     Args:
         sketches: Of photos with different content.
-        sample: Row numbers from which the scaling of descriptors is taken, chosen by content.
+        sample: Positions in `sketches` from which the scaling of descriptors is taken, chosen by content.
 
     Returns:
-        Pairs of row numbers in `sketches`, sorted.
+        `near` and `object` pairs, sorted.
     """
+    if len(sketches) < 2:
+        return []
     shapes = Shapes(
         keypoints_of(sketches),
         bytes_matrix(sketches, "luma").reshape(-1, LUMA_HEIGHT_PX, LUMA_WIDTH_PX),
@@ -105,23 +82,25 @@ def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[NearP
     )
     candidates = candidate_pairs(shapes.keypoints, sample)
     if len(candidates) <= _PAIRS_PER_TASK // 8:
-        return check_pairs(shapes, candidates)
-    # Every task maps the same copy, in shared memory.
-    shared = ray.put(shapes)
-    check: Any = ray.remote(num_cpus=_TASK_CPUS)(check_pairs)
-    chunks = [candidates[start : start + _PAIRS_PER_TASK] for start in range(0, len(candidates), _PAIRS_PER_TASK)]
-    checked = fetch_all([check.remote(shared, chunk) for chunk in chunks], what="the comparison of photos")
-    return [pair for pairs in checked for pair in pairs]
+        pairs = check_pairs(shapes, candidates)
+    else:
+        shared = ray.put(shapes)  # every task maps the same copy, in shared memory
+        check: Any = ray.remote(num_cpus=READ_TASK_CPUS)(check_pairs)
+        chunks = [candidates[start : start + _PAIRS_PER_TASK] for start in range(0, len(candidates), _PAIRS_PER_TASK)]
+        checked = fetch_all([check.remote(shared, chunk) for chunk in chunks], what="the comparison of photos")
+        pairs = [pair for chunk in checked for pair in chunk]
+    rows = sketches["row"].to_pylist()
+    return [replace(pair, first=rows[pair.first], second=rows[pair.second]) for pair in pairs]
 
 
-def check_pairs(shapes: Shapes, candidates: NDArray[np.int64]) -> list[NearPair]:
-    """Keep the pairs of photos (n, 2) that share enough keypoints under one motion, turned over or not."""
+def check_pairs(shapes: Shapes, candidates: NDArray[np.int64]) -> list[Relation]:
+    """Keep the pairs of positions (n, 2) that share enough keypoints under one motion, turned over or not."""
     cv2.setNumThreads(1)
     checked = (_check_pair(shapes, first, second) for first, second in candidates.tolist())
     return [pair for pair in checked if pair is not None]
 
 
-def _check_pair(shapes: Shapes, first: int, second: int) -> NearPair | None:
+def _check_pair(shapes: Shapes, first: int, second: int) -> Relation | None:
     (here, ours), (there, theirs) = shapes.keypoints.of(first), shapes.keypoints.of(second)
     for turn_over in (False, True):
         flip = np.diag([-1.0 if turn_over else 1.0, 1.0, 1.0])
@@ -129,7 +108,8 @@ def _check_pair(shapes: Shapes, first: int, second: int) -> NearPair | None:
         motion, shared = _common_motion(here, ours, places, mirrored(theirs) if turn_over else theirs)
         if motion is not None and shared >= MIN_SHARED_POINTS:
             agreement, coverage = _compare_where_they_overlap(shapes, first, second, flip @ motion)
-            return NearPair(first, second, shared, turn_over, agreement, coverage)
+            same_shot = agreement >= MIN_AGREEMENT and coverage >= MIN_COVERAGE
+            return Relation(first, second, "near" if same_shot else "object", shared, agreement, turn_over)
     return None
 
 
@@ -157,6 +137,7 @@ def _common_motion(
 def _compare_where_they_overlap(
     shapes: Shapes, first: int, second: int, motion: NDArray[np.float64]
 ) -> tuple[float, float]:
+    """Return the correlation of fine structure there, and the larger share of one that the other shows as well."""
     size = (LUMA_WIDTH_PX, LUMA_HEIGHT_PX)
     motion = (
         np.linalg.inv(_thumbnail_to_sketch(shapes.sizes[second])) @ motion @ _thumbnail_to_sketch(shapes.sizes[first])

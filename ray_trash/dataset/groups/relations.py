@@ -1,7 +1,4 @@
-"""Which photos belong together, and how.
-
-Equal bytes, equal pixels, equal up to a symmetry, the same shot, or a thing with a part by which it is known again.
-"""
+"""Which photos belong together, and how: pairs, and the groups they tie."""
 
 from __future__ import annotations
 
@@ -10,15 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
-
-from ray_trash.dataset.groups.equal import find_equal_pixels
-from ray_trash.dataset.groups.near import find_near_pairs
-
 Kind = Literal["bytes", "pixels", "symmetry", "near", "object"]
-ONE_SHOT: tuple[Kind, ...] = ("bytes", "pixels", "symmetry", "near")
+"""Equal bytes; equal pixels; equal up to one of the eight symmetries of the square; the same shot; or an object with a
+part by which it is known again."""
 EXACT: tuple[Kind, ...] = ("bytes", "pixels", "symmetry")
-SAMPLE_PHOTOS = 2048
+ONE_SHOT: tuple[Kind, ...] = (*EXACT, "near")
 
 
 @dataclass(frozen=True)
@@ -29,9 +22,9 @@ class Relation:
         first: Row of one in the catalog.
         second: That of the other, larger.
         kind: How.
-        shared_points: Keypoints they share; only for `near` and `object`.
-        agreement: Of their fine structure, -1 to 1; only for these.
-        mirrored: Whether one is turned over; only for these.
+        shared_points: Keypoints they share; this and what follows only for `near` and `object`.
+        agreement: Correlation of their fine structure where they overlap, -1 to 1.
+        mirrored: Whether one is turned over.
     """
 
     first: int
@@ -40,48 +33,6 @@ class Relation:
     shared_points: int | None = None
     agreement: float | None = None
     mirrored: bool = False
-
-
-def find_relations(catalog: pa.Table, sketches: pa.Table, root: str, *, min_short_side_px: int) -> list[Relation]:
-    """Find which accepted photos belong together; needs a connection to Ray.
-
-    Args:
-        catalog: As `build_catalog` gives it.
-        sketches: Of its accepted photos.
-        root: The data root.
-        min_short_side_px: Short side the photos were decoded down to.
-
-    Returns:
-        Pairs that tie each group together, sorted by rows; not all pairs of a group.
-    """
-    sha256 = catalog["sha256"].to_pylist()
-    paths = catalog["path"].to_pylist()
-    copies = defaultdict(list)
-    for row in sketches["row"].to_pylist():
-        copies[sha256[row]].append(row)
-    relations = [Relation(rows[0], row, "bytes") for rows in copies.values() for row in rows[1:]]
-    originals = {rows[0] for rows in copies.values()}
-    unique = sketches.filter(pa.array([row in originals for row in sketches["row"].to_pylist()]))
-    rows = unique["row"].to_pylist()
-
-    by_key = defaultdict(list)
-    for row, key in zip(rows, unique["pixels_key"].to_pylist(), strict=True):
-        by_key[key].append(row)
-    alike = [group for group in by_key.values() if len(group) > 1]
-    equal = find_equal_pixels(
-        root, [[paths[row] for row in group] for group in alike], min_short_side_px=min_short_side_px
-    )
-    for group, pairs in zip(alike, equal, strict=True):
-        relations += [Relation(group[pair.first], group[pair.second], pair.kind) for pair in pairs]
-    known = {(relation.first, relation.second) for relation in relations}
-
-    sample = sorted(range(len(rows)), key=lambda position: sha256[rows[position]])[:SAMPLE_PHOTOS]
-    for near in find_near_pairs(unique, pa.array(sample, pa.int64()).to_numpy()):
-        first, second = rows[near.first], rows[near.second]
-        if (first, second) not in known:
-            kind: Kind = "near" if near.same_shot else "object"
-            relations.append(Relation(first, second, kind, near.shared_points, near.agreement, near.mirrored))
-    return sorted(relations, key=lambda relation: (relation.first, relation.second))
 
 
 def connected(relations: Iterable[Relation]) -> list[list[int]]:
@@ -104,12 +55,6 @@ def connected(relations: Iterable[Relation]) -> list[list[int]]:
     return list(groups.values())
 
 
-def anchors_of(groups: Sequence[Sequence[int]], sha256: Sequence[str]) -> Mapping[str, str]:
+def anchors_of(groups: Iterable[Sequence[int]], sha256: Sequence[str]) -> Mapping[str, str]:
     """Return for the content of each photo in a group the content that stands for the group: the smallest hash."""
     return {sha256[row]: min(sha256[other] for other in group) for group in groups for row in group}
-
-
-def too_plain(sketches: pa.Table, min_points: int) -> int:
-    """Count the photos with too few keypoints to be compared with others."""
-    sizes = [len(value) // 8 for value in sketches["points"].to_pylist()]
-    return sum(size < min_points for size in sizes)

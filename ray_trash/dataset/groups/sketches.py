@@ -30,6 +30,7 @@ SKETCH_SCHEMA = pa.schema(
 )
 """The fields of `image.sketch.Sketch`, `size` as two, arrays in C order; `pixels_key` is equal for photos whose pixels
 are the same up to their places, and else different but for one chance in 2**64."""
+_POINT_BYTES = 8
 
 
 def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, Any]:
@@ -42,21 +43,10 @@ def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, An
     # Only the audit needs OpenCV, so a process that merely reads photos does not import it.
     from ray_trash.image.sketch import sketch_photo
 
-    sketch = sketch_photo(photo)
-    return {
-        "pixels_key": _pixels_key(image),
-        "points": sketch.points.tobytes(),
-        "descriptors": sketch.descriptors.tobytes(),
-        "width_px": sketch.size[0],
-        "height_px": sketch.size[1],
-        "luma": sketch.luma.tobytes(),
-        "thumbnail": sketch.thumbnail.tobytes(),
-        "corners": sketch.corners.tobytes(),
-        "sharpness": sketch.sharpness,
-        "contrast": sketch.contrast,
-        "dark_share": sketch.dark_share,
-        "bright_share": sketch.bright_share,
-    }
+    values = vars(sketch_photo(photo))
+    width_px, height_px = values["size"]
+    arrays = {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    return {"pixels_key": _pixels_key(image), "width_px": width_px, "height_px": height_px, **arrays}
 
 
 @dataclass(frozen=True)
@@ -101,6 +91,11 @@ def keypoints_of(sketches: pa.Table) -> Keypoints:
     if not points:
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), starts)
     return Keypoints(np.concatenate(points), np.concatenate(descriptors), starts)
+
+
+def point_counts(sketches: pa.Table) -> NDArray[np.int64]:
+    """Return how many keypoints each photo has, (N,)."""
+    return np.array([len(value) // _POINT_BYTES for value in sketches["points"].to_pylist()], np.int64)
 
 
 def bytes_matrix(sketches: pa.Table, name: str) -> NDArray[np.uint8]:

@@ -14,31 +14,11 @@ from ray_trash.errors import ImageError
 from ray_trash.image.container.bmp import read_bmp
 from ray_trash.image.container.gif import read_gif
 from ray_trash.image.container.jpeg import read_jpeg
-from ray_trash.image.container.layout import (
-    MAX_BLOCKS,
-    MAX_PIXELS,
-    MAX_SCANNED_PIXELS,
-    MAX_SCANS,
-    Container,
-    Format,
-    check_pixels,
-)
+from ray_trash.image.container.layout import Container, Format, check_pixels
 from ray_trash.image.container.png import read_png
-from ray_trash.image.container.signature import SUPPORTED_FORMATS, identify
+from ray_trash.image.container.signature import identify
 from ray_trash.image.container.tiff import read_tiff
 from ray_trash.image.container.webp import read_webp
-
-__all__ = [
-    "MAX_BLOCKS",
-    "MAX_FILE_BYTES",
-    "MAX_PIXELS",
-    "MAX_SCANNED_PIXELS",
-    "MAX_SCANS",
-    "SUPPORTED_FORMATS",
-    "Container",
-    "Format",
-    "read_container",
-]
 
 MAX_FILE_BYTES = 64 << 20
 """Longest file that is looked at, in bytes."""
@@ -54,13 +34,7 @@ _READERS: dict[Format, Callable[[bytes], Container]] = {
 
 
 def read_container(encoded: bytes) -> Container:
-    """Identify and measure a photo without decoding it.
-
-    Args:
-        encoded: The whole file, whatever it is.
-
-    Returns:
-        The format, the size as stored, the orientation, and the bytes Pillow may see.
+    """Identify and measure a photo, the whole of its file given, without decoding it.
 
     Raises:
         ImageError: `empty_file`, `too_large`, `unsupported_format`, `truncated`, `too_many_pixels`, or
@@ -75,6 +49,4 @@ def read_container(encoded: bytes) -> Container:
         )
     container = _READERS[identify(encoded)](encoded)
     check_pixels(container.format, container.width_px, container.height_px)
-    if container.orientation not in range(1, 9):
-        return replace(container, orientation=1)
-    return container
+    return container if container.orientation in range(1, 9) else replace(container, orientation=1)

@@ -1,4 +1,7 @@
-"""GIF: the canvas and the first frame, the only one that is looked at."""
+"""GIF: the canvas and the first frame, the only one that is looked at.
+
+Not left to Pillow, which warns, through Python's global filters, of a frame that makes the canvas too large.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,7 @@ _TRAILER = 0x3B
 
 
 def read_gif(encoded: bytes) -> Container:
-    """Measure a GIF's canvas, grown where its first frame reaches beyond it, as Pillow grows it.
-
-    Raises:
-        ImageError: `truncated` where it ends before its first frame, or `undecodable` without one.
-    """
+    """Measure a GIF's canvas, grown where its first frame reaches beyond it, as Pillow grows it."""
     width_px, height_px, flags = fields("GIF", "<HHBxx", encoded, 6)
     position = _HEADER_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     for _ in range(MAX_BLOCKS):
@@ -31,13 +30,8 @@ def read_gif(encoded: bytes) -> Container:
     else:
         raise undecodable("GIF", f"there are more than {MAX_BLOCKS:,} blocks before its first frame")
     left, top, frame_width, frame_height = fields("GIF", "<xHHHHx", encoded, position)
-    return Container(
-        "GIF",
-        max(width_px, left + frame_width),
-        max(height_px, top + frame_height),
-        encoded,
-        ends_early=not encoded.endswith(bytes([_TRAILER])),
-    )
+    size = max(width_px, left + frame_width), max(height_px, top + frame_height)
+    return Container("GIF", *size, encoded, ends_early=not encoded.endswith(bytes([_TRAILER])))
 
 
 def _end_of_sub_blocks(encoded: bytes, position: int) -> int:

@@ -34,12 +34,7 @@ _PIXELS_PER_BYTE_MAX = 8 * 64
 
 
 def read_jpeg(encoded: bytes) -> Container:
-    """Walk a JPEG's markers from its start to its end-of-image.
-
-    Raises:
-        ImageError: `truncated` without an end-of-image or with fewer bytes than its size needs,
-            `undecodable`, `unsupported_format`, or `too_many_pixels`.
-    """
+    """Walk a JPEG's markers from its start to its end-of-image."""
     size: tuple[int, int] | None = None
     orientation = 1
     scans = 0

@@ -1,4 +1,7 @@
-"""What every format's reader gives and shares: the measured file, the limits, and the refusals."""
+"""What every format's reader gives and shares: the measured file, the limits, and the refusals.
+
+Whatever checks here raises an `ImageError` of the code that its first line names.
+"""
 
 from __future__ import annotations
 
@@ -66,22 +69,14 @@ def unsupported_kind(name: Format, kind: str) -> ImageError:
 
 
 def fields(name: Format, layout: str, encoded: bytes, start: int) -> tuple[int, ...]:
-    """Unpack integers at a place in the file.
-
-    Raises:
-        ImageError: `truncated` where the file ends before them.
-    """
+    """Unpack integers at a place in the file; `truncated` where the file ends before them."""
     if start + struct.calcsize(layout) > len(encoded):
         raise truncated(name)
     return struct.unpack_from(layout, encoded, start)
 
 
 def check_pixels(name: Format, width_px: int, height_px: int) -> None:
-    """Refuse a picture of no pixels, or of more than are decoded.
-
-    Raises:
-        ImageError: `undecodable` or `too_many_pixels`.
-    """
+    """Refuse a picture of no pixels, `undecodable`, or of more than are decoded, `too_many_pixels`."""
     if width_px < 1 or height_px < 1:
         raise undecodable(name, f"its header gives a size of {width_px}x{height_px} pixels")
     if width_px * height_px > MAX_PIXELS:
@@ -93,10 +88,6 @@ def check_pixels(name: Format, width_px: int, height_px: int) -> None:
 
 
 def check_scans(name: Format, scans: int, pixels_per_scan: int) -> None:
-    """Refuse a JPEG that would be walked over too often.
-
-    Raises:
-        ImageError: `undecodable`.
-    """
+    """Refuse a JPEG that would be walked over too often, `undecodable`."""
     if scans > MAX_SCANS or scans * pixels_per_scan > MAX_SCANNED_PIXELS:
         raise undecodable(name, f"{scans} scans over {pixels_per_scan:,} pixels would take too long to decode")

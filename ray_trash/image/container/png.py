@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from ray_trash.image.container.layout import (
-    MAX_BLOCKS,
-    Container,
-    check_pixels,
-    fields,
-    truncated,
-    undecodable,
-)
+from ray_trash.image.container.layout import MAX_BLOCKS, Container, check_pixels, fields, truncated, undecodable
 from ray_trash.image.container.tiff import orientation_of
 
 _SIGNATURE_BYTES = 8
@@ -21,12 +14,7 @@ _DEFLATE_RATIO_MAX = 1032
 
 
 def read_png(encoded: bytes) -> Container:
-    """Walk a PNG's chunks; an animation is its default picture.
-
-    Raises:
-        ImageError: `truncated` where it ends in its header or has fewer bytes than its size needs,
-            `undecodable`, or `too_many_pixels`.
-    """
+    """Walk a PNG's chunks; an animation is its default picture."""
     length, width_px, height_px, bits, colour_type = fields("PNG", ">I4xIIBB", encoded, 8)
     if encoded[12:16] != b"IHDR" or length != 13 or colour_type not in _CHANNELS:
         raise undecodable("PNG", "it does not begin with a header chunk")

@@ -1,14 +1,11 @@
-"""WebP: the canvas, from whichever of its three kinds of header, and the orientation."""
+"""WebP: the canvas, from whichever of its three kinds of header, and the orientation.
+
+Not left to Pillow, which takes memory for two canvases before it says how large they are.
+"""
 
 from __future__ import annotations
 
-from ray_trash.image.container.layout import (
-    MAX_BLOCKS,
-    Container,
-    fields,
-    truncated,
-    undecodable,
-)
+from ray_trash.image.container.layout import MAX_BLOCKS, Container, fields, truncated, undecodable
 from ray_trash.image.container.tiff import orientation_of
 
 _RIFF_HEADER_BYTES = 8
@@ -18,11 +15,7 @@ _LOSSLESS_SIGNATURE = 0x2F
 
 
 def read_webp(encoded: bytes) -> Container:
-    """Measure a WebP file's canvas; an animation is its first frame.
-
-    Raises:
-        ImageError: `truncated` where it is shorter than it says, or `undecodable`.
-    """
+    """Measure a WebP file's canvas; an animation is its first frame."""
     (riff_bytes,) = fields("WEBP", "<I", encoded, 4)
     if _RIFF_HEADER_BYTES + riff_bytes > len(encoded):
         raise truncated("WEBP")

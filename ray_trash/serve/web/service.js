@@ -27,7 +27,7 @@ export function setKey(key) {
   } catch {}
 }
 
-export function authorization() {
+function authorization() {
   try {
     heldKey ||= sessionStorage.getItem(KEY) ?? "";
   } catch {}

@@ -1,4 +1,4 @@
-"""Computing what the frozen stages make of the photos, once, for every epoch and every run that needs it.
+"""Computing the frozen stages' activations once, for every epoch and every run that needs them.
 
 With their weights and statistics frozen, the lower stages are a fixed function of the photo, and with a fixed number
 of views so is what training feeds them. Whether that is worth keeping, and what it takes, is decided here.
@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Set
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ray_trash.config import Config, why_not_cached
 from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform
 from ray_trash.errors import ConfigError, StorageError
+from ray_trash.image.augment import augmentation_values
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model.frozen import activation_shape, activations_after, frozen_digest
 from ray_trash.model.network import evaluation_mode
-from ray_trash.model.parts import activation_shape, activations_at, lower_digest
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.frozen.files import CHUNK, ActivationFiles, Part, Side, default_folder, key_of, make_room
-from ray_trash.train.frozen.inputs import CachedInputs, Inputs, PhotoInputs, Task
-from ray_trash.train.job import augmentation_of, preprocessing_of, training_transform
+from ray_trash.train.frozen.files import ActivationFiles, ActivationSet, Side, default_folder, key_of, make_room
+from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
+from ray_trash.train.job import TrainData, training_transform
 from ray_trash.train.worker import Worker
 
-_Missing = dict[Side, dict[int, set[tuple[int, int]]]]
-"""For each side and cut, the (view, chunk) whose file is not there."""
+_SIDES: tuple[Side, ...] = ("val", "train")
 GIB = 2**30
 TRAINING_FORMAT = torch.bfloat16
 """What training's activations are rounded to: half the bytes of float32, and what bf16 arithmetic gives anyway."""
@@ -36,12 +35,14 @@ _BUILD_TRIES = 2
 """How often files that another run threw away while they were made are made again."""
 
 
-def build_inputs(source: PhotoSource, job: Task, worker: Worker, network: ResNet, say: Callable[[str], None]) -> Inputs:
+def build_inputs(
+    source: PhotoSource, data: TrainData, worker: Worker, network: ResNet, say: Callable[[str], None]
+) -> NetworkInputs:
     """Choose what a worker's network is fed with, and compute what is missing of it.
 
     Args:
         source: Where the photos come from.
-        job: The run.
+        data: The photos and the config.
         worker: This worker; all of them call this together.
         network: With the frozen stages as they stay.
         say: Takes lines for people.
@@ -50,24 +51,24 @@ def build_inputs(source: PhotoSource, job: Task, worker: Worker, network: ResNet
         ConfigError: `train.cache_frozen` is `on`, and what is to be kept does not fit.
         StorageError: The disk does not take it, on this worker or another.
     """
-    photos = PhotoInputs(source, job, worker)
-    train, cut = job.config.train, job.config.model.frozen_stages
-    if train.cache_frozen == "off" or why_not_cached(job.config):
+    photos = PhotoInputs(source, data, worker)
+    train, n_frozen = data.config.train, data.config.model.frozen_stages
+    if train.cache_frozen == "off" or why_not_cached(data.config):
         return photos
-    if train.cache_frozen == "auto" and n_views(job.config) >= train.epochs:
+    if train.cache_frozen == "auto" and n_views(data.config) >= train.epochs:
         return photos
-    files = activation_files(job, worker.dtype, network, [cut])[cut]
-    obstacle = _obstacle(job.config, [files])
+    files = activation_files(data, worker.dtype, network, [n_frozen])[n_frozen]
+    obstacle = _obstacle(data.config, files)
     if worker.any_of(bool(obstacle)):
         obstacle = obstacle or "another machine has no room"
         if train.cache_frozen == "on":
             raise ConfigError(f"train.cache_frozen=on: {obstacle}")
         say(f"the frozen stages are computed anew in every epoch: {obstacle}")
         return photos
-    if worker.rank == 0:
-        say(f"what {cut} frozen stages make of the photos is kept: {files.n_bytes / GIB:.2f} GiB in {files.folder}")
-    compute_missing({cut: files}, source, job, worker, network)
-    return CachedInputs(files, cut, worker, n_threads=1)
+    if worker.is_first:
+        say(f"activations of the {n_frozen} frozen stages are kept: {files.n_bytes / GIB:.2f} GiB in {files.folder}")
+    compute_missing({n_frozen: files}, source, data, worker, network)
+    return CachedInputs(files, n_frozen, worker)
 
 
 def n_views(config: Config) -> int:
@@ -75,35 +76,34 @@ def n_views(config: Config) -> int:
     return 1 if config.augment.preset == "none" else config.augment.views or config.train.epochs
 
 
-def activation_files(job: Task, dtype: torch.dtype, network: ResNet, cuts: Sequence[int]) -> dict[int, ActivationFiles]:
-    """Name the files for some cuts, under everything their content depends on.
+def activation_files(
+    data: TrainData, dtype: torch.dtype, network: ResNet, n_frozen: Collection[int]
+) -> dict[int, ActivationFiles]:
+    """Name the files for some numbers of frozen stages, under everything their content depends on.
 
     Training's are bf16, which halves them; validation's have the format of the arithmetic, so that the figures a
     run is judged by are the same with and without them.
     """
-    config = job.config
-    folder = cache_folder(config)
-    sides: list[tuple[Side, PhotoTable, int, int]] = [
-        ("train", job.train, n_views(config), config.train_size_px),
-        ("val", job.val, 1, config.image.size_px),
-    ]
+    config = data.config
+    photos = {side: hashlib.sha256(getattr(data, side).keys.tobytes()).hexdigest() for side in ("train", "val")}
     found = {}
-    for cut in cuts:
+    for n in n_frozen:
         key = key_of(
             {
-                "cut": cut,
-                "weights": lower_digest(network, cut),
+                "cut": n,
+                "weights": frozen_digest(network, n),
                 "arithmetic": str(dtype),
-                "preprocessing": preprocessing_of(config).to_json(),
-                "augmentation": asdict(augmentation_of(config)),
-                "photos": {side: hashlib.sha256(table.keys.tobytes()).hexdigest() for side, table, _, _ in sides},
+                "preprocessing": Preprocessing.from_config(config.image).to_json(),
+                "augmentation": augmentation_values(config.augment, Preprocessing.from_config(config.image)),
+                "photos": photos,
             }
         )
-        parts = [
-            Part(side, len(table), views, activation_shape(cut, px), TRAINING_FORMAT if side == "train" else dtype)
-            for side, table, views, px in sides
-        ]
-        found[cut] = ActivationFiles(folder, key, parts)
+        train_shape, val_shape = (activation_shape(n, px) for px in (config.train_size_px, config.image.size_px))
+        sets = (
+            ActivationSet("train", len(data.train), n_views(config), train_shape, TRAINING_FORMAT),
+            ActivationSet("val", len(data.val), 1, val_shape, dtype),
+        )
+        found[n] = ActivationFiles(cache_folder(config), key, sets)
     return found
 
 
@@ -113,14 +113,14 @@ def cache_folder(config: Config) -> Path:
 
 
 def compute_missing(
-    files: dict[int, ActivationFiles], source: PhotoSource, job: Task, worker: Worker, network: ResNet
+    files: Mapping[int, ActivationFiles], source: PhotoSource, data: TrainData, worker: Worker, network: ResNet
 ) -> int:
     """Compute and write whatever files are missing, shared among the workers of a machine, and open all.
 
     Args:
-        files: For every cut; those of a chunk that several cuts lack are computed in one pass.
+        files: By number of frozen stages; those of a chunk that several lack are computed in one pass.
         source: Where the photos come from.
-        job: The run.
+        data: The photos and the config.
         worker: This worker; all of them call this together.
         network: With the frozen stages as they stay.
 
@@ -131,87 +131,66 @@ def compute_missing(
         StorageError: The disk does not take them, on this worker or another.
     """
     n_computed = 0
-    keep = frozenset(part.folder.name for part in files.values())
-    needed = sum(part.n_bytes for part in files.values())
-    for attempt in range(_BUILD_TRIES):
-        problem: StorageError | None = None
-        missing = _missing(files)
+    for tries_left in reversed(range(_BUILD_TRIES)):
+        missing = {side: {n: set(own.missing(side)) for n, own in files.items()} for side in _SIDES}
         # Each takes its share of the same list, so none may write before all have looked.
         worker.any_of(False)
+        compute = partial(_compute, files, missing, source, data, worker, network)
+        n_computed += worker.on_all(compute, failed="could not keep activations of the frozen stages")
         try:
-            if worker.local_rank == 0:
-                budget = int(job.config.train.cache_frozen_gib * GIB)
-                make_room(cache_folder(job.config), keep, budget_bytes=budget, needed_bytes=needed)
-            n_computed += _compute(files, missing, source, job, worker, network)
-        except StorageError as error:
-            problem = error
-        if worker.any_of(problem is not None):
-            raise problem or StorageError("another worker could not keep what the frozen stages make of the photos")
-        try:
-            for part in files.values():
-                part.open()
-        except StorageError as error:
-            problem = error
-        if not worker.any_of(problem is not None):
+            worker.on_all(partial(_open, files), failed="lost activations of the frozen stages")
             break
-        if attempt == _BUILD_TRIES - 1:
-            raise problem or StorageError("another worker lost what the frozen stages make of the photos")
+        except StorageError:
+            if not tries_left:
+                raise
     return n_computed
 
 
-def seconds_per_view(source: PhotoSource, job: Task, worker: Worker, network: ResNet, cut: int) -> float:
-    """Measure what the frozen stages take for one view of a training photo, where all of it was computed before."""
-    timed = np.array_split(np.arange(min(len(job.train), 4 * CHUNK)), 4)
-    batches = [positions for positions in timed if len(positions)]
-    n, started = 0, time.perf_counter()
-    with torch.inference_mode(), evaluation_mode(network), worker.autocast():
-        photos = PhotoInputs(source, job, worker).transformed(job.train, batches, training_transform(job.config, 0))
-        for number, batch in enumerate(photos):
-            activations_at(network, batch, [cut])[cut].cpu()
-            if number == 0 and len(batches) > 1:
-                started = time.perf_counter()  # the first waits for the source, and finds out how to compute
-            else:
-                n += len(batch)
-    return (time.perf_counter() - started) / n
-
-
-def _missing(files: dict[int, ActivationFiles]) -> _Missing:
-    sides: tuple[Side, ...] = ("val", "train")
-    return {side: {cut: set(part.missing(side)) for cut, part in files.items()} for side in sides}
+def _open(files: Mapping[int, ActivationFiles]) -> None:
+    for own in files.values():
+        own.open()
 
 
 def _compute(
-    files: dict[int, ActivationFiles],
-    missing_of: _Missing,
+    files: Mapping[int, ActivationFiles],
+    missing: Mapping[Side, Mapping[int, Set[tuple[int, int]]]],
     source: PhotoSource,
-    job: Task,
+    data: TrainData,
     worker: Worker,
     network: ResNet,
 ) -> int:
-    photos = PhotoInputs(source, job, worker)
-    n_computed = 0
-    some = next(iter(files.values()))
-    sides: list[tuple[Side, PhotoTable]] = [("val", job.val), ("train", job.train)]
-    for side, table in sides:
-        missing = missing_of[side]
-        wanted = sorted(set().union(*missing.values()))[worker.local_rank :: worker.local_world]
+    config, n_computed = data.config, 0
+    if worker.local_rank == 0:
+        make_room(
+            cache_folder(config),
+            frozenset(own.folder.name for own in files.values()),
+            budget_bytes=int(config.train.cache_frozen_gib * GIB),
+            needed_bytes=sum(own.n_bytes for own in files.values()),
+        )
+    photos = PhotoInputs(source, data, worker)
+    for side in _SIDES:
+        table: PhotoTable = getattr(data, side)
+        chunks_of = next(iter(files.values())).sets[side]
+        wanted = sorted(frozenset().union(*missing[side].values()))[worker.local_rank :: worker.local_world]
         for view in sorted({view for view, _ in wanted}):
             chunks = [chunk for v, chunk in wanted if v == view]
-            positions = [some.part(side).positions(chunk) for chunk in chunks]
+            positions = [chunks_of.positions(chunk) for chunk in chunks]
             transform = (
-                training_transform(job.config, view) if side == "train" else Transform(preprocessing_of(job.config))
+                training_transform(config, view)
+                if side == "train"
+                else Transform(Preprocessing.from_config(config.image))
             )
             with torch.inference_mode(), evaluation_mode(network), worker.autocast():
                 for chunk, batch in zip(chunks, photos.transformed(table, positions, transform), strict=True):
                     n_computed += len(batch)
-                    cuts = [cut for cut in files if (view, chunk) in missing[cut]]
-                    for cut, activations in activations_at(network, batch, cuts).items():
-                        files[cut].write(side, view, chunk, activations)
+                    lacking = [n for n in files if (view, chunk) in missing[side][n]]
+                    for n, activations in activations_after(network, batch, lacking).items():
+                        files[n].write(side, view, chunk, activations)
     return n_computed
 
 
-def _obstacle(config: Config, files: Sequence[ActivationFiles]) -> str:
-    needed, budget = sum(part.n_bytes for part in files), int(config.train.cache_frozen_gib * GIB)
+def _obstacle(config: Config, files: ActivationFiles) -> str:
+    needed, budget = files.n_bytes, int(config.train.cache_frozen_gib * GIB)
     if needed > budget:
         return (
             f"they take {needed / GIB:.2f} GiB and train.cache_frozen_gib is {config.train.cache_frozen_gib:g}; "
@@ -220,6 +199,6 @@ def _obstacle(config: Config, files: Sequence[ActivationFiles]) -> str:
     folder = cache_folder(config)
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
     free = shutil.disk_usage(there).free
-    if free < needed and any(part.missing("train") or part.missing("val") for part in files):
+    if free < needed and any(files.missing(side) for side in _SIDES):
         return f"they take {needed / GIB:.2f} GiB and {there} has {free / GIB:.2f} GiB left"
     return ""

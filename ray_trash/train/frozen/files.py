@@ -1,4 +1,4 @@
-"""Files of what the frozen stages make of photos, on this machine's disk, within a budget of bytes.
+"""Files of the frozen stages' activations, on this machine's disk, within a budget of bytes.
 
 ```
 <folder>/<key>/train-v003-c00012.bin    photos 12*CHUNK.. of training, view 3
@@ -7,7 +7,7 @@
 
 The key is a digest of everything the numbers depend on, so what has changed is never read, only left to be thrown
 away. A file appears under its name once it is whole, and one of another size is not taken. Files are raw
-activations, channels last, mapped into memory where they are read. Knows nothing of networks and of Ray.
+activations, channels last, mapped into memory where they are read.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Side = Literal["train", "val"]
 
 
 @dataclass(frozen=True)
-class Part:
+class ActivationSet:
     """The activations of one side of the split.
 
     Attributes:
         side: Which side.
         n: Photos.
         views: Views of each photo.
-        shape: Of one photo in one view, channels last.
+        shape: One photo in one view, channels last: (H, W, C) or (C,).
         dtype: `torch.bfloat16` or `torch.float32`.
     """
 
@@ -92,51 +92,52 @@ def key_of(depends_on: Mapping[str, Any]) -> str:
 
 
 class ActivationFiles:
-    """One set of activations: what is there, what is missing, reading and writing."""
+    """The activations of both sides: what is there, what is missing, reading and writing.
 
-    def __init__(self, folder: Path, key: str, parts: Iterable[Part]) -> None:
-        """Name the set; nothing is touched."""
+    Attributes:
+        folder: Where they are.
+        sets: What there is to be of each side.
+    """
+
+    def __init__(self, folder: Path, key: str, sets: Iterable[ActivationSet]) -> None:
+        """Name the files; nothing is touched."""
         self.folder = folder / key
-        self._parts = {part.side: part for part in parts}
+        self.sets = {of_side.side: of_side for of_side in sets}
         self._maps: dict[tuple[Side, int, int], NDArray[np.int16]] = {}
-
-    def part(self, side: Side) -> Part:
-        """Return the description of one side."""
-        return self._parts[side]
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the whole set."""
-        return sum(part.n_bytes for part in self._parts.values())
+        """Bytes of both sides."""
+        return sum(of_side.n_bytes for of_side in self.sets.values())
 
     def missing(self, side: Side) -> list[tuple[int, int]]:
         """List the (view, chunk) whose file is not there, or not whole."""
         sizes = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries}
-        part = self._parts[side]
+        wanted = self.sets[side]
         return [
             (view, chunk)
-            for view, chunk in part.chunks()
-            if sizes.get(_name(side, view, chunk)) != len(part.positions(chunk)) * part.bytes_per_photo
+            for view, chunk in wanted.chunks()
+            if sizes.get(_name(side, view, chunk)) != len(wanted.positions(chunk)) * wanted.bytes_per_photo
         ]
 
     def write(self, side: Side, view: int, chunk: int, activations: Tensor) -> None:
         """Keep the activations of a chunk.
 
         Args:
-            side: Of the split.
+            side: Which side of the split.
             view: The view.
             chunk: The chunk.
-            activations: (B, C, H, W) or (B, C), on any device; rounded to the part's format.
+            activations: (B, C, H, W) or (B, C), on any device; rounded to the side's format.
 
         Raises:
             StorageError: The disk is full, read-only or out of reach.
         """
-        part = self._parts[side]
+        described = self.sets[side]
         values = activations.permute(0, 2, 3, 1) if activations.ndim == 4 else activations
-        data = values.to("cpu", part.dtype).contiguous().view(torch.uint8).numpy()
-        assert data.nbytes == len(part.positions(chunk)) * part.bytes_per_photo, (data.shape, part)
+        data = values.to("cpu", described.dtype).contiguous().view(torch.uint8).numpy()
+        assert data.nbytes == len(described.positions(chunk)) * described.bytes_per_photo, (data.shape, described)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle, partial = tempfile.mkstemp(dir=self.folder, prefix=".partial-")
@@ -149,8 +150,8 @@ class ActivationFiles:
                 raise
         except OSError as error:
             raise StorageError(
-                f"{self.folder}: cannot write what the frozen stages make of the photos: {error.strerror}; free disk "
-                "space, set train.cache_frozen_dir to another disk, or set train.cache_frozen=off"
+                f"{self.folder}: cannot write activations of the frozen stages: {error.strerror}; free disk space, "
+                "set train.cache_frozen_dir to another disk, or set train.cache_frozen=off"
             ) from error
 
     def open(self) -> None:
@@ -159,10 +160,10 @@ class ActivationFiles:
         Raises:
             StorageError: A file is missing.
         """
-        for part in self._parts.values():
-            for view, chunk in part.chunks():
-                path = self.folder / _name(part.side, view, chunk)
-                shape = (len(part.positions(chunk)), part.bytes_per_photo // 2)
+        for side, described in self.sets.items():
+            for view, chunk in described.chunks():
+                path = self.folder / _name(side, view, chunk)
+                shape = (len(described.positions(chunk)), described.bytes_per_photo // 2)
                 try:
                     mapped = np.memmap(path, dtype=np.int16, mode="r", shape=shape)
                 except (OSError, ValueError) as error:
@@ -170,16 +171,16 @@ class ActivationFiles:
                         f"{path}: went away while it was needed: other runs share the folder and its budget; raise "
                         "train.cache_frozen_gib or set train.cache_frozen=off"
                     ) from error
-                self._maps[part.side, view, chunk] = mapped
+                self._maps[side, view, chunk] = mapped
         os.utime(self.folder)
 
     def read(self, side: Side, view: int, positions: NDArray[np.int64]) -> Tensor:
         """Gather photos in one view, as (B, C, H, W) in `channels_last` memory format, or (B, C)."""
-        part = self._parts[side]
-        gathered = np.empty((len(positions), part.bytes_per_photo // 2), dtype=np.int16)
+        described = self.sets[side]
+        gathered = np.empty((len(positions), described.bytes_per_photo // 2), dtype=np.int16)
         for i, position in enumerate(positions):
             gathered[i] = self._maps[side, view, int(position) // CHUNK][int(position) % CHUNK]
-        values = torch.from_numpy(gathered).view(part.dtype).reshape(len(positions), *part.shape)
+        values = torch.from_numpy(gathered).view(described.dtype).reshape(len(positions), *described.shape)
         return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 
 
@@ -191,7 +192,7 @@ def make_room(folder: Path, keep: frozenset[str], *, budget_bytes: int, needed_b
     """Remove the sets that were used least recently until what is needed fits the budget; nothing else is touched.
 
     Args:
-        folder: Of all sets.
+        folder: That of all sets.
         keep: Keys that stay.
         budget_bytes: For all sets together.
         needed_bytes: What the sets in `keep` take once they are whole.

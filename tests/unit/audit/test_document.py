@@ -7,10 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_trash.audit.document import Findings, build_audit
-from ray_trash.dataset.catalog import CATALOG_SCHEMA, fingerprint
+from ray_trash.audit.document import AuditDocument, build_audit
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, Side, fingerprint
 from ray_trash.dataset.groups.relations import Relation
-from ray_trash.dataset.official import Side
 
 
 def photo(path: str, content: str, **values: Any) -> dict[str, Any]:
@@ -33,19 +32,21 @@ CATALOG = catalog(
     photo("paper/c.jpg", "03"),
     {"path": "LICENSE", "verdict": "ignored", "reason": "not in a class folder"},
 )
-FINDINGS = Findings(
-    relations=[
-        Relation(0, 1, "bytes"),
-        Relation(3, 4, "bytes"),
-        Relation(4, 5, "near", 20, 0.9),
-        Relation(5, 6, "bytes"),
-    ]
-)
+RELATIONS = [
+    Relation(0, 1, "bytes"),
+    Relation(3, 4, "bytes"),
+    Relation(4, 5, "near", 20, 0.9),
+    Relation(5, 6, "bytes"),
+]
 SIDES: list[Side | None] = ["train", "val", None, "train", "train", "test", None, None]
 
 
+def audit(relations: list[Relation] = RELATIONS, **more: Any) -> AuditDocument:
+    return build_audit(CATALOG.append_column("split", pa.array(SIDES, pa.string())), relations, **more)
+
+
 def test_counts_add_up_to_all_rows() -> None:
-    assert build_audit(CATALOG, SIDES, [], FINDINGS)["counts"] == {
+    assert audit()["counts"] == {
         "seen": 8,
         "accepted": 6,
         "rejected": 1,
@@ -54,26 +55,24 @@ def test_counts_add_up_to_all_rows() -> None:
 
 
 def test_rejected_photos_are_named_with_their_reason() -> None:
-    assert build_audit(CATALOG, SIDES, [], FINDINGS)["rejected"] == [
-        {"path": "glass/bad.jpg", "reason": "truncated", "message": "ends early"}
-    ]
+    assert audit()["rejected"] == [{"path": "glass/bad.jpg", "reason": "truncated", "message": "ends early"}]
 
 
 def test_equal_bytes_are_grouped_and_two_labels_are_a_conflict() -> None:
-    audit = build_audit(CATALOG, SIDES, [], FINDINGS)
-    assert audit["exact_duplicates"] == [
+    document = audit()
+    assert document["exact_duplicates"] == [
         ["glass/a.jpg", "glass/b.jpg"],
         ["glass/c.jpg", "paper/a.jpg"],
         ["paper/b.jpg", "paper/c.jpg"],
     ]
     conflict = {"paths": ["glass/c.jpg", "paper/a.jpg"], "labels": ["glass", "paper"], "kind": "bytes"}
-    assert audit["conflicts"] == [{**conflict, "path_labels": ["glass", "paper"]}]
+    assert document["conflicts"] == [conflict]
 
 
 def test_the_same_shot_ties_copies_to_one_group_and_keeps_its_pairs() -> None:
-    audit = build_audit(CATALOG, SIDES, [], FINDINGS)
-    assert audit["near_duplicates"] == [["glass/c.jpg", "paper/a.jpg", "paper/b.jpg", "paper/c.jpg"]]
-    assert audit["near_pairs"] == [
+    document = audit()
+    assert document["near_duplicates"] == [["glass/c.jpg", "paper/a.jpg", "paper/b.jpg", "paper/c.jpg"]]
+    assert document["near_pairs"] == [
         {
             "paths": ["paper/a.jpg", "paper/b.jpg"],
             "splits": ["train", "test"],
@@ -85,24 +84,29 @@ def test_the_same_shot_ties_copies_to_one_group_and_keeps_its_pairs() -> None:
 
 
 def test_the_same_shot_under_two_labels_is_a_conflict_of_its_own_kind() -> None:
-    audit = build_audit(
-        CATALOG, SIDES, [], Findings(relations=[Relation(0, 4, "near", 30), Relation(0, 1, "near", 30)])
-    )
-    assert [(entry["paths"], entry["kind"]) for entry in audit["conflicts"]] == [
+    document = audit([Relation(0, 4, "near", 30), Relation(0, 1, "near", 30)])
+    assert [(entry["paths"], entry["kind"]) for entry in document["conflicts"]] == [
         (["glass/a.jpg", "paper/a.jpg"], "near")
     ]
 
 
+def test_both_photos_of_a_conflict_are_suspects_that_name_one_another_and_come_before_what_was_learnt() -> None:
+    learnt = [{"path": path, "label": "glass", "suggested": "paper", "score": 0.9} for path in ("glass/a.jpg", "c")]
+    first, second, third = audit([Relation(0, 4, "near", 30)], suspects=learnt)["suspects"]
+    assert (first["path"], first["suggested"], second["suggested"]) == ("glass/a.jpg", "paper", "glass")
+    assert "same shot as paper/a.jpg" in first["reason"]
+    assert third["path"] == "c"
+
+
 def test_a_pair_equal_in_bytes_is_not_reported_again_as_a_weaker_conflict() -> None:
     relations = [Relation(3, 4, "bytes"), Relation(3, 5, "symmetry")]
-    kinds = [entry["kind"] for entry in build_audit(CATALOG, SIDES, [], Findings(relations=relations))["conflicts"]]
+    kinds = [entry["kind"] for entry in audit(relations)["conflicts"]]
     assert kinds == ["bytes", "symmetry"]
 
 
 def test_sides_count_their_photos_and_name_the_groups_that_straddle() -> None:
-    splits = build_audit(CATALOG, SIDES, [], FINDINGS)["splits"]
-    for side in splits.values():
-        assert len(side.pop("fingerprint")) == 64
+    splits = {name: dict(side) for name, side in audit()["splits"].items()}
+    assert all(len(str(side.pop("fingerprint"))) == 64 for side in splits.values())
     pair, chain = ["glass/a.jpg", "glass/b.jpg"], ["glass/c.jpg", "paper/a.jpg", "paper/b.jpg", "paper/c.jpg"]
     counts = {"glass": 0, "paper": 0}
     assert splits == {
@@ -118,10 +122,10 @@ def test_sides_count_their_photos_and_name_the_groups_that_straddle() -> None:
 
 
 def test_the_audit_is_plain_json_with_warnings_and_fingerprint() -> None:
-    audit = build_audit(CATALOG, SIDES, ["nested"], FINDINGS)
-    assert json.loads(json.dumps(audit)) == audit
-    assert audit["warnings"] == ["nested"]
-    assert audit["fingerprint"] == fingerprint(CATALOG)
+    document = audit(warnings=["nested"])
+    assert json.loads(json.dumps(document)) == document
+    assert document["warnings"] == ["nested"]
+    assert document["fingerprint"] == fingerprint(CATALOG)
 
 
 def test_the_fingerprint_sees_content_label_and_path_and_nothing_else() -> None:

@@ -54,10 +54,22 @@ def test_a_group_is_in_one_fold() -> None:
     assert sorted(len(tied.intersection(paths)) for paths in folds.values()) == [0, 0, 0, 0, 10]
 
 
-def test_adding_photos_moves_no_photo_to_another_fold() -> None:
+def test_adding_photos_of_other_shots_moves_no_photo_to_another_fold() -> None:
     before, after = (validated(fold_files(catalog(n), [], 3)) for n in (60, 90))
     for name, paths in before.items():
         assert set(paths) <= set(after[name])
+
+
+def test_adding_a_photo_of_a_known_shot_may_move_that_shot_and_nothing_else() -> None:
+    before = validated(fold_files(catalog(90), [Relation(0, 1, "near")], 3))
+    shot = set(catalog(2)["path"].to_pylist())
+    moved = set()
+    for added in range(2, 90):
+        after = validated(fold_files(catalog(90), [Relation(0, 1, "near"), Relation(1, added, "near")], 3))
+        changed = {path for name, paths in before.items() for path in paths if path not in after[name]}
+        assert changed <= shot | {catalog(90)["path"][added].as_py()}
+        moved |= changed & shot
+    assert moved == shot
 
 
 def test_more_folds_than_photos_is_an_error_that_says_so() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ray_trash.cluster import capacity
-from ray_trash.cluster.capacity import TRIAL_MEMORY_BYTES, plan_trials, plan_workers, wait_for_workers
+from ray_trash.cluster.capacity import plan_trials, plan_workers, wait_for_workers
+from ray_trash.cluster.shares import TRIAL_MEMORY_BYTES
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
 
@@ -81,7 +82,7 @@ def test_trials_share_the_processors_and_leave_some_to_reading(
     assert plan.concurrent == concurrent
     assert plan.workers.cpus_per_worker == share
     assert plan.concurrent * plan.workers.workers * plan.workers.cpus_per_worker <= cpus - 0.5
-    assert plan.sharing == concurrent
+    assert plan.runs_per_machine == concurrent
 
 
 def test_a_trial_of_one_worker_is_that_worker_and_others_only_wait() -> None:
@@ -95,7 +96,7 @@ def test_a_trial_of_one_worker_is_that_worker_and_others_only_wait() -> None:
 
 def test_every_trial_has_a_gpu_of_its_own_where_there_are_some() -> None:
     plan = plan_trials(TrainConfig(), TuneConfig(), {"CPU": 32, "GPU": 4}, machines=2, trials=16)
-    assert (plan.workers.workers, plan.workers.device, plan.concurrent, plan.sharing) == (1, "cuda", 4, 2)
+    assert (plan.workers.workers, plan.workers.device, plan.concurrent, plan.runs_per_machine) == (1, "cuda", 4, 2)
     assert plan.resources_per_trial == {"CPU": 1.0, "GPU": 1.0}
 
 

@@ -9,13 +9,13 @@ import pytest
 
 SCRIPT = """
 import atexit, sys, time
-from ray_trash.cluster.ending import leave, start_thread, threads_left
+from ray_trash.cluster.ending import exit_process, start_thread, threads_left
 atexit.register(lambda: print("in good order", flush=True))
 thread = start_thread(lambda: time.sleep({seconds}), name="waiting")
 if {seconds} == 0:
     thread.join()
 print(threads_left())
-leave(143)
+exit_process(143)
 """
 
 

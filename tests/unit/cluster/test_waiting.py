@@ -15,11 +15,11 @@ from ray_trash.errors import ClusterError
 
 SCRIPT = """
 import time
-from ray_trash.cluster.waiting import or_end
-with or_end(60):
+from ray_trash.cluster.waiting import exit_if_stuck
+with exit_if_stuck(60):
     pass
 print("in time", flush=True)
-with or_end(0.2):
+with exit_if_stuck(0.2):
     time.sleep(60)
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,58 +11,58 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs
 
-from ray_trash.dataset.catalog import CATALOG_SCHEMA, photo_keys, read_photo_bytes, require_usable_classes
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, photo_keys, require_usable_classes
+from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES
 
-FILESYSTEMS = {
-    "local": fs.LocalFileSystem(),
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> PhotoFolder:
+    local = PhotoFolder.at(str(tmp_path))
     # Not the local one by type, so that it is read as a remote one is.
-    "remote": fs.SubTreeFileSystem("/", fs.LocalFileSystem()),
-}
+    remote = fs.SubTreeFileSystem("/", fs.LocalFileSystem())
+    return local if request.param == "local" else PhotoFolder(replace(local.storage, filesystem=remote))
 
 
-@pytest.fixture(params=list(FILESYSTEMS))
-def filesystem(request: pytest.FixtureRequest) -> fs.FileSystem:
-    return FILESYSTEMS[request.param]
-
-
-def code(filesystem: fs.FileSystem, path: Path) -> str:
+def code(folder: PhotoFolder, name: str) -> str:
     with pytest.raises(ImageError) as caught:
-        read_photo_bytes(filesystem, str(path))
-    assert str(path.parent) not in str(caught.value)
+        folder.read(name)
+    assert folder.storage.path not in str(caught.value)
     return caught.value.code
 
 
-def test_a_file_is_read_whole(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+def test_a_file_is_read_whole(folder: PhotoFolder, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"photo")
-    assert read_photo_bytes(filesystem, str(tmp_path / "a.jpg")) == b"photo"
+    assert folder.read("a.jpg") == b"photo"
 
 
-def test_an_empty_file_has_its_own_code(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+def test_an_empty_file_has_its_own_code(folder: PhotoFolder, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
-    assert code(filesystem, tmp_path / "a.jpg") == "empty_file"
+    assert code(folder, "a.jpg") == "empty_file"
 
 
-def test_a_missing_file_is_unreadable(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+def test_a_missing_file_is_unreadable(folder: PhotoFolder) -> None:
     with pytest.raises(ImageError, match="cannot be read") as caught:
-        read_photo_bytes(filesystem, str(tmp_path / "gone.jpg"))
+        folder.read("gone.jpg")
     assert caught.value.code == "unreadable"
 
 
-def test_the_largest_file_is_read_and_a_larger_one_is_not(filesystem: fs.FileSystem, tmp_path: Path) -> None:
+def test_the_largest_file_is_read_and_a_larger_one_is_not(folder: PhotoFolder, tmp_path: Path) -> None:
     with (tmp_path / "a.jpg").open("wb") as file:
         file.truncate(MAX_FILE_BYTES)
-    assert len(read_photo_bytes(filesystem, str(tmp_path / "a.jpg"))) == MAX_FILE_BYTES
+    assert len(folder.read("a.jpg")) == MAX_FILE_BYTES
     os.truncate(tmp_path / "a.jpg", MAX_FILE_BYTES + 1)
-    assert code(filesystem, tmp_path / "a.jpg") == "too_large"
+    assert code(folder, "a.jpg") == "too_large"
 
 
 @pytest.mark.timeout(10)
 def test_what_is_no_file_is_refused_without_opening(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    for path in (tmp_path / "pipe.jpg", tmp_path, Path("/dev/zero")):
-        assert code(FILESYSTEMS["local"], path) == "not_a_regular_file"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "folder", "device"):
+        assert code(PhotoFolder.at(str(tmp_path)), name) == "not_a_regular_file"
 
 
 def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").chmod(0)
     if os.access(tmp_path / "a.jpg", os.R_OK):
         pytest.skip("this user may read everything")
-    assert code(FILESYSTEMS["local"], tmp_path / "a.jpg") == "unreadable"
+    assert code(PhotoFolder.at(str(tmp_path)), "a.jpg") == "unreadable"
 
 
 def table(*rows: dict[str, object]) -> pa.Table:

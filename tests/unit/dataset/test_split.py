@@ -11,10 +11,13 @@ import pyarrow as pa
 import pytest
 
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
+from ray_trash.dataset.groups.relations import Relation
+from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
-from ray_trash.dataset.split import SplitRule, assign_splits, split_rule
+from ray_trash.dataset.split import SplitRule, assign_splits, make_rule, with_groups
 from ray_trash.errors import ConfigError, DataError
 
+NOWHERE = Listing("/nowhere", (), (), (), (), ())
 STRATIFIED = SplitRule("stratified", 0.15, 0.15)
 SHARED = Path(__file__).parents[3].parent / "shared" / "trashnet"
 
@@ -225,7 +228,7 @@ def test_a_split_file_is_followed(tmp_path: Path) -> None:
     (tmp_path / "split.csv").write_text(
         'path,split\nglass/glass1.jpg,train\n./glass/glass2.jpg,val\n"paper/a ""b"", c.jpg",test\ngone.jpg,train\n'
     )
-    rule = split_rule(str(tmp_path / "split.csv"), 0.15, 0.15)
+    rule = make_rule(str(tmp_path / "split.csv"), 0.15, 0.15, NOWHERE)
     sides, warnings = assign(catalog([*TINY[:2], 'paper/a "b", c.jpg', "paper/x.jpg"]), rule)
     assert sides == {TINY[0]: "train", TINY[1]: "val", 'paper/a "b", c.jpg': "test", "paper/x.jpg": None}
     assert any("1 photo ('gone.jpg') not among the photos" in warning for warning in warnings)
@@ -250,12 +253,12 @@ def test_a_damaged_split_file_names_file_and_line(tmp_path: Path, content: str |
     file = tmp_path / "split.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=rf"data\.split: .*split\.csv.*{message}"):
-        split_rule(str(file), 0.15, 0.15)
+        make_rule(str(file), 0.15, 0.15, NOWHERE)
 
 
 def test_a_split_that_is_no_word_and_no_file_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"data\.split='offical' is none of auto, official, .*, nor a file"):
-        split_rule("offical", 0.15, 0.15)
+        make_rule("offical", 0.15, 0.15, NOWHERE)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +301,23 @@ def test_a_group_is_never_on_two_sides_and_other_photos_stay_where_they_were() -
     assert any(len({alone[path] for path in burst}) > 1 for burst in bursts)
     in_bursts = {path for burst in bursts for path in burst}
     assert all(grouped[path] == alone[path] for path in paths if path not in in_bursts)
+
+
+def test_adding_a_photo_of_another_shot_moves_no_photo_and_one_of_a_known_shot_may_move_that_shot_only() -> None:
+    def sides_with(*added: str, tied: bool) -> dict[str, str | None]:
+        table = catalog([*many("glass", 60), *added])
+        rows = [row for row, path in enumerate(table["path"].to_pylist()) if path in ("glass/0.jpg", *added)]
+        relations = [Relation(rows[0], rows[-1], "near")] if tied else []
+        return assign(table, with_groups(SplitRule("grouped", 0.2, 0.2), table, relations, "/nowhere"))[0]
+
+    before = sides_with(tied=False)
+    moved = set()
+    for number in range(60, 120):
+        added = f"glass/{number}.jpg"
+        alone, tied = (sides_with(added, tied=tied) for tied in (False, True))
+        assert {path: side for path, side in alone.items() if path != added} == before
+        moved |= {path for path, side in before.items() if tied[path] != side}
+    assert moved == {"glass/0.jpg"}
 
 
 def test_without_groups_grouped_is_stratified() -> None:

@@ -2,11 +2,20 @@ from __future__ import annotations
 
 import json
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from ray_trash.evaluate.metrics import ClassificationSums, wilson_interval
+from ray_trash.config import TrainConfig
+from ray_trash.evaluate.metrics import (
+    METRICS,
+    VALIDATION_FIGURES,
+    ClassificationSums,
+    direction_of,
+    validation_record,
+    wilson_interval,
+)
 
 
 def random_batch(rng: np.random.Generator, n: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,3 +226,21 @@ def test_sums_over_other_classes_are_not_added():
 def test_a_vector_of_another_length_is_refused():
     with pytest.raises(ValueError, match="no classification sums"):
         ClassificationSums.from_array(np.zeros(46 + 5))
+
+
+def test_an_epochs_record_has_every_metric_of_validation_figures_first():
+    sums = ClassificationSums.zeros(2)
+    sums.update(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array([0, 1, 1]))
+    record = validation_record(sums)
+    assert list(record) == ["val_loss", "val_accuracy", "val_macro_f1", "val_n", "val_correct"]
+    assert record == {key: getattr(sums, key.removeprefix("val_")) for key in record}
+    assert tuple(record)[:3] == VALIDATION_FIGURES
+
+
+@pytest.mark.parametrize("key", ["select_by", "monitor"])
+def test_the_config_takes_the_metrics_that_may_select(key):
+    names = get_args(TrainConfig.model_fields[key].annotation)
+    assert {name.removeprefix("val_") for name in names if name.startswith("val_")} == {
+        name for name, metric in METRICS.items() if metric.can_select
+    }
+    assert [direction_of(name) for name in sorted(names)] == ["min", "min", "max"]

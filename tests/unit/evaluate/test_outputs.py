@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,26 +10,24 @@ import pytest
 
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import (
-    Subject,
-    classes_of,
-    evaluation_document,
+    Evaluation,
     evaluation_json,
-    parquet_bytes,
     predictions_table,
 )
+from ray_trash.score.rows import classes_of, parquet_bytes
 
 CLASSES = ("zebra", "ant")
-SUBJECT = Subject(
-    checkpoint_id="abc",
-    checkpoint_path="/runs/a/checkpoint",
-    split="test",
-    dataset_fingerprint="f00d",
-    counts={"seen": 5, "accepted": 3, "rejected": 1, "ignored": 1},
-    skipped=[{"path": "ant/bad.jpg", "reason": "truncated"}],
-    ignored=[{"path": "ant/.x", "reason": "hidden or system file"}],
-    scoring={"device": "cpu", "precision": "fp32", "batch_size": 32, "views": 1},
-    warnings=[],
-)
+SUBJECT: dict[str, Any] = {
+    "checkpoint": "abc",
+    "checkpoint_path": "/runs/a/checkpoint",
+    "split": "test",
+    "dataset_fingerprint": "f00d",
+    "counts": {"seen": 5, "accepted": 3, "rejected": 1, "ignored": 1},
+    "skipped": [{"path": "ant/bad.jpg", "reason": "truncated"}],
+    "ignored": [{"path": "ant/.x", "reason": "hidden or system file"}],
+    "scoring": {"device": "cpu", "precision": "fp32", "batch_size": 32, "views": 1},
+    "warnings": [],
+}
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
 
 
@@ -50,7 +49,7 @@ def table():
 
 
 def test_evaluation_json_has_the_keys_that_scripts_rely_on():
-    document = json.loads(evaluation_json(evaluation_document(sums(), CLASSES, SUBJECT)))
+    document = json.loads(evaluation_json(Evaluation(sums(), CLASSES, **SUBJECT).to_json()))
 
     assert document["n"] == 3
     assert document["correct"] == 2
@@ -95,7 +94,7 @@ def test_predictions_are_sorted_by_path_and_survive_the_file():
 
 
 def test_the_class_order_is_in_the_predictions_file():
-    assert classes_of(pq.read_table(io.BytesIO(parquet_bytes(table())))) == ["zebra", "ant"]
+    assert classes_of(pq.read_table(io.BytesIO(parquet_bytes(table()))).schema) == ["zebra", "ant"]
 
 
 def test_hostile_paths_survive_the_predictions_file():

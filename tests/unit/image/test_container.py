@@ -6,7 +6,8 @@ import zlib
 import pytest
 
 from ray_trash.errors import ImageError
-from ray_trash.image.container import MAX_BLOCKS, MAX_SCANNED_PIXELS, MAX_SCANS, read_container
+from ray_trash.image.container import read_container
+from ray_trash.image.container.layout import MAX_BLOCKS, MAX_SCANNED_PIXELS, MAX_SCANS
 from tests.corpus import (
     HEIGHT,
     WIDTH,

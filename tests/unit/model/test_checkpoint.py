@@ -15,7 +15,7 @@ from ray_trash.errors import CheckpointError
 from ray_trash.model.checkpoint import MARKER, open_checkpoint, write_checkpoint
 from ray_trash.storage import Storage
 
-FILES = ("weights.safetensors", "checkpoint.json", "trainer/state.safetensors", "trainer/state.json")
+FILES = ("weights.safetensors", "checkpoint.json", "trainer/state.pt")
 TRAINER_TENSORS = {
     "optimizer.state.0.step": torch.tensor(3.0),
     "generator": torch.arange(16, dtype=torch.uint8),
@@ -23,18 +23,13 @@ TRAINER_TENSORS = {
     "transposed": torch.arange(6, dtype=torch.int64).reshape(2, 3).T,
     "empty": torch.zeros(0, 4),
 }
-TRAINER_VALUES = {"lr": 0.1 + 0.2, "best": -math.inf, "worst": math.nan, "epoch": 4, "history": [{"a": None}]}
+TRAINER_VALUES = {"lr": 0.1 + 0.2, "best": -math.inf, "epoch": 4, "history": [{"a": None}], "betas": (0.9, 0.999)}
+TRAINER = {**TRAINER_TENSORS, **TRAINER_VALUES, "worst": math.nan}
 
 
 @pytest.fixture
 def directory(tmp_path, tiny_state, document) -> Path:
-    write_checkpoint(
-        tmp_path / "epoch-4",
-        tiny_state,
-        document,
-        trainer_tensors=TRAINER_TENSORS,
-        trainer_values=TRAINER_VALUES,
-    )
+    write_checkpoint(tmp_path / "epoch-4", tiny_state, document, trainer=TRAINER)
     return tmp_path / "epoch-4"
 
 
@@ -69,13 +64,28 @@ def test_weights_survive_to_the_bit(directory, tiny_state):
 
 
 def test_trainer_part_survives_to_the_bit(directory):
-    tensors, values = open_checkpoint(directory, with_trainer=True).trainer()
-    assert tensors.keys() == TRAINER_TENSORS.keys()
+    found = open_checkpoint(directory, with_trainer=True).trainer()
     for name, tensor in TRAINER_TENSORS.items():
-        assert tensors[name].dtype == tensor.dtype
-        assert torch.equal(tensors[name], tensor)
-    assert math.isnan(values.pop("worst"))
-    assert values == {key: value for key, value in TRAINER_VALUES.items() if key != "worst"}
+        read = found.pop(name)
+        assert read.dtype == tensor.dtype
+        assert read.stride() == tensor.stride()
+        assert torch.equal(read, tensor)
+    assert math.isnan(found.pop("worst"))
+    assert found == TRAINER_VALUES
+
+
+def test_a_trainer_part_that_holds_code_is_refused_without_running_it(tmp_path, tiny_state, document):
+    ran = tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return ran.touch, ()
+
+    write_checkpoint(tmp_path / "c", tiny_state, document, trainer={"code": Code()})
+    checkpoint = open_checkpoint(tmp_path / "c", with_trainer=True)
+    with pytest.raises(CheckpointError, match=r"trainer/state\.pt: cannot be read"):
+        checkpoint.trainer()
+    assert not ran.exists()
 
 
 def test_wrapped_half_and_strided_weights_are_written_plain(tmp_path, tiny_state, document):
@@ -91,10 +101,10 @@ def test_wrapped_half_and_strided_weights_are_written_plain(tmp_path, tiny_state
 
 def test_tensors_that_share_memory_are_both_written(tmp_path, tiny_state, document):
     shared = torch.arange(4.0)
-    write_checkpoint(tmp_path, tiny_state, document, trainer_tensors={"a": shared, "b": shared[:2]}, trainer_values={})
-    tensors, _ = open_checkpoint(tmp_path, with_trainer=True).trainer()
-    assert tensors["a"].tolist() == [0, 1, 2, 3]
-    assert tensors["b"].tolist() == [0, 1]
+    write_checkpoint(tmp_path, {**tiny_state, "fc.bias": shared, "fc.more": shared[:2]}, document)
+    weights = open_checkpoint(tmp_path).weights()
+    assert weights["fc.bias"].tolist() == [0, 1, 2, 3]
+    assert weights["fc.more"].tolist() == [0, 1]
 
 
 def test_id_follows_the_weights_alone(tmp_path, tiny_state, document, make_document):
@@ -111,6 +121,16 @@ def test_checkpoint_without_trainer_part_is_used_but_not_resumed_from(tmp_path, 
     assert open_checkpoint(tmp_path).weights()
     with pytest.raises(CheckpointError, match="not resumed from"):
         open_checkpoint(tmp_path, with_trainer=True)
+
+
+def test_a_checkpoint_whose_trainer_part_another_version_wrote_is_used_but_not_resumed_from(directory):
+    marker = json.loads((directory / MARKER).read_text())
+    marker["files"]["trainer/state.json"] = marker["files"].pop("trainer/state.pt")
+    (directory / "trainer/state.pt").rename(directory / "trainer/state.json")
+    (directory / MARKER).write_text(json.dumps(marker))
+    assert open_checkpoint(directory).weights()
+    with pytest.raises(CheckpointError, match=r"no trainer/state\.pt.*another ray-trash wrote it.*--overwrite"):
+        open_checkpoint(directory, with_trainer=True)
 
 
 def test_nothing_there_is_said(tmp_path):
@@ -191,9 +211,9 @@ def test_another_format_version_is_refused_with_the_one_that_is_read(directory):
 
 def test_an_interrupted_rewrite_leaves_no_readable_mixture(directory, tiny_state, document):
     other = {name: tensor + 1 for name, tensor in tiny_state.items()}
-    unwritable = {"values": object()}
-    with pytest.raises(TypeError):
-        write_checkpoint(directory, other, document, trainer_tensors={}, trainer_values=unwritable)
+    unwritable = {"values": lambda: None}
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        write_checkpoint(directory, other, document, trainer=unwritable)
     with pytest.raises(CheckpointError, match="incomplete"):
         open_checkpoint(directory)
     write_checkpoint(directory, other, document)
@@ -234,7 +254,7 @@ def test_checkpoint_is_read_from_storage_that_is_not_local(directory):
     remote.upload(directory, "epoch-4", last=MARKER)
     checkpoint = open_checkpoint(remote.child("epoch-4"), with_trainer=True)
     assert checkpoint.uri == "mock://bucket/epoch-4"
-    assert checkpoint.trainer()[1]["epoch"] == 4
+    assert checkpoint.trainer()["epoch"] == 4
     remote.remove(f"epoch-4/{FILES[0]}")
     with pytest.raises(CheckpointError, match=f"{FILES[0]}: missing"):
         open_checkpoint(remote.child("epoch-4"))

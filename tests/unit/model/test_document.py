@@ -14,12 +14,12 @@ def tree(make_document) -> dict:
 
 
 def read(tree: dict):
-    return document_from_json(json.dumps(tree), "c.json")
+    return document_from_json(json.dumps(tree).encode(), "c.json")
 
 
 def test_document_is_the_same_after_json(make_document):
     document = make_document(id="0123456789ab", classes=("Bücher", "a b", "c"))
-    assert document_from_json(document_to_json(document), "c.json") == document
+    assert document_from_json(document_to_json(document).encode(), "c.json") == document
 
 
 def test_each_missing_field_is_named(tree):
@@ -85,16 +85,44 @@ def test_a_wrong_architecture_is_refused(tree, key, value):
         read({**tree, "architecture": {**tree["architecture"], key: value}})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size_px": 0},
+        {"size_px": "48"},
+        {"size_px": True},
+        {"stored_short_side_px": 1.5},
+        {"fit": "pad"},
+        {"mean": [0.5, 0.5]},
+        {"mean": [0.5, 0.5, "0.5"]},
+        {"std": [0.5, 0.5, 0]},
+        {"std": None},
+        {"gamma": 2.2},
+    ],
+)
+def test_a_preprocessing_that_cannot_be_is_refused(tree, change):
+    with pytest.raises(CheckpointError, match=f"preprocessing.{next(iter(change))}"):
+        read({**tree, "preprocessing": {**tree["preprocessing"], **change}})
+
+
+def test_a_preprocessing_that_misses_a_key_is_refused(tree):
+    for key in ("size_px", "stored_short_side_px", "fit"):
+        kept = {name: value for name, value in tree["preprocessing"].items() if name != key}
+        with pytest.raises(CheckpointError, match=f"preprocessing.{key}"):
+            read({**tree, "preprocessing": kept})
+
+
 def test_numbers_that_are_not_finite_are_no_json(tree):
-    text = json.dumps({**tree, "metrics": {"val_loss": float("nan")}})
-    with pytest.raises(CheckpointError, match="NaN is no number"):
-        document_from_json(text, "c.json")
+    preprocessing = {**tree["preprocessing"], "std": [0.5, 0.5, float("nan")]}
+    for change in ({"metrics": {"val_loss": float("nan")}}, {"preprocessing": preprocessing}):
+        with pytest.raises(CheckpointError, match="NaN is no number"):
+            read({**tree, **change})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
 def test_text_that_is_no_json_object_is_refused(text):
     with pytest.raises(CheckpointError, match=r"^c\.json: "):
-        document_from_json(text, "c.json")
+        document_from_json(text.encode(), "c.json")
 
 
 def test_a_document_that_cannot_be_is_not_made(make_document):

@@ -16,7 +16,7 @@ from ray_trash.image.tensor import normalise
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.engine import EnginePlan
-from ray_trash.model.golden import compute_golden, require_golden, symmetries
+from ray_trash.model.golden import compute_golden, require_golden
 from ray_trash.model.network import build_network, evaluation_mode
 from ray_trash.model.predictor import Predictor
 from ray_trash.model.torch_engine import TorchEngine
@@ -74,15 +74,6 @@ def test_photos_of_another_form_are_refused(predictor, photos):
     for wrong in (photos[0], photos[:, :16], photos.astype(np.float32)):
         with pytest.raises(ValueError, match=r"expected \(B, 32, 32, 3\) uint8"):
             predictor.predict(wrong)
-
-
-def test_symmetries_are_the_eight_of_the_square():
-    square = np.arange(9).reshape(3, 3)
-    found = [view[0, 0].numpy() for view in symmetries(torch.from_numpy(square)[None, None].float(), 8)]
-    expected = [np.rot90(side, k) for side in (square, square[:, ::-1]) for k in range(4)]
-    assert {view.tobytes() for view in found} == {np.float32(view).tobytes() for view in expected}
-    assert len({view.tobytes() for view in found}) == 8
-    assert np.array_equal(found[0], square)
 
 
 def test_the_mean_over_views_does_not_depend_on_how_the_photo_lies(trained, predictor, photos):

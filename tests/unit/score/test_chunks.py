@@ -9,27 +9,27 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_trash.errors import ConfigError, StorageError
-from ray_trash.score.chunks import Plan, Target, choose_part_rows, pending_parts
+from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
 from ray_trash.score.inputs import INPUT_SCHEMA
 from ray_trash.score.rows import ROW_SCHEMA, answered, complete_rows, refused, schema_with
 
-PLAN = Plan(n=25, inputs="fingerprint", model_id="abc", part_rows=10)
+PLAN = Plan(n=25, inputs="fingerprint", model_id="abc", chunk_rows=10)
 CLASSES = ["glass", "metal"]
 
 
-def rows_of(part: range) -> pa.Table:
-    table = pa.Table.from_pylist([{"path": f"{n}.jpg"} for n in part], schema=INPUT_SCHEMA)
-    positions = np.arange(part.start, part.stop)
-    probabilities = np.tile(np.array([0.25, 0.75], np.float32), (len(part), 1))
+def rows_of(chunk: range) -> pa.Table:
+    table = pa.Table.from_pylist([{"path": f"{n}.jpg"} for n in chunk], schema=INPUT_SCHEMA)
+    positions = np.arange(chunk.start, chunk.stop)
+    probabilities = np.tile(np.array([0.25, 0.75], np.float32), (len(chunk), 1))
     good = answered(positions, probabilities, positions % 2 == 0, CLASSES)
-    return complete_rows(table, part.start, [good], "abc").cast(schema_with(CLASSES, "an engine"))
+    return complete_rows(table, chunk.start, [good], "abc").cast(schema_with(CLASSES, "an engine"))
 
 
-def test_parts_become_one_file_in_order_and_are_removed(tmp_path: Path) -> None:
+def test_chunks_become_one_file_in_order_and_are_removed(tmp_path: Path) -> None:
     target = Target(str(tmp_path / "out" / "scores.parquet"))
     assert target.begin(PLAN) == (set(), None)
     for number in (2, 0, 1):
-        target.write_part(number, rows_of(PLAN.part(number)))
+        target.write_chunk(number, rows_of(PLAN.chunk(number)))
     tally, engine = target.join(PLAN, "")
     assert engine == "an engine"
     assert tally.to_json() == {"n": 25, "scored": 25, "errors": {}, "abstained": 13}
@@ -44,13 +44,13 @@ def test_parts_become_one_file_in_order_and_are_removed(tmp_path: Path) -> None:
 def test_a_scoring_that_was_cut_short_goes_on(tmp_path: Path) -> None:
     target = Target(str(tmp_path / "scores.parquet"))
     target.begin(PLAN)
-    target.write_part(1, rows_of(PLAN.part(1)))
+    target.write_chunk(1, rows_of(PLAN.chunk(1)))
     (tmp_path / "scores.parquet.parts" / ".000002.parquet.x1").write_bytes(b"cut off")
     done, said = Target(str(tmp_path / "scores.parquet")).begin(PLAN)
     assert done == {1}
     assert said is not None
-    assert "going on: 1 of 3 parts" in said
-    assert pending_parts(PLAN, done) == [0, 2]
+    assert "going on: 1 of 3 chunks" in said
+    assert pending_chunks(PLAN, done) == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_scoring_that_was_cut_short_goes_on(tmp_path: Path) -> None:
         (Plan(26, "of others", "abc", 10), "input"),
     ],
 )
-def test_parts_of_something_else_are_removed_and_that_is_said(other: Plan, word: str, tmp_path: Path) -> None:
+def test_chunks_of_something_else_are_removed_and_that_is_said(other: Plan, word: str, tmp_path: Path) -> None:
     target = Target(str(tmp_path / "scores.parquet"))
     target.begin(PLAN)
-    target.write_part(0, rows_of(PLAN.part(0)))
+    target.write_chunk(0, rows_of(PLAN.chunk(0)))
     done, said = target.begin(other)
     assert done == set()
     assert said is not None
@@ -73,10 +73,10 @@ def test_parts_of_something_else_are_removed_and_that_is_said(other: Plan, word:
     assert [path.name for path in (tmp_path / "scores.parquet.parts").iterdir()] == ["plan.json"]
 
 
-def test_parts_without_a_plan_are_not_trusted(tmp_path: Path) -> None:
+def test_chunks_without_a_plan_are_not_trusted(tmp_path: Path) -> None:
     target = Target(str(tmp_path / "scores.parquet"))
     for damage in (b"", b"[1]", None):
-        target.write_part(0, rows_of(PLAN.part(0)))
+        target.write_chunk(0, rows_of(PLAN.chunk(0)))
         plan = tmp_path / "scores.parquet.parts" / "plan.json"
         plan.write_bytes(damage) if damage is not None else plan.unlink()
         assert target.begin(PLAN)[0] == set()
@@ -93,11 +93,11 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path: Path) 
         Target(str(tmp_path)).require_free(overwrite=True)
 
 
-def test_a_damaged_part_is_named_and_the_file_is_not_made(tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_named_and_the_file_is_not_made(tmp_path: Path) -> None:
     target = Target(str(tmp_path / "scores.parquet"))
     target.begin(PLAN)
     for number in range(3):
-        target.write_part(number, rows_of(PLAN.part(0)))
+        target.write_chunk(number, rows_of(PLAN.chunk(0)))
     with pytest.raises(StorageError, match=r"000002\.parquet: has 10 rows"):
         target.join(PLAN, "")
     (tmp_path / "scores.parquet.parts" / "000001.parquet").write_bytes(b"PAR1")
@@ -127,5 +127,5 @@ def test_a_row_has_an_answer_or_an_error() -> None:
 
 
 @pytest.mark.parametrize(("n", "rows"), [(1, 256), (2000, 256), (100_000, 448), (10**6, 3968), (10**7, 4096)])
-def test_parts_are_few_and_small(n: int, rows: int) -> None:
-    assert choose_part_rows(n) == rows
+def test_chunks_are_few_and_small(n: int, rows: int) -> None:
+    assert choose_chunk_rows(n) == rows

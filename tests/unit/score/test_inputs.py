@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_trash.errors import ConfigError, DataError
-from ray_trash.score.inputs import BATCH_PHOTOS, Inputs, list_inputs, work_blocks
+from ray_trash.score.inputs import BATCH_PHOTOS, ScoreInputs, list_inputs, work_blocks
 from ray_trash.storage import Storage
 
 
@@ -25,7 +25,7 @@ def write_table(path: Path, columns: dict, *, row_group_size: int | None = None)
     return str(path)
 
 
-def paths(inputs: Inputs) -> list[str]:
+def paths(inputs: ScoreInputs) -> list[str]:
     return inputs.rows["path"].to_pylist()
 
 
@@ -160,7 +160,7 @@ def test_the_fingerprint_is_of_names_sizes_and_order(tmp_path: Path) -> None:
     assert list_inputs([a, b]).fingerprint() != before
 
 
-def test_work_covers_the_wanted_positions_once_in_blocks_of_one_source_and_part(tmp_path: Path) -> None:
+def test_work_covers_the_wanted_positions_once_in_blocks_of_one_source_and_chunk(tmp_path: Path) -> None:
     folder = write(tmp_path / "photos", *(f"{n:03d}.jpg" for n in range(150)))
     (folder / "007.jpg").unlink()
     (folder / "007.jpg").symlink_to("nowhere")

@@ -10,14 +10,14 @@ import pytest
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.score import reading
-from ray_trash.score.inputs import Inputs, list_inputs, work_blocks
+from ray_trash.score.inputs import ScoreInputs, list_inputs, work_blocks
 from ray_trash.score.reading import PhotoReader, take_rows
 from tests.photos import make_photos
 
 PREPROCESSING = Preprocessing(32, 48, "crop")
 
 
-def taken(inputs: Inputs, *wanted: range) -> list[pa.Table]:
+def taken(inputs: ScoreInputs, *wanted: range) -> list[pa.Table]:
     blocks = work_blocks(inputs, wanted or [range(len(inputs))])
     return [table for block in blocks for table in take_rows(block, sources=inputs.sources)]
 

@@ -114,7 +114,7 @@ def test_an_endpoint_that_stays_full_ends_the_scoring_and_a_second_run_goes_on(
     summary = score(endpoint, photos, tmp_path / "out.parquet")
     assert (summary["n"], summary["scored"]) == (600, 600)
     sent = [int(name) for batch in endpoint.batches for name in batch]
-    assert sorted(sent) == [*range(256, 600)], "the first part was there"
+    assert sorted(sent) == [*range(256, 600)], "the first chunk was there"
     assert pq.read_table(tmp_path / "out.parquet")["path"].to_pylist() == sorted(
         str(path.relative_to(photos)) for path in photos.rglob("*.jpg")
     )

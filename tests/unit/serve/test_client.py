@@ -11,7 +11,8 @@ import pytest
 
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
 from ray_trash.serve import client as client_module
-from ray_trash.serve.client import Client, TooLargeError, read_key
+from ray_trash.serve.client import Client, TooLargeError
+from ray_trash.serve.key import read_key
 from tests.standin import StandIn, stand_in
 
 PHOTOS = [("a.jpg", b"one"), ("b.jpg", b"two")]
@@ -143,16 +144,20 @@ def test_a_rollback_is_asked_for_once(endpoint: StandIn) -> None:
 
 
 def test_a_key_comes_from_its_file_or_else_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: str | None) -> str | None:
+        return read_key(path, option="--api-key-file")
+
     monkeypatch.delenv("RAY_TRASH_API_KEY", raising=False)
-    assert read_key(None) is None
-    monkeypatch.setenv("RAY_TRASH_API_KEY", "of the environment")
-    assert read_key(None) == "of the environment"
-    (tmp_path / "key").write_text("of the file\n")
-    assert read_key(str(tmp_path / "key")) == "of the file"
+    assert read(None) is None
+    monkeypatch.setenv("RAY_TRASH_API_KEY", "of-the-environment")
+    assert read(None) == "of-the-environment"
+    (tmp_path / "key").write_text("of-the-file\n")
+    assert read(str(tmp_path / "key")) == "of-the-file"
     (tmp_path / "empty").write_text("\n")
-    for name in ("empty", "absent"):
-        with pytest.raises(ConfigError, match=name):
-            read_key(str(tmp_path / name))
+    (tmp_path / "spaced").write_text("two words\n")
+    for name in ("empty", "absent", "spaced"):
+        with pytest.raises(ConfigError, match=rf"--api-key-file .*{name}"):
+            read(str(tmp_path / name))
 
 
 def test_the_client_needs_neither_torch_nor_ray() -> None:

@@ -24,6 +24,6 @@ def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_k
     assert callable(getattr(importlib.import_module(module), builder))
     settings = {f"serve.{key}": value for key, value in (application.args or {}).items()}
     assert serve_config({}, settings).replicas == 1
-    (model,) = application.deployments
-    assert (model.name, set(model.user_config or {})) == ("Model", {"checkpoint"})
+    (gateway,) = application.deployments
+    assert (gateway.name, set(gateway.user_config or {})) == ("Gateway", {"checkpoint"})
     assert deployed.http_options.host == "127.0.0.1"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
-from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
-from ray_trash.serve.contract import ModelCard, ServeError
-from ray_trash.serve.fleet import Fleet, _Generation
-from tests.models import write_model
+from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.serve.contract import ServeError
+from ray_trash.serve.fleet import Fleet, Generation
+from tests.unit.serve.backends import CARD, CLASSES
 
 # Of Ray Serve's own configuration, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -26,26 +26,30 @@ class Instant(Fleet):
     def __init__(self) -> None:
         super().__init__(ServeConfig())
         self.alive: set[str] = set()
+        self.made = 0
 
     async def _deploy(self, checkpoint: Checkpoint) -> Any:
-        self._made += 1
-        name = f"generation-{self._made}"
+        self.made += 1
+        name = f"generation-{self.made}"
         await asyncio.sleep(0.02)
         self.alive.add(name)
         document = checkpoint.document
-        card = ModelCard(document.id, document.classes, "made up", {}, {}, 1.0, 0.05, {})
-        return _Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
+        card = CARD.model_copy(update={"id": document.id, "classes": document.classes})
+        return Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
 
     async def _delete(self, name: str) -> None:
         self.alive.discard(name)
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Checkpoint]:
-    folder = tmp_path_factory.mktemp("models")
-    for seed in (0, 1):
-        write_model(folder / str(seed), seed=seed)
-    return open_checkpoint(folder / "0"), open_checkpoint(folder / "1")
+def made_up(model_id: str, *, classes: tuple[str, ...] = CLASSES) -> Any:
+    """A checkpoint, as far as a fleet looks at it."""
+    document = SimpleNamespace(id=model_id, classes=classes)
+    return SimpleNamespace(uri=f"/place/of/{model_id}", document=document)
+
+
+@pytest.fixture
+def models() -> tuple[Checkpoint, Checkpoint]:
+    return made_up("first"), made_up("second")
 
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
@@ -55,7 +59,7 @@ def finish(work: Coroutine[Any, Any, None]) -> None:
 def test_there_is_nothing_to_go_back_to_before_the_first_move(models: tuple[Checkpoint, Checkpoint]) -> None:
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(models[0])
+        await fleet.swap(models[0])
         with pytest.raises(ServeError) as raised:
             await fleet.roll_back()
         assert raised.value.status == 409
@@ -68,7 +72,7 @@ def test_a_rollback_during_a_move_waits_for_it_and_undoes_it(models: tuple[Check
 
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(first)
+        await fleet.swap(first)
         moved, back = await asyncio.gather(fleet.swap(second), fleet.roll_back())
         assert (moved.id, back.id) == (second.document.id, first.document.id)
         now = await fleet.card()
@@ -85,7 +89,7 @@ def test_of_two_rollbacks_at_once_the_second_undoes_the_first_and_one_generation
 
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(first)
+        await fleet.swap(first)
         await fleet.swap(second)
         cards = await asyncio.gather(fleet.roll_back(), fleet.roll_back())
         assert [card.id for card in cards] == [first.document.id, second.document.id]
@@ -97,14 +101,38 @@ def test_of_two_rollbacks_at_once_the_second_undoes_the_first_and_one_generation
 
 
 def test_other_classes_are_refused_before_anything_is_started(models: tuple[Checkpoint, Checkpoint]) -> None:
-    first, second = models
-    other = dataclasses.replace(second, document=dataclasses.replace(second.document, classes=tuple("abcdef")))
+    first, other = models[0], made_up("other", classes=tuple("abcdef"))
 
     async def run() -> None:
         fleet = Instant()
-        await fleet.start(first)
+        await fleet.swap(first)
         with pytest.raises(CheckpointError, match="its classes are a, b, c, d, e, f"):
             await fleet.swap(other)
         assert fleet.alive == {"generation-1"}
+
+    finish(run())
+
+
+def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
+    models: tuple[Checkpoint, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = models
+
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.swap(first)
+
+        async def fail(checkpoint: Checkpoint) -> Any:
+            raise CheckpointError(f"{checkpoint.uri}: answered differently")
+
+        monkeypatch.setattr(fleet, "_deploy", fail)
+        with pytest.raises(CheckpointError):
+            await fleet.swap(second)
+        state = await fleet.swap_state()
+        assert (state["status"], state["checkpoint"]) == ("refused", second.document.id)
+        assert state["detail"] == "the checkpoint: answered differently"
+        now = await fleet.card()
+        assert now is not None
+        assert now.id == first.document.id
 
     finish(run())

@@ -14,7 +14,9 @@ from starlette.applications import Starlette
 from ray_trash.errors import ReasonCode
 from ray_trash.serve.pages import HEADERS, page_routes
 
-FILES = {file.name: file.read_text("utf-8") for file in files("ray_trash.serve").joinpath("web").iterdir()}
+WEB = files("ray_trash.serve").joinpath("web")
+# Of the Markdown only the description of the interface is made, which has addresses to try.
+FILES = {file.name: file.read_text("utf-8") for file in WEB.iterdir() if not file.name.endswith(".md")}
 PAGES = [name for name in FILES if name.endswith(".html")]
 SCRIPTS = [name for name in FILES if name.endswith(".js")]
 OUTSIDE = re.compile(r"""https?://|["'(=\s]//[a-z]""", re.IGNORECASE)
@@ -52,6 +54,7 @@ def test_a_script_makes_no_markup_and_no_code_of_text(name: str) -> None:
 def test_every_element_a_script_asks_for_by_id_is_on_its_page(name: str) -> None:
     script = {"index.html": "page.js", "docs.html": "docs.js"}[name]
     asked = set(re.findall(r'element\("([\w-]+)"\)', FILES[script]))
+    asked |= set(re.findall(r'getElementById\("([\w-]+)"\)', FILES[script]))
     assert asked <= set(re.findall(r'\sid="([\w-]+)"', FILES[name]))
 
 
@@ -66,6 +69,8 @@ def test_every_reason_code_has_words() -> None:
         ("/", "text/html; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
         ("/page.css", "text/css; charset=utf-8"),
+        ("/swagger-ui.css", "text/css; charset=utf-8"),
+        ("/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
         *((f"/{name}", "text/javascript; charset=utf-8") for name in SCRIPTS),
         ("/icon.svg", "image/svg+xml"),
     ],

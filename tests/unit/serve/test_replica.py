@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ray_trash.config import ServeConfig
+from ray_trash.errors import CheckpointError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.replica import MAX_DECODING_THREADS, Replica
-from tests.models import write_model
+from tests.models import spoil_weights, write_model
 
 # Of Ray Serve's own configuration, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-SETTINGS = ServeConfig(device="cpu").model_dump()
+SETTINGS = ServeConfig(engine="torch", device="cpu", precision="fp32").model_dump()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def good(model: Path) -> Predictor:
+    return Predictor.load(model, device="cpu", precision="fp32")
 
 
 class Broken:
@@ -25,14 +40,15 @@ class Broken:
         raise RuntimeError("the device is gone")
 
 
-def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(tmp_path: Path) -> None:
-    write_model(tmp_path)
-    good = Predictor.load(tmp_path, device="cpu", precision="fp32")
+def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(
+    model: Path, good: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: good)
     broken = Predictor(Broken(), good.document, good.plan)
     squares = np.zeros((1, 32, 32, 3), np.uint8)
 
     async def run() -> None:
-        replica = Replica(open_checkpoint(tmp_path), SETTINGS, 1)
+        replica = Replica(open_checkpoint(model), SETTINGS, 1)
         await replica.check_health()
         with pytest.raises(RuntimeError, match="the device is gone"):
             await replica.compute(broken, squares)
@@ -44,20 +60,27 @@ def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(tmp_path: P
     asyncio.run(run())
 
 
-def test_a_replica_without_a_model_is_ill_once_it_is_asked() -> None:
+def test_a_replica_without_a_model_is_ill_once_it_is_asked(model: Path, tmp_path: Path) -> None:
+    spoilt = shutil.copytree(model, tmp_path / "spoilt")
+    spoil_weights(spoilt, torch.arange(6.0))
+
     async def run() -> None:
-        replica = Replica(None, SETTINGS, 1)
+        replica = Replica(open_checkpoint(spoilt), SETTINGS, 1)
+        with pytest.raises(CheckpointError, match="answered differently"):
+            (await replica.card()).value()
         await replica.check_health()
         with pytest.raises(RuntimeError, match="no model"):
-            await replica.score([b"x"])
+            await replica.answer([b"x"])
         with pytest.raises(RuntimeError, match="no model"):
             await replica.check_health()
 
     asyncio.run(run())
 
 
-def test_photos_that_nobody_waits_for_any_more_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_model(tmp_path)
+def test_photos_that_nobody_waits_for_any_more_are_not_decoded(
+    model: Path, good: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: good)
     begun, released = [], threading.Event()
 
     def prepare(predictor: Predictor, encoded: bytes) -> np.ndarray:
@@ -66,9 +89,9 @@ def test_photos_that_nobody_waits_for_any_more_are_not_decoded(tmp_path: Path, m
         return np.zeros((32, 32, 3), np.uint8)
 
     async def run() -> None:
-        replica = Replica(open_checkpoint(tmp_path), SETTINGS, 1)
+        replica = Replica(open_checkpoint(model), SETTINGS, 1)
         monkeypatch.setattr(Predictor, "prepare", prepare)
-        scoring = asyncio.ensure_future(replica.score([b"x"] * 100))
+        scoring = asyncio.ensure_future(replica.answer([b"x"] * 100))
         while not begun:
             await asyncio.sleep(0.01)
         scoring.cancel()

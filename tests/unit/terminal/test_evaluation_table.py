@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.evaluate.outputs import Subject, evaluation_document
+from ray_trash.evaluate.outputs import Evaluation
 from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
 
@@ -15,10 +15,12 @@ from ray_trash.terminal.say import Terminal
 def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None = None) -> str:
     sums = ClassificationSums.zeros(3)
     sums.update(np.eye(3)[[0, 0, 0, 1]], np.array([0, 0, 0, 0]))
-    subject = Subject(
-        checkpoint_id="abc123",
-        checkpoint_path="checkpoint",
+    evaluation = Evaluation(
+        sums=sums,
+        classes=classes,
         split="test",
+        checkpoint="abc123",
+        checkpoint_path="checkpoint",
         dataset_fingerprint="f00d",
         counts={"seen": 9, "accepted": 6, "rejected": 2, "ignored": 1},
         skipped=[],
@@ -28,7 +30,7 @@ def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None
     )
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=False)
-    print_evaluation(evaluation_document(sums, classes, subject) | (more or {}), Terminal(console))
+    print_evaluation(evaluation.to_json() | (more or {}), Terminal(console))
     return stream.getvalue()
 
 
@@ -67,17 +69,19 @@ def selective(**changes: Any) -> dict[str, Any]:
 def test_what_is_answered_is_one_line_with_what_was_asked_for():
     text = printed(["glass", "metal", "paper"], width=120, more=selective())
     assert (
-        "answered 3/4 = 75.0 %, wrong among them 1/3 = 33.3 %, 95 % interval 6.1 to 79.2 % (asked for 5.0 %)\n" in text
+        "answers 3 of 4 (75.0 %), abstains on 1; wrong 1/3 = 33.3 % (95 % interval 6.1 to 79.2 %, target 5.0 %)\n"
+        in text
     )
     assert "(0.500 without the temperature)" in text
 
 
 def test_a_checkpoint_that_answers_nothing_or_everything_says_so():
     nothing = selective(answered=0, coverage=0.0, error=None, error_ci95=None)
-    assert "answered 0/4 = 0.0 %, wrong among them - (asked" in printed(["a", "b", "c"], width=120, more=nothing)
+    said = "answers 0 of 4 (0.0 %), abstains on 4; wrong - (target 5.0 %)\n"
+    assert said in printed(["a", "b", "c"], width=120, more=nothing)
     everything = selective(answered=4, coverage=1.0, error=0.25, target_error=None)
     assert "1/4 = 25.0 %" in printed(["a", "b", "c"], width=120, more=everything)
-    assert "(every answer was asked for)" in printed(["a", "b", "c"], width=120, more=everything)
+    assert ", no target)" in printed(["a", "b", "c"], width=120, more=everything)
 
 
 def test_pictures_of_no_class_are_one_line():

@@ -9,7 +9,7 @@ import pytest
 
 from ray_trash.config import TrainConfig
 from ray_trash.train.schedule import (
-    Progress,
+    RunState,
     cosine_factor,
     frozen_stages_at,
     is_better,
@@ -17,12 +17,12 @@ from ray_trash.train.schedule import (
 )
 
 
-def run(train: TrainConfig, losses: list[float]) -> Progress:
-    progress = Progress()
+def run(train: TrainConfig, losses: list[float]) -> RunState:
+    state = RunState()
     for loss in losses:
         metrics = {"train_loss": loss, "val_loss": loss, "val_macro_f1": 1 - loss}
-        progress = progress.after_epoch(metrics, 10, train, seconds=60.0)
-    return progress
+        state = state.after_epoch(metrics, 10, train, seconds=60.0)
+    return state
 
 
 def test_cosine_warms_up_to_one_and_ends_at_zero() -> None:
@@ -54,7 +54,8 @@ def test_a_group_below_the_floor_is_not_raised_to_it() -> None:
 def test_early_stopping_counts_from_the_last_better_epoch() -> None:
     train = TrainConfig(epochs=30, early_stopping_patience_epochs=2)
     assert run(train, [3.0, 2.0, 2.5]).stop_reason == ""
-    assert run(train, [3.0, 2.0, 2.5, 2.2]).stop_reason == "val_loss was no better for 2 epochs"
+    stopped = run(train, [3.0, 2.0, 2.5, 2.2])
+    assert (stopped.stop_kind, stopped.stop_reason) == ("no_gain", "val_loss was no better for 2 epochs")
 
 
 def test_the_run_ends_after_its_epochs() -> None:
@@ -71,14 +72,14 @@ def test_the_run_ends_after_its_epochs() -> None:
     ],
 )
 def test_epochs_are_cut_to_those_there_is_time_for(epochs_s: tuple[float, ...], epochs: int) -> None:
-    progress = Progress(epochs_done=len(epochs_s), epochs_s=epochs_s)
-    assert progress.epochs_of(TrainConfig(epochs=24, time_budget_min=10)) == epochs
-    assert progress.epochs_of(TrainConfig(epochs=24)) == 24
+    state = RunState(epochs_done=len(epochs_s), epochs_s=epochs_s)
+    assert state.epochs_of(TrainConfig(epochs=24, time_budget_min=10)) == epochs
+    assert state.epochs_of(TrainConfig(epochs=24)) == 24
 
 
 def test_a_run_ends_with_its_time_and_its_cosine_with_it() -> None:
     train = TrainConfig(epochs=24, time_budget_min=4)
-    assert Progress().epochs_of(train) == 24
+    assert RunState().epochs_of(train) == 24
     assert run(train, [1.0] * 3).stop_reason == ""
     over = run(train, [1.0] * 4)
     assert over.stop_reason == "trained 4 of 24 epochs, as train.time_budget_min=4 allows"
@@ -87,27 +88,27 @@ def test_a_run_ends_with_its_time_and_its_cosine_with_it() -> None:
 
 def test_a_run_that_has_had_its_epochs_goes_on_when_it_is_given_more_of_them_or_more_time() -> None:
     over = run(TrainConfig(epochs=24, time_budget_min=4), [1.0] * 4)
-    assert over.going_on(TrainConfig(epochs=24, time_budget_min=4)) == over
-    assert over.going_on(TrainConfig(epochs=24, time_budget_min=6)).stop_reason == ""
-    assert over.going_on(TrainConfig(epochs=5)).stop_reason == ""
+    assert over.resumed(TrainConfig(epochs=24, time_budget_min=4)) == over
+    assert over.resumed(TrainConfig(epochs=24, time_budget_min=6)).stop_reason == ""
+    assert over.resumed(TrainConfig(epochs=5)).stop_reason == ""
     stopped = run(TrainConfig(early_stopping_patience_epochs=1), [1.0, 2.0])
-    assert stopped.going_on(TrainConfig(epochs=100)) == stopped
+    assert stopped.resumed(TrainConfig(epochs=100)) == stopped
 
 
 def test_a_run_that_is_resumed_with_less_to_do_than_it_has_done_is_over() -> None:
     killed = run(TrainConfig(epochs=24), [1.0] * 4)
-    assert killed.going_on(TrainConfig(epochs=3)).stop_reason == "trained all 3 epochs"
-    assert killed.going_on(TrainConfig(epochs=24, time_budget_min=2)).stop_reason.startswith("trained 4 of 24 epochs")
+    assert killed.resumed(TrainConfig(epochs=3)).stop_reason == "trained all 3 epochs"
+    assert killed.resumed(TrainConfig(epochs=24, time_budget_min=2)).stop_reason.startswith("trained 4 of 24 epochs")
 
 
 def test_selection_and_stopping_may_look_at_different_values() -> None:
     train = TrainConfig(select_by="train_loss", early_stopping_patience_epochs=5)
-    progress = Progress()
+    state = RunState()
     for epoch, (train_loss, val_loss) in enumerate([(3.0, 1.0), (2.0, 2.0), (1.0, 3.0)]):
         metrics = {"train_loss": train_loss, "val_loss": val_loss, "val_macro_f1": 0.0}
-        progress = progress.after_epoch(metrics, 1, train, seconds=1.0)
-        assert progress.best_epoch == epoch + 1
-    assert progress.stopping.waited == 2
+        state = state.after_epoch(metrics, 1, train, seconds=1.0)
+        assert state.best_epoch == epoch + 1
+    assert state.stopping.waited == 2
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
@@ -117,9 +118,9 @@ def test_a_value_that_is_not_finite_is_never_better(direction: str) -> None:
         assert not is_better(value, 0.5, direction)  # type: ignore[arg-type]
 
 
-def test_progress_survives_json_to_the_bit() -> None:
-    progress = run(TrainConfig(schedule="plateau"), [1 / 3, 0.1 + 0.2, 0.7])
-    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+def test_state_survives_json_to_the_bit() -> None:
+    state = run(TrainConfig(schedule="plateau"), [1 / 3, 0.1 + 0.2, 0.7])
+    assert RunState.from_json(json.loads(json.dumps(state.to_json()))) == state
 
 
 def test_stages_are_freed_from_the_top_down_to_the_configured_number() -> None:

@@ -11,7 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ray_trash.config import Config
 from ray_trash.errors import ConfigError
+from ray_trash.evaluate.metrics import VALIDATION_FIGURES
 from ray_trash.storage import Storage
+from ray_trash.train.record import EpochRecord
 from ray_trash.train.tracking import MLflow, TensorBoard
 
 pytestmark = pytest.mark.filterwarnings(
@@ -21,8 +23,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def record(epoch: int) -> dict[str, float]:
-    return {"epoch": epoch, "train_loss": 1 / epoch, "val_accuracy": 0.5, "learning_rate": 1e-3}
+def record(epoch: int) -> EpochRecord:
+    metrics = {"train_loss": 1 / epoch, "train_accuracy": 0.5, **dict.fromkeys(VALIDATION_FIGURES, 0.5)}
+    return EpochRecord(epoch, metrics, 1e-3, 1e-2, 0, 1, 20.0, 1.0, False, "", f"epoch-{epoch:03d}-val_loss-0.5000")
 
 
 def config(uri: str) -> Config:
@@ -46,6 +49,8 @@ def test_curves_and_pictures_are_there_once_an_epoch_after_a_resume(tmp_path: Pa
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
     assert events.Tags()["images"] == ["augmentation"]
+    rates = {tag: events.Scalars(f"run/{tag}")[0].value for tag in ("learning_rate", "head_learning_rate")}
+    assert rates == pytest.approx({"learning_rate": 1e-3, "head_learning_rate": 1e-2})
 
 
 def test_mlflow_gets_parameters_and_curves_and_goes_on_with_its_run(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ray_trash.dataset.groups.candidates import candidate_pairs
-from ray_trash.dataset.groups.near import NearPair, find_near_pairs
+from ray_trash.dataset.groups.near import find_near_pairs
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
 from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, keypoints_of, sketch_columns
 from ray_trash.image.decode import open_photo
@@ -35,12 +35,8 @@ def everything(sketches: pa.Table) -> np.ndarray:
     return np.arange(len(sketches))
 
 
-def groups_of(pairs: list[NearPair]) -> list[list[int]]:
-    return connected(Relation(pair.first, pair.second, "near") for pair in pairs)
-
-
 def test_every_burst_is_one_group_and_no_two_bursts_are(bursts: pa.Table) -> None:
-    found = groups_of(find_near_pairs(bursts, everything(bursts)))
+    found = connected(find_near_pairs(bursts, everything(bursts)))
     assert found == [[4 * number + shot for shot in range(4)] for number in range(N_BURSTS)]
 
 

@@ -21,9 +21,10 @@ from ray_trash.dataset.stream import MemoryPhotos, PhotoTable
 from ray_trash.errors import ConfigError
 from ray_trash.model.network import build_network, freeze_stages, set_training_mode
 from ray_trash.train.epoch import train_epoch, validate
-from ray_trash.train.frozen.compute import activation_files, build_inputs, compute_missing, seconds_per_view
-from ray_trash.train.frozen.inputs import CachedInputs, Inputs, PhotoInputs
+from ray_trash.train.frozen.compute import activation_files, build_inputs, compute_missing
+from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.schedule import RunState
 from ray_trash.train.state import TrainState, build_state
 from ray_trash.train.worker import Worker
 
@@ -46,15 +47,6 @@ class Counted(MemoryPhotos):
     def batches(self, table: Any, batches: Any, transform: Any) -> Iterator[Any]:
         self.n_asked += sum(len(positions) for positions in batches)
         return super().batches(table, batches, transform)
-
-
-class Slow(Counted):
-    """Takes a fiftieth of a second for each photo."""
-
-    def batches(self, table: Any, batches: Any, transform: Any) -> Iterator[Any]:
-        for positions, batch in zip(batches, super().batches(table, batches, transform), strict=True):
-            time.sleep(0.02 * len(positions))
-            yield batch
 
 
 def a_job(folder: Path, **changes: Any) -> TrainJob:
@@ -95,7 +87,7 @@ def a_state(job: TrainJob, seed: int = 0) -> TrainState:
     return state
 
 
-def inputs_of(job: TrainJob, source: MemoryPhotos | None = None, state: TrainState | None = None) -> Inputs:
+def inputs_of(job: TrainJob, source: MemoryPhotos | None = None, state: TrainState | None = None) -> NetworkInputs:
     return build_inputs(source or Counted(), job, WORKER, (state or a_state(job)).network, lambda _: None)
 
 
@@ -108,8 +100,8 @@ def trained(job: TrainJob, kind: type[CachedInputs] | type[PhotoInputs]) -> tupl
     for epoch in range(EPOCHS):
         torch.manual_seed(epoch)
         set_training_mode(state.network, job.config.model.frozen_stages)
-        train_epoch(state, job, WORKER, inputs, on_step=lambda *_: None)
-        state.progress = type(state.progress)(epochs_done=epoch + 1, steps_done=(epoch + 1) * 2)
+        train_epoch(state, job, WORKER, inputs)
+        state.run = RunState(epochs_done=epoch + 1, steps_done=(epoch + 1) * 2)
     return state.network.state_dict(), first
 
 
@@ -164,12 +156,11 @@ def test_a_second_run_computes_nothing_again_and_a_new_seed_shares_the_views(tmp
         assert again.n_asked == 0
 
 
-def test_what_a_view_costs_is_known_also_where_none_is_left_to_compute(tmp_path: Path) -> None:
+def test_views_that_are_computed_are_counted_and_none_is_computed_twice(tmp_path: Path) -> None:
     job, network = a_job(tmp_path), a_state(a_job(tmp_path)).network
     files = activation_files(job, WORKER.dtype, network, [4])
     assert compute_missing(files, Counted(), job, WORKER, network) == 2 * N_TRAIN + N_VAL
     assert compute_missing(files, Counted(), job, WORKER, network) == 0
-    assert 0.02 <= seconds_per_view(Slow(), job, WORKER, network, 4) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -251,7 +242,7 @@ def test_two_workers_of_a_machine_compute_everything_once_however_their_speeds_d
     sources, networks = (Late(), Counted()), (a_state(job).network, a_state(job).network)
     meeting, flags = threading.Barrier(2), list[bool]()
 
-    def build(rank: int) -> Inputs:
+    def build(rank: int) -> NetworkInputs:
         worker = OfTwo(rank, 2, WORKER.device, WORKER.dtype, rank, 2, meeting, flags)
         return build_inputs(sources[rank], job, worker, networks[rank], lambda _: None)
 

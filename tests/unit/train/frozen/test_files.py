@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ray_trash.errors import StorageError
-from ray_trash.train.frozen.files import CHUNK, ActivationFiles, Part, key_of, make_room
+from ray_trash.train.frozen.files import CHUNK, ActivationFiles, ActivationSet, key_of, make_room
 
 N = CHUNK + 3
 
@@ -19,7 +19,7 @@ def files(folder: Path, *, views: int = 2) -> ActivationFiles:
     return ActivationFiles(
         folder,
         "key",
-        [Part("train", N, views, (2, 2, 4), torch.bfloat16), Part("val", 3, 1, (8,), torch.float32)],
+        [ActivationSet("train", N, views, (2, 2, 4), torch.bfloat16), ActivationSet("val", 3, 1, (8,), torch.float32)],
     )
 
 
@@ -29,9 +29,9 @@ def written(folder: Path) -> tuple[ActivationFiles, dict[tuple[str, int], torch.
     content = {("val", 0): torch.randn(3, 8)}
     content |= {("train", view): torch.randn(N, 4, 2, 2).to(torch.bfloat16) for view in range(2)}
     for side in ("train", "val"):
-        part = made.part(side)
-        for view, chunk in part.chunks():
-            made.write(side, view, chunk, content[side, view][part.positions(chunk)])
+        described = made.sets[side]
+        for view, chunk in described.chunks():
+            made.write(side, view, chunk, content[side, view][described.positions(chunk)])
     return made, content
 
 

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ray_trash.errors import CheckpointError
-from ray_trash.model.optimizer_state import flatten_optimizer, restore_optimizer
-from ray_trash.model.tensors import from_safetensors, to_safetensors
+from ray_trash.model.network import restore_optimizer
+from ray_trash.model.tensors import from_torch_file, to_torch_file
 
 OPTIMIZERS = {
     "adam": lambda groups: torch.optim.Adam(groups),
@@ -42,9 +40,8 @@ def train(network, optimizer, steps: range) -> None:
             group["lr"] *= 0.7
 
 
-def through_files(optimizer) -> tuple[dict, dict]:
-    tensors, values = flatten_optimizer(optimizer.state_dict())
-    return from_safetensors(to_safetensors(tensors), "state"), json.loads(json.dumps(values))
+def through_a_file(optimizer) -> dict:
+    return from_torch_file(to_torch_file(optimizer.state_dict()), "state")
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -57,7 +54,7 @@ def test_training_goes_on_to_the_bit_after_a_round_trip(kind):
     second = build_network()
     second.load_state_dict(first.state_dict())
     resumed = OPTIMIZERS[kind](groups_of(second))
-    restore_optimizer(resumed, *through_files(stopped))
+    restore_optimizer(resumed, through_a_file(stopped))
     train(second, resumed, range(3, 6))
 
     for name, tensor in unbroken.state_dict().items():
@@ -69,7 +66,7 @@ def test_restored_groups_are_as_they_were_with_types():
     network = build_network()
     train(network, stopped := OPTIMIZERS["adamw"](groups_of(network)), range(1))
     resumed = OPTIMIZERS["adamw"](groups_of(network))
-    restore_optimizer(resumed, *through_files(stopped))
+    restore_optimizer(resumed, through_a_file(stopped))
     assert resumed.state_dict()["param_groups"] == stopped.state_dict()["param_groups"]
 
 
@@ -77,7 +74,7 @@ def test_restored_moments_have_the_memory_format_of_their_parameters():
     network = build_network()
     train(network, stopped := OPTIMIZERS["adam"](groups_of(network)), range(1))
     resumed = OPTIMIZERS["adam"](groups_of(network))
-    restore_optimizer(resumed, *through_files(stopped))
+    restore_optimizer(resumed, through_a_file(stopped))
     weight = network.get_parameter("0.weight")
     assert weight.stride() != weight.contiguous().stride()
     assert resumed.state[weight]["exp_avg"].stride() == weight.stride()
@@ -88,7 +85,7 @@ def test_what_was_never_stepped_is_restored_as_such():
     network[0].requires_grad_(False)
     train(network, stopped := OPTIMIZERS["adamw"](groups_of(network)), range(2))
     resumed = OPTIMIZERS["adamw"](groups_of(network))
-    restore_optimizer(resumed, *through_files(stopped))
+    restore_optimizer(resumed, through_a_file(stopped))
     assert network.get_parameter("0.weight") not in resumed.state
     assert resumed.state[network.get_parameter("1.weight")]["step"] == 2
 
@@ -97,14 +94,14 @@ def test_another_optimizer_is_refused():
     network = build_network()
     train(network, stopped := OPTIMIZERS["sgd"](groups_of(network)), range(1))
     with pytest.raises(CheckpointError, match="another optimizer"):
-        restore_optimizer(OPTIMIZERS["adam"](groups_of(network)), *through_files(stopped))
+        restore_optimizer(OPTIMIZERS["adam"](groups_of(network)), through_a_file(stopped))
 
 
 def test_other_groups_are_refused():
     network = build_network()
     train(network, stopped := OPTIMIZERS["adam"](groups_of(network)), range(1))
     with pytest.raises(CheckpointError, match=r"\['body', 'head'\], here \['head'\]"):
-        restore_optimizer(OPTIMIZERS["adam"](groups_of(network)[1:]), *through_files(stopped))
+        restore_optimizer(OPTIMIZERS["adam"](groups_of(network)[1:]), through_a_file(stopped))
 
 
 def test_parameters_of_another_shape_are_refused():
@@ -112,4 +109,4 @@ def test_parameters_of_another_shape_are_refused():
     train(network, stopped := OPTIMIZERS["adam"](groups_of(network)), range(1))
     network[3] = nn.Linear(8 * 36, 4)
     with pytest.raises(CheckpointError, match=r"state\.4\.exp_avg\w*: shape \(3, 288\).*\(4, 288\)"):
-        restore_optimizer(OPTIMIZERS["adam"](groups_of(network)), *through_files(stopped))
+        restore_optimizer(OPTIMIZERS["adam"](groups_of(network)), through_a_file(stopped))

@@ -1,4 +1,4 @@
-"""How fast photos are answered, and so whether one more request can be answered in time."""
+"""Photos that are being answered, how fast, and so whether one more request can be answered in time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIN_BUSY_S = 1.0
 """A rate over less time says nothing."""
 
 
-class Pace:
+class Backlog:
     """Photos in work and photos done. Told of both, by one thread.
 
     Attributes:

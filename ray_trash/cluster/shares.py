@@ -1,0 +1,38 @@
+"""What each kind of process reserves of a cluster, in one table, and the processors of this process."""
+
+from __future__ import annotations
+
+import os
+
+READ_TASK_CPUS = 0.25
+"""A task that reads, looks at or compares photos: enough to limit them, few enough to run beside workers."""
+LEFT_TO_READING_CPUS = 0.5
+"""What workers leave to such tasks: workers that hold every CPU starve the tasks that feed them."""
+DECODE_TASK_CPUS = 0.5
+"""A task that reads and decodes photos for a GPU; it fits beside the worker on a machine of one CPU and one GPU."""
+
+TRAIN_WORKER_MIN_CPUS = 0.5
+"""The smallest share of a CPU that a training worker is worth starting for."""
+TRIAL_DRIVER_CPUS = 0.01
+"""The process of a trial that only waits for its workers; Ray Tune does not take 0."""
+TRIAL_MEMORY_BYTES = 3 * 2**30
+"""One CPU trial of ResNet50, about: weights, optimizer, and a batch of 32 photos of 224 pixels."""
+FEATURE_WORKER_CPUS = 0.5
+"""A process that computes features of photos for the audit."""
+
+SCORE_WORKER_CPUS = 0.5
+"""What a scoring worker counts for when a cluster is asked whether it has room: two share a CPU."""
+SCORE_WORKER_MIN_CPUS = 0.4
+"""What it reserves of that at least; if it held all of it, reading tasks would starve."""
+
+REPLICA_CPUS = 0.25
+"""A replica of an endpoint: little enough that the replicas of the next model find room beside those of this one."""
+REPLICA_GPUS = 0.5
+"""Likewise: two models of 0.1 GiB fit a GPU."""
+GATEWAY_CPUS = 0.25
+"""The gateway of an endpoint that Ray Serve deploys: it parses and waits."""
+
+
+def usable_cpus() -> int:
+    """Count the processors this process may use, which may be fewer than what Ray counts as CPUs."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,59 @@
+"""A data root read, grouped and split: what training, tuning and the audit begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import ray.data
+
+from ray_trash.dataset.groups.find import find_relations
+from ray_trash.dataset.groups.relations import Relation
+from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.scan import build_catalog
+from ray_trash.dataset.split import SplitRule, assign_splits, with_groups
+from ray_trash.image.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """The photos of a data root.
+
+    Attributes:
+        catalog: One row a file, its side in the column `split`.
+        sketches: Of the accepted photos, in the order of `row`.
+        decoded: The accepted photos, in Ray's object store; None unless asked for.
+        relations: Which photos belong together, by rows of the catalog.
+        rule: The split's rule, with the groups it goes by.
+        warnings: What the listing and the split have to say.
+    """
+
+    catalog: pa.Table
+    sketches: pa.Table
+    decoded: ray.data.Dataset | None
+    relations: Sequence[Relation]
+    rule: SplitRule
+    warnings: Sequence[str]
+
+
+def read_photo_set(
+    listing: Listing, preprocessing: Preprocessing, rule: SplitRule, *, keep_pixels: bool = False
+) -> PhotoSet:
+    """Read every file once, find what belongs together, and split; needs a connection to Ray.
+
+    Args:
+        listing: Of the data root.
+        preprocessing: Gives the size that photos are decoded down to.
+        rule: As `make_rule` gives it.
+        keep_pixels: Return the decoded photos as well.
+
+    Raises:
+        DataError: The lists of an official split are missing, damaged, or contradict the folders.
+    """
+    catalog, sketches, decoded = build_catalog(listing, preprocessing, keep_pixels=keep_pixels, keep_sketches=True)
+    relations = find_relations(catalog, sketches, listing.root, min_short_side_px=preprocessing.stored_short_side_px)
+    rule = with_groups(rule, catalog, relations, listing.root)
+    sides, warnings = assign_splits(catalog, rule, listing.root)
+    catalog = catalog.append_column("split", pa.array(sides, pa.string()))
+    return PhotoSet(catalog, sketches, decoded, relations, rule, [*listing.warnings, *warnings])

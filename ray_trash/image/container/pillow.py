@@ -1,0 +1,70 @@
+"""Pillow's readers, one for each format, and what their errors say about a file."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.Image import DecompressionBombError
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from ray_trash.errors import ImageError
+from ray_trash.image.container.layout import Format, truncated, undecodable, unsupported_kind
+
+# Built directly, not by `Image.open`, which guesses among all formats and warns through Python's global filters.
+OPENERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+}
+
+BROKEN_FILE_ERRORS = (
+    SyntaxError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    DecompressionBombError,
+)
+"""What Pillow's readers raise on hostile bytes."""
+
+_UNKNOWN_KINDS = (
+    "unknown pixel mode",
+    "unknown data organization",
+    "Unsupported BMP pixel depth",
+    "Unsupported BMP bitfields",
+    "Unsupported BMP compression",
+    "cannot handle",
+)
+"""How Pillow's messages begin for a whole file in a flavour it does not read."""
+
+
+def image_error(error: Exception, name: Format, *, ends_early: bool = False) -> ImageError:
+    """Translate one of `BROKEN_FILE_ERRORS`; `ends_early` as in `Container`."""
+    message = str(error)
+    if message.startswith(_UNKNOWN_KINDS):
+        return unsupported_kind(name, "pixels in a layout that is not read")
+    if isinstance(error, MemoryError):
+        return undecodable(name, "there is not enough memory to decode it")
+    if ends_early or "truncated" in message.lower():
+        return truncated(name)
+    return undecodable(name, "its data cannot be decoded")

@@ -1,0 +1,105 @@
+"""The application of `serve deploy`, on the shared Ray."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import yaml
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+
+from tests.corpus import jpeg, smooth_photo
+from tests.e2e.command import wait_until
+from tests.models import spoil_weights, write_model
+from tests.processes import command_line, living
+
+CONFIG = Path(__file__).parents[2] / "configs" / "serve-deploy.yaml"
+
+
+class Deployed:
+    """An application that is deployed as `serve deploy` does it, without the dashboard in between."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        serve.start(http_options={"port": port})
+
+    def deploy(self, checkpoint: Path) -> None:
+        tree = yaml.safe_load(CONFIG.read_text())
+        (application,) = tree["applications"]
+        application["deployments"][0]["user_config"]["checkpoint"] = str(checkpoint)
+        client: Any = _get_global_client()
+        client.deploy_apps(ServeDeploySchema.model_validate(tree), _blocking=False)
+
+    def model(self) -> dict[str, Any]:
+        try:
+            return dict(httpx.get(f"{self.url}/v1/model", timeout=30).json())
+        except (httpx.TransportError, ValueError):
+            return {}
+
+    def wait_for(self, model_id: str) -> None:
+        wait_until(lambda: self.model().get("id") == model_id, timeout_s=120, what=model_id)
+
+    def models(self) -> set[str]:
+        return {name for name in serve.status().applications if name != "ray-trash"}
+
+    def kill(self, deployment: str) -> None:
+        """Kill the processes of a deployment, and wait for others in their place."""
+        killed = _pids(deployment)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _pids(deployment) - killed, timeout_s=120, what=f"another {deployment}")
+
+
+def _pids(deployment: str) -> set[int]:
+    return {pid for pid in living("ServeReplica:ray-trash", below=os.getpid()) if f":{deployment}" in command_line(pid)}
+
+
+@pytest.fixture
+def deployed(ray_cluster: None) -> Iterator[Deployed]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    yield Deployed(port)
+    serve.shutdown()
+
+
+def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_gateway_and_the_folder(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    first, second = (write_model(tmp_path / str(seed), seed=seed).id for seed in (0, 1))
+    write_model(tmp_path / "spoilt", seed=1)
+    spoil_weights(tmp_path / "spoilt", torch.arange(6.0))
+    deployed.deploy(tmp_path / "0")
+    deployed.wait_for(first)
+    deployed.deploy(tmp_path / "spoilt")
+    wait_until(lambda: deployed.model()["swap"].get("status") == "refused", timeout_s=60, what="the refusal")
+    refused = deployed.model()
+    assert refused["id"] == first
+    assert "answered differently" in refused["swap"]["detail"]
+    assert str(tmp_path) not in str(refused)
+    deployed.deploy(tmp_path / "1")
+    deployed.wait_for(second)
+    back = httpx.post(f"{deployed.url}/v1/model/rollback", headers={"x-ray-trash": "1"}, timeout=120)
+    assert (back.status_code, back.json()["id"]) == (200, first)
+
+    # Neither folder is what it was, and nobody who was there is there any more.
+    shutil.rmtree(tmp_path / "0")
+    (only,) = deployed.models()
+    deployed.kill("Gateway")
+    wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != {only}, timeout_s=120, what="new replicas")
+    deployed.kill("Model")
+    photo = {"content": jpeg(smooth_photo()), "headers": {"content-type": "image/jpeg"}}
+    answer = httpx.post(f"{deployed.url}/v1/score", timeout=60, **photo)
+    assert (answer.status_code, answer.json()["model"]["id"]) == (200, first)
+    serve.delete("ray-trash", _blocking=False)
+    wait_until(lambda: not serve.status().applications, timeout_s=60, what="the end of all applications")
