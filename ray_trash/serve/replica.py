@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from ray_trash.cluster.carry import Carried, carry
-from ray_trash.cluster.waiting import fetch, exit_if_stuck
+from ray_trash.cluster.waiting import exit_if_stuck, fetch
 from ray_trash.config import ServeConfig
 from ray_trash.errors import ImageError
 from ray_trash.model.checkpoint import Checkpoint
