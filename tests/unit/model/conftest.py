@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from PIL import Image
 from torch import nn
 
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.model import network as network_module
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.document import CheckpointDocument, Golden
@@ -35,24 +32,6 @@ class TinyNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.fc(self.bn1(self.conv1(images)).relu().mean((2, 3)))
-
-
-@pytest.fixture(scope="package", autouse=True)
-def shallow_resnet() -> Iterator[None]:
-    """Build ResNets of one narrow block a stage, whose outputs have the shapes of ResNet50's, at a tenth of the cost."""
-    block = import_module(ResNet.__module__).Bottleneck
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "resnet50", lambda weights: ResNet(block, [1, 1, 1, 1], width_per_group=16))
-        yield
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    # Several threads that wait for each other on busy cores take a hundred times as long.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
