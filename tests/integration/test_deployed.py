@@ -100,8 +100,8 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     deployed.wait_for(first)
     wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != before, timeout_s=180, what="new replicas")
     deployed.kill("Model")
-    photo = {"content": jpeg(smooth_photo()), "headers": {"content-type": "image/jpeg"}}
-    answer = httpx.post(f"{deployed.url}/v1/score", timeout=60, **photo)
+    image = {"content-type": "image/jpeg"}
+    answer = httpx.post(f"{deployed.url}/v1/score", content=jpeg(smooth_photo()), headers=image, timeout=60)
     assert (answer.status_code, answer.json()["model"]["id"]) == (200, first)
     serve.delete("ray-trash", _blocking=False)
     wait_until(lambda: not serve.status().applications, timeout_s=180, what="the end of all applications")
