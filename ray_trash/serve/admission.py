@@ -154,7 +154,7 @@ def problem(error: ServeError) -> Response:
 
 
 def json_answer(body: BaseModel, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Render a body of an answer other than 200, which FastAPI renders."""
+    """Render the body of an answer; FastAPI would check it again, which costs a quarter of a millisecond."""
     return Response(body.model_dump_json(), status, headers, media_type="application/json")
 
 

@@ -107,7 +107,7 @@ class Gateway:
             turned_away=lambda code: self._telemetry.turned_away.labels(code).inc(),
         )
 
-    async def post_score(self, request: Request) -> Any:
+    async def post_score(self, request: Request) -> Response:
         """Answer photos: multipart fields, one raw body, or JSON with base64."""
         started, status = time.monotonic(), 500
         try:
@@ -119,7 +119,7 @@ class Gateway:
         finally:
             self._telemetry.requests.labels(str(status)).inc()
             self._telemetry.seconds.observe(time.monotonic() - started)
-        return body if status == 200 else json_answer(body, status)
+        return json_answer(body, status)
 
     async def _answer(self, request: Request) -> ScoreBody:
         photos = await read_photos(request, max_images=self._settings.max_batch_images)
