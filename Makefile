@@ -8,11 +8,10 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-deps
 DEMO_PHOTOS := data/sample
 
-# How many processes run the tests: most of their time they wait for processes to start and end.
+# Most of their time tests wait for processes to start and end. Of the levels that start some, what takes longest comes
+# first, or one process would be left alone with it.
 TEST_PROCESSES ?= 2
-# In one process what fails soonest comes first; of two, one would be left alone with the longest.
-TEST_ORDER := $(if $(filter 1,$(TEST_PROCESSES)),unit integration e2e,e2e integration unit)
-SPREAD := $(if $(filter 1,$(TEST_PROCESSES)),,-n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder)
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # PYTHON=/path/to/python picks one; left out, the first of these that is 3.11 to 3.13 and can make a venv.
 PYTHON ?=
@@ -25,7 +24,7 @@ quietly = $(1) > $(2) 2>&1 || { status=$$?; tail -n 40 $(2) >&2; echo "failed: $
 # Hundreds of processes would each compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check format lock
+.PHONY: help setup demo unit test check format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -55,8 +54,11 @@ demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU c
 	$(BIN)/ray-trash run configs/quickstart.yaml --overwrite
 	$(BIN)/python -m ray_trash.serve.demo runs/quickstart/checkpoint $(DEMO_PHOTOS)
 
-test: setup ## run every test
-	$(BIN)/python -m pytest $(SPREAD) $(TEST_ORDER:%=tests/%) --durations=15
+unit: setup ## run the unit tests, and hold the floor of what they reach
+	$(PYTEST) tests/unit --cov --cov-report= --durations=5
+
+test: unit ## run every test
+	$(PYTEST) tests/e2e tests/integration --durations=15
 
 check: setup ## lint, formatting, types, import contracts, spelling
 	$(BIN)/ruff check .

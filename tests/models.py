@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 
-import pytest
 import torch
 
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.model import network as network_module
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import MARKER, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
-from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import from_safetensors, to_safetensors
 
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
@@ -30,13 +26,16 @@ def write_model(
     directory: Path, *, seed: int = 0, size_px: int = 32, classes: tuple[str, ...] = CLASSES
 ) -> CheckpointDocument:
     """Write a checkpoint of random weights; another seed is another model."""
-    return write_checkpoint(directory, *_random_model(seed, size_px, classes))
+    folder, document = _random_model(seed, size_px, classes)
+    shutil.copytree(folder.name, directory, dirs_exist_ok=True)
+    return document
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _random_model(
     seed: int, size_px: int, classes: tuple[str, ...]
-) -> tuple[dict[str, torch.Tensor], CheckpointDocument]:
+) -> tuple[tempfile.TemporaryDirectory[str], CheckpointDocument]:
+    # Written once: hashing and packing its 94 MB takes longer than a copy, and making up its numbers longer still.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(len(classes)).eval()
@@ -58,22 +57,8 @@ def _random_model(
         versions={},
         golden=compute_golden(network, preprocessing, 1, calibration),
     )
-    return network.state_dict(), document
-
-
-@contextmanager
-def shallow_resnets() -> Iterator[None]:
-    """Build ResNets of one narrow block a stage, whose outputs have the shapes of ResNet50's, at a tenth of the cost.
-
-    On one thread: several that wait for each other on busy cores take a hundred times as long.
-    """
-    block = import_module(ResNet.__module__).Bottleneck
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "resnet50", lambda weights: ResNet(block, [1, 1, 1, 1], width_per_group=16))
-        yield
-    torch.set_num_threads(threads)
+    folder = tempfile.TemporaryDirectory()
+    return folder, write_checkpoint(Path(folder.name), network.state_dict(), document)
 
 
 def spoil_weights(folder: Path, added: torch.Tensor) -> None:

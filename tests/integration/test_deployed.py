@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from ray.serve.schema import ServeDeploySchema
 from tests.corpus import jpeg, smooth_photo
 from tests.e2e.command import wait_until
 from tests.models import spoil_weights, write_model
+from tests.processes import command_line, living
 
 CONFIG = Path(__file__).parents[2] / "configs" / "serve-deploy.yaml"
 
@@ -61,13 +61,7 @@ class Deployed:
 
 
 def _pids(deployment: str) -> set[int]:
-    found = set()
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
-            if b"ServeReplica:ray-trash" in command and f":{deployment}".encode() in command:
-                found.add(int(folder.name))
-    return found
+    return {pid for pid in living("ServeReplica:ray-trash", below=os.getpid()) if f":{deployment}" in command_line(pid)}
 
 
 @pytest.fixture

@@ -50,9 +50,8 @@ def test_photos_and_runs_may_be_on_s3_and_frozen_stages_keep_every_bit_through_t
     assert json.loads(stored.read_bytes("evaluation.json"))["n"] == audit["splits"]["test"]["n"]
     # The others find the checkpoint by the name that the first worker tells them. A mean over three is where the
     # rounding of statistics would show.
-    resumed = command(
-        "train", tmp_path / "tiny.yaml", *settings(**changes | {"train__epochs": 2, "train__workers": 3}), "--resume"
-    )
+    changes |= {"train__epochs": 2, "train__workers": 3}
+    resumed = command("train", tmp_path / "tiny.yaml", *settings(**changes), "--resume")
     assert resumed.code == 0, resumed.err
     assert [record["epoch"] for record in history_of(stored.read_bytes("metrics.jsonl"))] == [1, 2]
     after = open_checkpoint(stored.child("checkpoints", max(stored.child("checkpoints").list_names()))).weights()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from ray_trash.model.document import CheckpointDocument, Golden
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
 from ray_trash.model.resnet import ResNet
-from tests.models import shallow_resnets
 
 CLASSES = ("paper", "glass", "metal")
 
@@ -34,12 +32,6 @@ class TinyNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.fc(self.bn1(self.conv1(images)).relu().mean((2, 3)))
-
-
-@pytest.fixture(scope="package", autouse=True)
-def shallow_resnet() -> Iterator[None]:
-    with shallow_resnets():
-        yield
 
 
 @pytest.fixture
