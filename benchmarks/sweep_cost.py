@@ -2,7 +2,7 @@
 
 Sixteen points of dropout, learning rate and frozen stages 3 to 5, six epochs each, on rendered or given photos: first
 as independent trainings that compute everything anew (in this process, so without Ray Train's start-up), then as one
-sweep that stops losing trials and shares what the frozen stages make of the photos. Prints one JSON object: seconds of
+sweep that stops losing trials and shares the activations of the frozen stages. Prints one JSON object: seconds of
 both, their ratio, and how validation accuracy differs for trials that the sweep trained to their end.
 """
 
@@ -22,7 +22,8 @@ from ray_trash.config import Config, override
 from ray_trash.fetch.sample import render_sample
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import prepare_run, run_training
-from ray_trash.tune.sweep import check_space, run_sweep
+from ray_trash.tune.search import Point
+from ray_trash.tune.sweep import prepare_sweep, run_sweep
 
 SPACE = {
     "model.dropout": {"choice": [0.0, 0.2, 0.4]},
@@ -58,15 +59,13 @@ def main() -> None:
                 "tune": {"trials": options.trials, "search": "grid", "space": SPACE, "verdict_seeds": 0},
             }
         )
-        _, points = check_space(config)
+        terminal = Terminal.stderr()
+        prepared = prepare_sweep(config, resume=False, overwrite=False, terminal=terminal)
         started = time.perf_counter()
-        plain = [train_plainly(config, number, point) for number, point in enumerate(points)]
+        plain = [train_plainly(config, point) for point in prepared.points]
         plain_s = time.perf_counter() - started
         started = time.perf_counter()
-        terminal = Terminal.stderr()
-        sweep = run_sweep(
-            prepare_run(config, resume=False, overwrite=False, terminal=terminal), json.dumps({}), terminal=terminal
-        )
+        sweep = run_sweep(prepared, json.dumps({}), terminal=terminal)
         sweep_s = time.perf_counter() - started
     differences = [
         record.metrics["val_accuracy"] - plain[record.trial]["val_accuracy"]
@@ -74,12 +73,12 @@ def main() -> None:
         if record.status == "done"
     ]
     result = {
-        "trials": len(points),
+        "trials": len(prepared.points),
         "plain_s": round(plain_s, 1),
         "sweep_s": round(sweep_s, 1),
         "ratio": round(sweep_s / plain_s, 3),
         "epochs_of_the_sweep": sum(record.epochs_run for record in sweep.records),
-        "epochs_of_all": 6 * len(points),
+        "epochs_of_all": 6 * len(prepared.points),
         "accuracy_difference_of_full_trials": [round(difference, 4) for difference in differences],
         "median_accuracy_difference": round(statistics.median(differences), 4),
         "val_n": plain[0]["val_n"],
@@ -87,9 +86,9 @@ def main() -> None:
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def train_plainly(config: Config, number: int, point: Any) -> Any:
+def train_plainly(config: Config, point: Point) -> Any:
     """Train one point alone and return its best epoch's figures."""
-    changes = {**point, "name": f"plain-{number:02d}", "train.workers": 0, "train.cache_frozen": "off"}
+    changes = {**point.params, "name": f"plain-{point.number:02d}", "train.workers": 0, "train.cache_frozen": "off"}
     terminal = Terminal.silent()
     prepared = prepare_run(override(config, changes), resume=False, overwrite=False, terminal=terminal)
     return run_training(prepared, terminal=terminal).record

@@ -120,11 +120,9 @@ def tune(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Sweep."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
-    from ray_trash.train.run import prepare_run
-    from ray_trash.tune.sweep import check_space, run_sweep
+    from ray_trash.tune.sweep import prepare_sweep, run_sweep
 
-    check_space(config)
-    prepared = prepare_run(config, **_start_of(options), terminal=terminal)
+    prepared = prepare_sweep(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=_trials_have_workers(config)):
         result = run_sweep(prepared, _source_of(options), terminal=terminal)
     terminal.say(f"best checkpoint {result.checkpoint.uri}")
@@ -143,12 +141,11 @@ def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.cluster.connect import ray_session
     from ray_trash.run import run_all
     from ray_trash.train.run import prepare_run
-    from ray_trash.tune.sweep import check_space
+    from ray_trash.tune.sweep import prepare_sweep
 
     sweeps = config.tune.space is not None
-    if sweeps:
-        check_space(config)
-    prepared = prepare_run(config, **_start_of(options), terminal=terminal)
+    prepare = prepare_sweep if sweeps else prepare_run
+    prepared = prepare(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=sweeps and _trials_have_workers(config)):
         return run_all(prepared, _source_of(options), terminal=terminal)
 

@@ -9,7 +9,7 @@ from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import PreparedRun, TrainResult, run_training
-from ray_trash.tune.sweep import SweepResult, run_sweep
+from ray_trash.tune.sweep import PreparedSweep, SweepResult, run_sweep
 
 RUN_FILES = (
     ("augmentation.png", "what training saw"),
@@ -23,8 +23,8 @@ SWEEP_FILES = (
 )
 
 
-def run_all(prepared: PreparedRun, source: str, *, terminal: Terminal) -> dict[str, Any]:
-    """Train as the config says, or search where it has a space, and evaluate the best checkpoint.
+def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Terminal) -> dict[str, Any]:
+    """Train, or search if that is what was prepared, and evaluate the best checkpoint.
 
     Needs a connection to Ray. `source` is the text of the config file.
 
@@ -35,15 +35,17 @@ def run_all(prepared: PreparedRun, source: str, *, terminal: Terminal) -> dict[s
         RayTrashError: Anything a user can put right, by its kind.
     """
     result: TrainResult | SweepResult
-    if prepared.config.tune.space is not None:
+    if isinstance(prepared, PreparedSweep):
+        config = prepared.base.config
         result = run_sweep(prepared, source, terminal=terminal)
     else:
+        config = prepared.config
         result = run_training(prepared, terminal=terminal)
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
         terminal.say("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
     checkpoint = open_checkpoint(result.checkpoint)
-    document = evaluate_checkpoint(checkpoint, prepared.config.data.root, split=split, out=result.run, with_masks=True)
+    document = evaluate_checkpoint(checkpoint, config.data.root, split=split, out=result.run, with_masks=True)
     print_evaluation(document, terminal)
     for name, what in (
         ("checkpoint", "the best checkpoint"),

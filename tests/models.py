@@ -1,4 +1,4 @@
-"""Checkpoints of untrained networks, for what reads checkpoints."""
+"""Checkpoints of untrained networks, for what reads checkpoints; networks that cost little, for what trains them."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def map_blocks(
     block_bytes: int | None = None,
     prefetch: int = 1,
 ) -> Iterator[pa.Table]:
-    """Send blocks through steps; needs a connection to Ray.
+    """Send blocks through steps, and yield what the last one makes; needs a connection to Ray.
 
     Args:
         blocks: At least one.
@@ -84,17 +84,18 @@ def map_blocks(
         block_bytes: Size at which Ray Data begins a new block within a step's output. Default: Ray Data's own.
         prefetch: Blocks fetched ahead of whoever asks.
 
-    Yields:
-        What the last step makes.
-
     Raises:
         ClusterError: The next block did not come within `NO_ANSWER_S`.
         RayTrashError: What a step raised.
     """
-    dataset = dataset_of(blocks, *steps, in_order=in_order, block_bytes=block_bytes)
+    dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order)
+    if block_bytes is not None:
+        dataset.context.target_max_block_size = block_bytes
+    for step in steps:
+        dataset = dataset.map_batches(**_as_ray_takes(step), batch_size=None, batch_format="pyarrow")
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=prefetch):
-            yield received(cast(pa.Table, block))
+            yield _received(cast(pa.Table, block))
     except ExecutionTimeoutError as error:
         raise ClusterError(
             f"waited {NO_ANSWER_S:g} s for {what} in vain: others may hold the cluster, or processes may die for want "
@@ -102,37 +103,23 @@ def map_blocks(
         ) from error
 
 
-def dataset_of(
-    blocks: Sequence[pa.Table], *steps: Tasks | Actors, in_order: bool = True, block_bytes: int | None = None
-) -> ray.data.Dataset:
-    """Describe what `map_blocks` runs, as a dataset that is run when it is read; its blocks are for `received`."""
-    dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order)
-    if block_bytes is not None:
-        dataset.context.target_max_block_size = block_bytes
-    for step in steps:
-        if isinstance(step, Tasks):
-            dataset = dataset.map_batches(
-                cast(Any, _TaskStep(step.function, step.schema)),  # Ray's own type for these knows no pyarrow
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=step.cpus,
-                compute=ray.data.TaskPoolStrategy(size=step.at_once),
-            )
-        else:
-            several: dict[str, Any] = {
-                "max_concurrent_calls_per_actor": step.calls_at_once,
-                "enable_true_multi_threading": True,
-            }
-            dataset = dataset.map_batches(
-                cast(Any, _ActorStep),
-                fn_constructor_args=(step.make, step.schema),
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=step.cpus,
-                num_gpus=step.gpus or None,
-                compute=ray.data.ActorPoolStrategy(size=step.size, **(several if step.calls_at_once > 1 else {})),
-            )
-    return dataset
+def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
+    if isinstance(step, Tasks):
+        return {
+            "fn": _TaskStep(step.function, step.schema),
+            "num_cpus": step.cpus,
+            "compute": ray.data.TaskPoolStrategy(size=step.at_once),
+        }
+    several: dict[str, Any] = {}
+    if step.calls_at_once > 1:
+        several = {"max_concurrent_calls_per_actor": step.calls_at_once, "enable_true_multi_threading": True}
+    return {
+        "fn": _ActorStep,
+        "fn_constructor_args": (step.make, step.schema),
+        "num_cpus": step.cpus,
+        "num_gpus": step.gpus or None,
+        "compute": ray.data.ActorPoolStrategy(size=step.size, **several),
+    }
 
 
 def quiet(dataset: ray.data.Dataset, *, in_order: bool = True) -> ray.data.Dataset:
@@ -144,12 +131,8 @@ def quiet(dataset: ray.data.Dataset, *, in_order: bool = True) -> ray.data.Datas
     return dataset
 
 
-def received(block: pa.Table) -> pa.Table:
-    """Return a block without what it carried.
-
-    Raises:
-        RayTrashError: What a step raised.
-    """
+def _received(block: pa.Table) -> pa.Table:
+    """Return a block without what it carried, or raise that."""
     if _ERROR.name not in block.column_names:
         return block
     for carried in block[_ERROR.name].drop_null().to_pylist():
@@ -160,7 +143,7 @@ def received(block: pa.Table) -> pa.Table:
 def _run(function: Callable[[], Function], schema: pa.Schema, block: pa.Table) -> Iterator[pa.Table]:
     whole = schema.append(_ERROR)
     try:
-        made = function()(received(block))
+        made = function()(_received(block))
         for table in [made] if isinstance(made, pa.Table) else made:
             yield pa.table([*table.select(schema.names).columns, pa.nulls(len(table), _ERROR.type)], schema=whole)
     except RayTrashError as error:

@@ -34,11 +34,9 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """The workers of one training run.
+    """The workers of one training run, one process each.
 
     Attributes:
-        workers: How many, one process each.
-        device: Where each of them computes.
         cpus_per_worker: CPUs Ray reserves for each.
         in_process: Whether the one worker is the process that runs the training, which reserves nothing more.
     """
@@ -150,7 +148,6 @@ class TrialPlan:
 
     Attributes:
         workers: Of one trial. A trial of one worker trains in the process that Ray Tune starts for it.
-        concurrent: Trials at the same time.
         runs_per_machine: Trials that share one machine's processors.
     """
 
@@ -167,13 +164,7 @@ class TrialPlan:
 def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, machines: int, trials: int) -> TrialPlan:
     """Decide how many trials run at the same time, so that each has its workers and reading keeps its share.
 
-    Args:
-        train: The `train` section; `auto` workers are 1 of each trial, since many small trials waste less than a
-            few that wait for one another.
-        tune: The `tune` section.
-        resources: Totals of the cluster.
-        machines: Machines with CPUs for work.
-        trials: How many there are to run.
+    `train.workers=auto` is one worker a trial: many small trials waste less than a few that wait for one another.
 
     Raises:
         ClusterError: A trial, or as many at once as were asked for, does not fit.
@@ -208,12 +199,7 @@ def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, m
 
 @dataclass(frozen=True)
 class ReplicaPlan:
-    """What one replica of an endpoint has.
-
-    Attributes:
-        n_threads: CPU threads that compute.
-        gpus: GPUs that Ray reserves for it.
-    """
+    """What one replica of an endpoint has: CPU threads that compute, and GPUs that Ray reserves for it."""
 
     n_threads: int
     gpus: float

@@ -1,7 +1,4 @@
-"""Settings of Ray, and of the threads that torch computes with, that this project relies on.
-
-They are environment variables, which those libraries read when they are loaded.
-"""
+"""Settings of Ray and of torch's threads that this project relies on: environment variables, read on import."""
 
 from __future__ import annotations
 

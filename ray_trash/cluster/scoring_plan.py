@@ -22,13 +22,9 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """Who scores.
+    """Who scores: processes with a network each, their threads, what Ray reserves for each.
 
     Attributes:
-        workers: Processes with a network each.
-        device: Where each of them computes.
-        n_threads: CPU threads of each.
-        cpus_per_worker: CPUs Ray reserves for each.
         readers: Most tasks at a time that decode for GPUs.
     """
 

@@ -35,7 +35,7 @@ def render_yaml(tree: Mapping[str, Any]) -> str:
     """Write plain values as YAML, in their order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = _LONGEST_LINE
     out = io.StringIO()
     yaml.dump(dict(tree), out)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ray_trash.dataset.catalog import CatalogRow
 from ray_trash.dataset.walk import Entry, walk
 from ray_trash.errors import DataError, ReasonCode, StorageError
 from ray_trash.storage import Storage
@@ -24,21 +25,6 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".t
 """How photos are usually named. Only folders are judged by it: a file is a photo by its content."""
 
 _REASON_CODES = frozenset(get_args(ReasonCode))
-
-
-@dataclass(frozen=True)
-class ListedFile:
-    """A file in a class folder.
-
-    Attributes:
-        path: Relative to the data root, with `/`, valid UTF-8.
-        label: Its class.
-        size_bytes: As the listing reports it; 0 or more.
-    """
-
-    path: str
-    label: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +49,7 @@ class Listing:
     Attributes:
         root: The data root; absolute where it is local.
         classes: Class names in label order.
-        files: What is to be read.
+        files: What is to be read; their path, label and size as listed.
         ignored: Hidden and system files, and what lies outside the class folders.
         rejected: What can be refused without opening it.
         warnings: Sentences for the user.
@@ -71,7 +57,7 @@ class Listing:
 
     root: str
     classes: tuple[str, ...]
-    files: tuple[ListedFile, ...]
+    files: tuple[CatalogRow, ...]
     ignored: tuple[Finding, ...]
     rejected: tuple[Finding, ...]
     warnings: tuple[str, ...]
@@ -102,7 +88,7 @@ def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
         _require_folders(classes, folders, storage.child(*filter(None, [class_root])).uri)
     labels = tuple(classes) if classes is not None else tuple(sorted(folders))
     judged = [_judge(entry, class_root, labels) for entry in entries]
-    files = tuple(verdict for verdict in judged if isinstance(verdict, ListedFile))
+    files = tuple(verdict for verdict in judged if isinstance(verdict, CatalogRow))
     findings = [verdict for verdict in judged if isinstance(verdict, Finding)]
     rejected = tuple(finding for finding in findings if finding.reason in _REASON_CODES)
     ignored = tuple(finding for finding in findings if finding.reason not in _REASON_CODES)
@@ -138,7 +124,7 @@ def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
     return "file"
 
 
-def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> ListedFile | Finding | None:
+def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> CatalogRow | Finding | None:
     place = judge_place(entry)
     if isinstance(place, Finding) or place == "folder":
         return place if isinstance(place, Finding) else None
@@ -149,7 +135,7 @@ def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> ListedFile |
         return Finding(entry.path, "not in data.classes")
     if entry.kind == "special":
         return Finding(entry.path, "not_a_regular_file", entry.message)
-    return ListedFile(entry.path, label, entry.size_bytes)
+    return CatalogRow(entry.path, label, entry.size_bytes)
 
 
 def _is_system_name(name: str) -> bool:
@@ -218,7 +204,7 @@ def _warn_of_twins(labels: Sequence[str]) -> Iterator[str]:
             yield f"classes {names} differ only in case; they are trained as different classes"
 
 
-def _warn_of_nesting(files: Sequence[ListedFile], class_root: str) -> Iterator[str]:
+def _warn_of_nesting(files: Sequence[CatalogRow], class_root: str) -> Iterator[str]:
     depth = 1 + bool(class_root)
     nested = [file.path for file in files if file.path.count("/") > depth]
     if nested:

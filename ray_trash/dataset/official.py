@@ -64,8 +64,7 @@ def parse_official_list(content: bytes, name: str) -> list[OfficialEntry]:
 
 def has_official_lists(listing: Listing) -> bool:
     """Tell whether a data root has list files where `assign_officially` looks for them."""
-    photos = [CatalogRow(file.path, file.label) for file in listing.files]
-    places = _list_places(photos, Storage.at(listing.root))
+    places = _list_places(listing.files, Storage.at(listing.root))
     return any(place.exists(name) for place in places for name in OFFICIAL_LISTS.values())
 
 

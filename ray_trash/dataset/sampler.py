@@ -35,7 +35,7 @@ def epoch_order(
         labels: Class numbers (N,), in 0..C-1.
         seed: The run's seed.
         epoch: The epoch, from 0.
-        n_draws: How many photos to draw; left out, N. More than N begins again with a new shuffle.
+        n_draws: How many photos to draw; more than N begins again with a new shuffle. Default: N.
         balance: `sampler` draws every class equally often, repeating the photos of small classes.
 
     Returns:
@@ -75,14 +75,13 @@ def worker_batches(order: Rows, *, steps: int, rank: int, workers: int, accumula
     batches = []
     for step in np.array_split(order, steps):
         own = np.array_split(step, workers)[rank]
-        parts = np.array_split(own, min(accumulate, max(1, len(own))))
-        batches.append(list(parts))
+        batches.append(np.array_split(own, min(accumulate, max(1, len(own)))))
     return batches
 
 
 def step_sizes(n_draws: int, steps: int) -> list[int]:
     """Return how many photos each step has over all workers."""
-    return [len(part) for part in np.array_split(np.empty(n_draws, dtype=np.int8), steps)]
+    return [len(step) for step in np.array_split(np.empty(n_draws, dtype=np.int8), steps)]
 
 
 def worker_rows(n_photos: int, *, rank: int, workers: int) -> Rows:

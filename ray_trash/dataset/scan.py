@@ -97,7 +97,7 @@ def build_catalog(
 
 
 def _listed_rows(listing: Listing) -> list[CatalogRow]:
-    rows = [CatalogRow(file.path, file.label, file.size_bytes) for file in listing.files]
+    rows = list(listing.files)
     found: dict[Verdict, Any] = {"ignored": listing.ignored, "rejected": listing.rejected}
     for verdict, findings in found.items():
         rows += [

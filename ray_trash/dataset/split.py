@@ -233,7 +233,10 @@ def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dic
     warnings = []
     anchor_of = {photo.path: rule.anchors.get(str(photo.sha256), str(photo.sha256)) for photo in photos}
     places = {anchor: place_of(anchor) for anchor in anchor_of.values()}
-    sides = {anchor: _side_of_place(place, rule) for anchor, place in places.items()}
+    test, val = rule.test_fraction, rule.test_fraction + rule.val_fraction
+    sides: dict[str, Side] = {
+        anchor: "test" if place < test else "val" if place < val else "train" for anchor, place in places.items()
+    }
     contents = defaultdict(set)
     for photo in photos:
         contents[str(photo.label)].add(anchor_of[photo.path])
@@ -251,12 +254,6 @@ def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dic
             " was moved there from train"
         )
     return {path: sides[anchor] for path, anchor in anchor_of.items()}, warnings
-
-
-def _side_of_place(place: float, rule: SplitRule) -> Side:
-    if place < rule.test_fraction:
-        return "test"
-    return "val" if place < rule.test_fraction + rule.val_fraction else "train"
 
 
 def _move_to_val(

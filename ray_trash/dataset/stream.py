@@ -158,16 +158,6 @@ class StreamedPhotos:
             yield np.stack(photos).reshape(-1, side_px, side_px, 3)
 
 
-def photo_views(root: str, path: str, key: int, transforms: Sequence[Transform]) -> list[Photo]:
-    """Read one photo and put it through several transforms, without Ray.
-
-    Raises:
-        DataError: The photo was fine when it was catalogued and is not any more.
-    """
-    stored = PhotoFolder.at(root).load(path, transforms[0].preprocessing)
-    return [transform(stored, key) for transform in transforms]
-
-
 def _read_block(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -> pa.Table:
     photos = [
         transform(folder.load(path, transform.preprocessing), key)

@@ -13,16 +13,7 @@ BACKGROUND_MARGIN = 0.10
 def masked_accuracies(
     whole: ClassificationSums, *, border: ClassificationSums, centre: ClassificationSums
 ) -> dict[str, Any]:
-    """Compare with the whole photos.
-
-    Args:
-        whole: Of the photos as they are.
-        border: With the frame around the central square hidden.
-        centre: With the central square hidden.
-
-    Returns:
-        `border` and `centre`, each with `n`, `correct`, `accuracy`, `accuracy_ci95` and a sentence `verdict`.
-    """
+    """Compare photos whose border, or whose centre is hidden with the whole ones; each has figures and a `verdict`."""
     lost = whole.correct - border.correct
     if border.accuracy >= whole.accuracy_ci95[0]:
         says = "what lies around the object hardly matters"

@@ -8,17 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypedDict
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 N_CALIBRATION_BINS = 15
-"""Equal-width confidence bins of the ECE.
-
-Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, M = 15.
-"""
-
+"""Equal-width confidence bins of the ECE. Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, M = 15."""
 PROBABILITY_FLOOR = 1e-12
 """Probabilities are raised to this before the logarithm: one certain mistake costs 27.6 nats, not infinity."""
 
@@ -28,28 +24,8 @@ _Z_95 = 1.959963984540054
 """The 0.975 quantile of the standard normal distribution."""
 
 
-class ClassScores(TypedDict):
-    """One class's row of the result; a ratio over nothing is None."""
-
-    n: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    recall_ci95: list[float] | None
-
-
 def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion.
-
-    Args:
-        k: Successes, 0..n.
-        n: Trials, at least 1.
-
-    Returns:
-        Low and high end, within 0..1.
-
-    Raises:
-        ValueError: k and n are no count of successes among trials.
+    """Return the low and high end of the 95 % score interval of a proportion: k successes of n trials, n at least 1.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
     """
@@ -91,13 +67,7 @@ class ClassificationSums:
     @classmethod
     def zeros(cls, n_classes: int) -> Self:
         """Start with no photos."""
-        return cls(
-            confusion=np.zeros((n_classes, n_classes), np.int64),
-            loss_sum=0.0,
-            bin_n=np.zeros(N_CALIBRATION_BINS, np.int64),
-            bin_confidence_sum=np.zeros(N_CALIBRATION_BINS, np.float64),
-            bin_correct=np.zeros(N_CALIBRATION_BINS, np.int64),
-        )
+        return cls.from_array(np.zeros(n_classes**2 + 1 + 3 * N_CALIBRATION_BINS))
 
     def update(
         self, probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, loss_sum: float | None = None
@@ -136,11 +106,7 @@ class ClassificationSums:
         np.add.at(self.bin_correct, bins, (predicted == labels).astype(np.int64))
 
     def merge(self, other: ClassificationSums) -> None:
-        """Add what another worker counted over other photos.
-
-        Raises:
-            ValueError: The two count different numbers of classes.
-        """
+        """Add what another worker counted over other photos."""
         if self.confusion.shape != other.confusion.shape:
             raise ValueError(f"cannot add {len(other.confusion)} classes to {len(self.confusion)}")
         self.confusion += other.confusion
@@ -150,28 +116,19 @@ class ClassificationSums:
         self.bin_correct += other.bin_correct
 
     def to_array(self) -> NDArray[np.float64]:
-        """Flatten into one vector, for an all-reduce that adds.
-
-        Returns:
-            (C*C + 46,) float64; counts below 2**53 are exact in it.
-        """
+        """Flatten into (C*C + 46,) float64, for an all-reduce that adds; counts below 2**53 are exact in it."""
         sums = (self.confusion.ravel(), [self.loss_sum], self.bin_n, self.bin_confidence_sum, self.bin_correct)
         return np.concatenate([np.asarray(values, np.float64) for values in sums])
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64]) -> Self:
-        """Rebuild from what `to_array` gives, or from the sum of several.
-
-        Raises:
-            ValueError: No number of classes gives a vector of this length.
-        """
+        """Rebuild from what `to_array` gives, or from the sum of several."""
         n_cells = array.size - 1 - 3 * N_CALIBRATION_BINS
         n_classes = math.isqrt(max(n_cells, 0))
         if array.ndim != 1 or n_classes * n_classes != n_cells:
             raise ValueError(f"a vector of shape {array.shape} holds no classification sums")
-        confusion, loss_sum, bin_n, bin_confidence_sum, bin_correct = np.split(
-            array, np.cumsum([n_cells, 1, N_CALIBRATION_BINS, N_CALIBRATION_BINS])
-        )
+        ends = np.cumsum([n_cells, 1, N_CALIBRATION_BINS, N_CALIBRATION_BINS])
+        confusion, loss_sum, bin_n, bin_confidence_sum, bin_correct = np.split(array, ends)
         return cls(
             confusion=np.rint(confusion).astype(np.int64).reshape(n_classes, n_classes),
             loss_sum=float(loss_sum[0]),
@@ -207,9 +164,7 @@ class ClassificationSums:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, 0..1.
-
-        The mean gap of accuracy and confidence over the bins, weighted by photos.
+        """Expected calibration error, 0..1: the bins' mean gap of accuracy and confidence, weighted by photos.
 
         Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
         """
@@ -225,18 +180,13 @@ class ClassificationSums:
         self._n_or_raise()
         return float(np.mean([self._f1(c) for c in range(len(self.confusion)) if self.confusion[c].any()]))
 
-    def per_class(self, classes: Sequence[str]) -> dict[str, ClassScores]:
-        """Score each class.
+    def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Score each class by its name, given in label order; None where there is nothing to divide by.
 
-        Args:
-            classes: The C names in label order.
-
-        Returns:
-            For each name `n` (true photos), `precision`, `recall`, `f1` and `recall_ci95` [low, high]. None where
-            there is nothing to divide by: `precision` of a class never predicted, `recall` and its interval of a
-            class without true photos, `f1` where both hold.
+        `precision` of a class never predicted, `recall` and its interval of one without true photos, `f1` where both
+        hold.
         """
-        scores: dict[str, ClassScores] = {}
+        scores: dict[str, dict[str, Any]] = {}
         for c, name in enumerate(classes):
             hits = int(self.confusion[c, c])
             n, predicted = int(self.confusion[c].sum()), int(self.confusion[:, c].sum())

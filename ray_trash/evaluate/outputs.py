@@ -26,15 +26,12 @@ class Evaluation:
     Attributes:
         sums: Over at least one photo.
         classes: Names in label order.
-        split: `test`, `val`, `train` or `all`.
         checkpoint: The checkpoint's own id.
-        checkpoint_path: Path or URI it was read from.
         dataset_fingerprint: Over every accepted photo of the data root, whatever its split.
-        scoring: How the photos were scored: device, precision, batch size, views.
+        scoring: Device, precision, batch size, views.
         counts: Files by `seen`, `accepted`, `rejected`, `ignored`; the last three add up to the first.
         skipped: The rejected files, {path, reason}.
         ignored: The files that are no photos of any class, {path, reason}.
-        warnings: What a reader of the numbers should know, in sentences.
         selective: From `selective_figures`.
         masked: From `masked_accuracies`, where photos were scored with parts hidden.
         unknown: From `unknown_figures`, likewise.
@@ -108,11 +105,7 @@ def predictions_table(
         probabilities: (B, C) float32, rows summing to 1.
         abstained: (B,), true where `label` is not sure enough to be given.
         sha256: Hex digests of the files.
-        classes: The C names in label order.
-
-    Returns:
-        Columns path, true_label, label, confidence, probabilities (list<float32> in the order of `classes`),
-        abstained, sha256. The class names are in the schema's metadata: `classes_of` reads them back.
+        classes: The C names in label order; in the schema's metadata, where `classes_of` reads them back.
     """
     predicted = probabilities.argmax(axis=1)  # (B,)
     table = pa.table(

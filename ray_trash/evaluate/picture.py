@@ -19,15 +19,9 @@ _DPI = 110
 
 
 def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:
-    """Draw counts, and each cell's share of its true class as percentage and colour.
+    """Draw (C, C) counts, rows true, as a PNG file: each cell has its share of its true class as text and colour.
 
-    Args:
-        confusion: (C, C) counts, rows true, columns predicted; made for C of 2 to 40.
-        classes: The C names in label order.
-        title: One line above the picture.
-
-    Returns:
-        A PNG file. Above 20 classes the percentages are left to the colours, for lack of room.
+    Made for C of 2 to 40; above 20 the percentages are left to the colours, for lack of room.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm

@@ -164,7 +164,13 @@ def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: L
     """Return the photos to score, and warnings."""
     accepted, warnings = pc.equal(catalog["verdict"], "accepted"), list(listing.warnings)
     if rule is not None:
-        sides, split_warnings = _sides(catalog, rule, listing.root)
+        try:
+            sides, split_warnings = assign_splits(catalog, rule, listing.root)
+        except DataError as error:
+            raise DataError(
+                f"{listing.root}: the checkpoint's split does not fit these photos ({error}); "
+                "to evaluate on all of them use --split all"
+            ) from error
         warnings += split_warnings
         accepted = pc.and_(accepted, pa.array([side == split for side in sides]))
     photos = catalog.filter(accepted)
@@ -185,16 +191,6 @@ def _split_rule(document: CheckpointDocument, where: str) -> SplitRule:
         return SplitRule.from_json(document.data["split"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: its split rule cannot be read ({error}); evaluate with --split all") from error
-
-
-def _sides(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[Sequence[str | None], list[str]]:
-    try:
-        return assign_splits(catalog, rule, root)
-    except DataError as error:
-        raise DataError(
-            f"{root}: the checkpoint's split does not fit these photos ({error}); "
-            "to evaluate on all of them use --split all"
-        ) from error
 
 
 def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
@@ -261,5 +257,7 @@ def _counts(catalog: pa.Table) -> dict[str, int]:
 
 
 def _findings(catalog: pa.Table, verdict: str) -> list[dict[str, str]]:
-    rows = catalog.filter(pc.equal(catalog["verdict"], verdict)).select(["path", "reason"])
-    return [{"path": row["path"], "reason": row["reason"]} for row in rows.to_pylist()]
+    found: list[dict[str, str]] = (
+        catalog.filter(pc.equal(catalog["verdict"], verdict)).select(["path", "reason"]).to_pylist()
+    )
+    return found

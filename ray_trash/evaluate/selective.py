@@ -1,7 +1,5 @@
 """What a checkpoint answers and what it leaves open: how many answers it gives, and how many of those are wrong.
 
-Calibrated probabilities and true labels in, JSON values out. Knows no photos and no network.
-
 Letters in shapes: N photos, C classes.
 """
 

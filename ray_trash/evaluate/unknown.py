@@ -42,15 +42,7 @@ def draw_unknown(preprocessing: Preprocessing) -> tuple[tuple[str, ...], NDArray
 
 
 def unknown_figures(kinds: Sequence[str], abstained: NDArray[np.bool_]) -> dict[str, Any]:
-    """Count what was left unanswered.
-
-    Args:
-        kinds: The kind of every picture, at least one.
-        abstained: (K,), as `Calibration.abstains` says.
-
-    Returns:
-        `n`, `abstained`, `rate`, `rate_ci95` and `by_kind`, by name `n` and `abstained`.
-    """
+    """Count which of the pictures (K,) `Calibration.abstains` from, over all and by kind, as JSON holds it."""
     n, n_abstained = len(kinds), int(abstained.sum())
     of_kind, left = Counter(kinds), Counter(np.array(kinds)[abstained].tolist())
     return {

@@ -32,13 +32,8 @@ _NOTES_OF_MACOS = "__MACOSX"
 class KnownDataset:
     """Where a data set comes from, and how to tell that it is the right one, and whole.
 
-    Attributes:
-        archive_url: Address of a zip file.
-        archive_sha256: Of that file, in hex.
-        archive_folder: The folder in the archive that holds the class folders.
-        n_photos: In all class folders.
-        lists_url: Address of the folder of the official lists.
-        n_listed: Lines of each list.
+    The archive is a zip file with the class folders below `archive_folder`; each official list, in the folder at
+    `lists_url`, has `n_listed` lines.
     """
 
     archive_url: str

@@ -101,9 +101,9 @@ def _render_background(random: np.random.Generator) -> Image.Image:
     coarse = Image.fromarray(random.normal(1, 0.12, (6, 8)).astype(np.float32))
     stains = np.asarray(coarse.resize(_SIZE_PX, Image.Resampling.BICUBIC))
     angle, period_px, strength = random.uniform((0, 8, 0), (np.pi, 60, 0.08)).tolist()
-    weave = 1 + strength * np.sin(np.float32(turned_axes(_SIZE_PX, angle)[0]) * (2 * np.pi / period_px))
+    weave = 1 + strength * np.sin(turned_axes(_SIZE_PX, angle)[0].astype(np.float32) * (2 * np.pi / period_px))
     scene = _to_image(random_colour(random) * (stains * weave)[..., None])
-    scatter(scene, random, random.integers(3, 9), (10, 70))
+    scatter(scene, random, int(random.integers(2, 7)), (10, 60))
     return scene
 
 
@@ -126,10 +126,10 @@ def _lit(scene: Image.Image, random: np.random.Generator) -> Image.Image:
     """Light the scene from one side, tint it, and add the camera's noise."""
     angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045)).tolist()
     along, _ = turned_axes(_SIZE_PX, angle)
-    light = np.float32(gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2)))
-    tint = np.float32(random.uniform(0.85, 1.15, 3))
+    light = (gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2))).astype(np.float32)
+    tint = random.uniform(0.85, 1.15, 3).astype(np.float32)
     grain = random.standard_normal((HEIGHT_PX, WIDTH_PX, 1), np.float32) * noise
-    return _to_image(np.float32(scene) / 255 * light[..., None] * tint + grain)
+    return _to_image(np.asarray(scene, np.float32) / 255 * light[..., None] * tint + grain)
 
 
 def _to_image(photo: np.ndarray) -> Image.Image:

@@ -20,7 +20,8 @@ SIDE_PX = 320
 Colour = NDArray[np.floating]
 """RGB, shape (3,), 0..1."""
 
-_ACROSS, _DOWN = np.float32(turned_axes((SIDE_PX, SIDE_PX), 0.0)) - (SIDE_PX - 1) / 2
+_PLANES = np.asarray(turned_axes((SIDE_PX, SIDE_PX), 0.0), np.float32) - (SIDE_PX - 1) / 2
+_ACROSS, _DOWN = _PLANES[0], _PLANES[1]
 """How far right and down of the centre a pixel of the square lies."""
 
 

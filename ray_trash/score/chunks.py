@@ -75,11 +75,10 @@ class Target:
         self._chunks = self.folder.child(self.chunks_name)
 
     def require_free(self, *, overwrite: bool) -> None:
-        """Refuse a file that is there already.
+        """Refuse a folder, and a file that is there already and not to be replaced.
 
         Raises:
-            ConfigError: It is there and not to be replaced, or is a folder.
-            StorageError: The storage cannot be asked.
+            ConfigError: It is.
         """
         if self.folder.is_local and (self.folder.local_path() / self.name).is_dir():
             raise ConfigError(f"--out {self.uri}: is a folder; name a file in it")
@@ -110,19 +109,13 @@ class Target:
         return set(), said
 
     def write_chunk(self, number: int, rows: pa.Table) -> None:
-        """Write the rows of a chunk whole or not at all.
-
-        Raises:
-            StorageError: The storage is full, read-only or out of reach.
-        """
+        """Write the rows of a chunk whole or not at all."""
         self._chunks.write_bytes(_chunk_file(number), parquet_bytes(rows))
 
     def join(self, plan: Plan, engine: str) -> tuple[Tally, str]:
         """Make one file of all chunks, a chunk at a time, and remove them.
 
-        Args:
-            plan: What the chunks are of.
-            engine: What computed the last of them; empty where nothing was left to compute.
+        `engine` computed the last of them; empty where nothing was left to compute.
 
         Returns:
             Counts over all rows, and what computed.

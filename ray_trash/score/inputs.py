@@ -1,6 +1,6 @@
 """What is to be scored: files, folders of any layout, URIs and tables become one list, in the order they were given.
 
-No photo is opened here. Knows neither Ray nor the network.
+No photo is opened here.
 """
 
 from __future__ import annotations

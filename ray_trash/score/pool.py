@@ -41,7 +41,6 @@ class Computation:
         checkpoint_uri: A checkpoint every worker can open.
         preprocessing: The checkpoint's.
         engine: `auto` takes the fastest of each machine.
-        precision: What the network computes in.
         batch_photos: Photos of one forward pass.
     """
 
@@ -58,13 +57,8 @@ def score_blocks(
     """Score what is in blocks of work.
 
     A block's rows are computed in batches from its first row on, so probabilities depend on nothing but blocks,
-    engine, precision, device and the threads of a worker.
-
-    Args:
-        computation: What computes.
-        sources: What the work is of; every worker can open them.
-        blocks: At least one, of `WORK_SCHEMA`, each of one source and row group, or prepared.
-        plan: Who scores.
+    engine, precision, device and the threads of a worker. There is at least one block of `WORK_SCHEMA`, each of one
+    source and row group, or prepared; every worker can open the sources.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.

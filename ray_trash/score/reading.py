@@ -34,14 +34,7 @@ largest size takes a quarter of a gigabyte."""
 
 
 def take_rows(block: pa.Table, *, sources: Sequence[Source]) -> Iterator[pa.Table]:
-    """Read the photos that are in tables; files are left where they are.
-
-    Args:
-        block: `WORK_SCHEMA`, of one source and row group.
-        sources: What the work is of.
-
-    Yields:
-        Tables of `WORK_SCHEMA`; of a table's rows up to `BATCH_PHOTOS` each.
+    """Read the photos of a block if they are in a table, up to `BATCH_PHOTOS` at a time; files are left where they are.
 
     Raises:
         DataError: A table cannot be read.
@@ -60,7 +53,7 @@ def take_rows(block: pa.Table, *, sources: Sequence[Source]) -> Iterator[pa.Tabl
 
 def is_prepared(block: pa.Table) -> bool:
     """Say whether every row has its pixels or its error."""
-    return block["pixels"].null_count + block["error_code"].null_count == len(block)
+    return bool(block["pixels"].null_count + block["error_code"].null_count == len(block))
 
 
 def prepared_squares(block: pa.Table, preprocessing: Preprocessing) -> list[Square | ImageError]:
@@ -77,12 +70,7 @@ class PhotoReader:
     """Reads and decodes the photos of a block, several at a time; may be used by several threads."""
 
     def __init__(self, sources: Sequence[Source], *, decoders: int = 1) -> None:
-        """Start threads.
-
-        Args:
-            sources: What the work is of.
-            decoders: Photos decoded at a time.
-        """
+        """Start threads, so many of which decode."""
         self._sources = sources
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._decoders = ThreadPoolExecutor(min(MAX_DECODERS, decoders), "decode")

@@ -1,7 +1,4 @@
-"""Photos scored by an endpoint, over HTTP, without Ray here.
-
-Blocks of work in, outcomes out as they come. Knows nothing of how the endpoint computes.
-"""
+"""Photos scored by an endpoint, over HTTP, without Ray here."""
 
 from __future__ import annotations
 
@@ -32,13 +29,7 @@ _POLL_S = 0.5
 def score_remotely(
     client: Client, card: dict[str, Any], sources: Sequence[Source], blocks: Iterable[pa.Table]
 ) -> Generator[Outcomes]:
-    """Score what is in blocks of work.
-
-    Args:
-        client: Of the endpoint.
-        card: What the endpoint said of its model when the scoring began.
-        sources: What the work is of.
-        blocks: From `work_blocks`.
+    """Score what is in blocks of work; `card` is what the endpoint said of its model when the scoring began.
 
     Raises:
         ClusterError: The endpoint cannot be reached, is full for too long, or answers nonsense.

@@ -1,7 +1,5 @@
 """The rows of a scored file: what was said of each input, or why nothing was.
 
-Probabilities in, Arrow tables out. Knows neither who computed nor where the rows are written.
-
 Letters in shapes: B photos, C classes.
 """
 
@@ -44,12 +42,7 @@ OUTCOME_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Some inputs, done.
-
-    Attributes:
-        table: `OUTCOME_SCHEMA`, in any order.
-        engine: What computed.
-    """
+    """Some inputs, done: a table of `OUTCOME_SCHEMA` in any order, and what computed."""
 
     table: pa.Table
     engine: str
@@ -78,14 +71,7 @@ def answered(
     abstained: NDArray[np.bool_],
     classes: Sequence[str],
 ) -> pa.Table:
-    """Make the outcomes of photos that were answered.
-
-    Args:
-        positions: (B,).
-        probabilities: (B, C), rows adding up to 1.
-        abstained: (B,).
-        classes: The C names.
-    """
+    """Make the outcomes of photos that were answered: (B,) positions, (B, C) probabilities, (B,) abstained."""
     labels = np.array(classes, object)[probabilities.argmax(axis=1)] if len(positions) else []
     columns = {
         "position": pa.array(positions, pa.int64()),
@@ -108,13 +94,9 @@ def refused(positions: Sequence[int], codes: Sequence[str], messages: Sequence[s
 
 
 def complete_rows(inputs: pa.Table, first: int, outcomes: Sequence[pa.Table], model_id: str) -> pa.Table:
-    """Put the rows of some inputs together, in their order.
+    """Put the rows of consecutive inputs from position `first` on together, in their order.
 
-    Args:
-        inputs: Consecutive inputs; those with an `error_code` need no outcome.
-        first: Position of the first.
-        outcomes: Of the others, each once.
-        model_id: The checkpoint's id.
+    Those with an `error_code` need no outcome; of the others there is one each.
     """
     known = np.flatnonzero(np.asarray(inputs["error_code"].is_valid()))
     codes, messages = (inputs[name].take(pa.array(known)).to_pylist() for name in ("error_code", "error_message"))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ray_trash.cluster.connect import ray_session
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
-from ray_trash.score.inputs import ScoreInputs, list_inputs, work_blocks
+from ray_trash.score.inputs import list_inputs, work_blocks
 from ray_trash.score.remote import score_remotely
 from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
 from ray_trash.serve.client import Client
@@ -56,12 +56,9 @@ def score_here(
         DataError: There is nothing to score, or a path does not exist.
         StorageError: The output's storage is full, read-only or out of reach.
     """
-    started_at = time.monotonic()
-    target = Target(out)
-    target.require_free(overwrite=overwrite)
     checkpoint = open_checkpoint(checkpoint_uri)
     document = checkpoint.document
-    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.chunks_name)))
+    scoring = _Scoring(given, out, column, overwrite, terminal)
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
         from ray_trash.cluster.scoring_plan import plan_scoring_here
@@ -70,10 +67,9 @@ def score_here(
         with ray_session(dashboard=False):
             plan = plan_scoring_here(workers, "auto", one_thread_each=False)
             computation = Computation(checkpoint.uri, document.preprocessing)
-            yield from score_blocks(computation, inputs.sources, blocks, plan)
+            yield from score_blocks(computation, scoring.inputs.sources, blocks, plan)
 
-    scoring = _Scoring(inputs, target, document.id, document.classes, terminal)
-    return scoring.run(answers, started_at)
+    return scoring.run(document.id, document.classes, answers)
 
 
 def score_there(
@@ -86,49 +82,35 @@ def score_there(
     overwrite: bool = False,
     terminal: Terminal,
 ) -> dict[str, Any]:
-    """Score with an endpoint.
-
-    Args:
-        url: The endpoint's root, such as `http://127.0.0.1:8000`.
-        given: Files, folders, URIs and tables.
-        out: The Parquet file to write, local or a URI.
-        api_key: Sent with every request, where it is given.
-        column: The column of photos in tables.
-        overwrite: Whether a file that is there is replaced.
-        terminal: Where progress goes.
-
-    Returns:
-        The summary, as `score_here` gives it.
+    """Score with the endpoint at a URL such as `http://127.0.0.1:8000`; else as `score_here`.
 
     Raises:
         CheckpointError: The endpoint changed its model.
         ClusterError: The endpoint cannot be reached, is full for too long, or answers nonsense.
-        ConfigError: The file is there already, a column is not, or the key is wrong.
-        DataError: There is nothing to score, or a path does not exist.
-        StorageError: The output's storage is full, read-only or out of reach.
+        ConfigError: As for `score_here`, or the key is wrong.
     """
-    started_at = time.monotonic()
-    target = Target(out)
-    target.require_free(overwrite=overwrite)
-    inputs = list_inputs(given, column=column, leave_out=(target.folder, (target.name, target.chunks_name)))
+    scoring = _Scoring(given, out, column, overwrite, terminal)
     with Client(url, api_key=api_key) as client:
         card = client.model()
-        scoring = _Scoring(inputs, target, card["id"], card["classes"], terminal)
-        return scoring.run(lambda blocks: score_remotely(client, card, inputs.sources, blocks), started_at)
+        sources = scoring.inputs.sources
+        return scoring.run(card["id"], card["classes"], lambda blocks: score_remotely(client, card, sources, blocks))
 
 
 class _Scoring:
     """Inputs that become chunks, and chunks that become the file."""
 
-    def __init__(
-        self, inputs: ScoreInputs, target: Target, model_id: str, classes: Sequence[str], terminal: Terminal
-    ) -> None:
-        self._inputs, self._target, self._model_id = inputs, target, model_id
-        self._classes, self._terminal = classes, terminal
-        self._plan = Plan(len(inputs), inputs.fingerprint(), model_id, choose_chunk_rows(len(inputs)))
+    def __init__(self, given: Sequence[str], out: str, column: str | None, overwrite: bool, terminal: Terminal) -> None:
+        self._started_at = time.monotonic()
+        self._terminal = terminal
+        self._target = Target(out)
+        self._target.require_free(overwrite=overwrite)
+        not_ours = (self._target.folder, (self._target.name, self._target.chunks_name))
+        self.inputs = list_inputs(given, column=column, leave_out=not_ours)
         self._engine = ""
 
-    def run(self, answering: Answering, started_at: float) -> dict[str, Any]:
+    def run(self, model_id: str, classes: Sequence[str], answering: Answering) -> dict[str, Any]:
+        self._plan = Plan(len(self.inputs), self.inputs.fingerprint(), model_id, choose_chunk_rows(len(self.inputs)))
+        self._classes = classes
         done, said = self._target.begin(self._plan)
         if said is not None:
             self._terminal.say(said)
@@ -137,25 +119,25 @@ class _Scoring:
         with Bar(self._terminal, total=self._plan.n, done=self._plan.n - left) as bar:
             self._make_chunks(pending, answering, bar)
         tally, engine = self._target.join(self._plan, self._engine)
-        seconds = time.monotonic() - started_at
+        seconds = time.monotonic() - self._started_at
         self._terminal.say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
         return {
             **tally.to_json(),
-            "ignored": self._inputs.ignored,
+            "ignored": self.inputs.ignored,
             "seconds": round(seconds, 2),
             "images_per_s": round(bar.rate.per_s or left / seconds, 2),
-            "model_id": self._model_id,
+            "model_id": model_id,
             "engine": engine,
             "out": self._target.uri,
         }
 
     def _make_chunks(self, pending: Sequence[int], answering: Answering, bar: Bar) -> None:
-        known = np.asarray(self._inputs.rows["error_code"].is_valid())
+        known = np.asarray(self.inputs.rows["error_code"].is_valid())
         missing = {number: int((~known[self._plan.chunk(number)]).sum()) for number in pending}
         gathered: defaultdict[int, list[pa.Table]] = defaultdict(list)
         for number in (number for number, count in missing.items() if not count):
             self._write(number, [])
-        blocks = list(work_blocks(self._inputs, [self._plan.chunk(number) for number in pending]))
+        blocks = list(work_blocks(self.inputs, [self._plan.chunk(number) for number in pending]))
         if not blocks:
             return
         with closing(answering(blocks)) as answers:
@@ -171,8 +153,9 @@ class _Scoring:
 
     def _write(self, number: int, outcomes: Sequence[pa.Table]) -> None:
         chunk = self._plan.chunk(number)
-        inputs = self._inputs.rows.slice(chunk.start, len(chunk))
-        rows = complete_rows(inputs, chunk.start, outcomes, self._model_id)
+        rows = complete_rows(
+            self.inputs.rows.slice(chunk.start, len(chunk)), chunk.start, outcomes, self._plan.model_id
+        )
         self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine)))
 
 

@@ -36,16 +36,7 @@ class ParquetPhotos:
 
 
 def open_table(folder: Storage, name: str, column: str | None, *, shown: str) -> tuple[ParquetPhotos, pa.Array | None]:
-    """Find the column of photos; reads no photo.
-
-    Args:
-        folder: Where the file is.
-        name: Of the file.
-        column: As asked; None takes the only binary column.
-        shown: What to call the file.
-
-    Returns:
-        The table, and its column of paths where it has one.
+    """Find the column of photos, by default the only binary one, and the column of paths, if it has one.
 
     Raises:
         ConfigError: There is no such column, or several that could be it.
@@ -69,12 +60,7 @@ def open_table(folder: Storage, name: str, column: str | None, *, shown: str) ->
 
 
 def read_rows(table: ParquetPhotos, group: int, *, batch_rows: int) -> Iterator[tuple[int, pa.Array]]:
-    """Read the photos of one row group, a few at a time.
-
-    Args:
-        table: From `open_table`.
-        group: Number of the row group.
-        batch_rows: Photos in memory at a time.
+    """Read the photos of one row group, at most `batch_rows` in memory at a time.
 
     Yields:
         The number in the file of the first row, and encoded photos, null where there is none.

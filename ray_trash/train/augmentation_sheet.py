@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ray_trash.config import Config
-from ray_trash.dataset.stream import Transform, photo_views
+from ray_trash.dataset.read import PhotoFolder
+from ray_trash.dataset.stream import Transform
 from ray_trash.image.contact_sheet import contact_sheet
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.train.job import training_transform
@@ -18,7 +19,7 @@ def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> byt
 
     The inputs come from the code that feeds training. Returns a PNG file.
     """
-    table = photos.train
+    table, folder = photos.train, PhotoFolder.at(root)
     columns = [
         Transform(Preprocessing.from_config(config.image)),
         *(training_transform(config, epoch) for epoch in range(EPOCHS)),
@@ -26,5 +27,6 @@ def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> byt
     rows = []
     for label in sorted(set(table.labels.tolist())):
         i = int((table.labels == label).argmax())
-        rows.append((photos.classes[label], photo_views(root, table.paths[i], int(table.keys[i]), columns)))
+        stored = folder.load(table.paths[i], columns[0].preprocessing)
+        rows.append((photos.classes[label], [column(stored, int(table.keys[i])) for column in columns]))
     return contact_sheet(rows)

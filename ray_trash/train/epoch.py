@@ -68,12 +68,8 @@ def train_epoch(
 ) -> TrainingFigures:
     """Train for one epoch.
 
-    Args:
-        state: Changed in place; which stages are frozen, and the network's mode, are the caller's.
-        job: The run.
-        worker: This worker.
-        inputs: What the network is fed with.
-        on_step: Called with step, steps, mean loss of the step on this worker, photos per second over all workers.
+    Which stages are frozen, and the network's mode, are the caller's. `on_step` is called with step, steps, the step's
+    mean loss on this worker, and photos per second over all workers.
 
     Raises:
         DivergedError: A gradient or the epoch's loss is not finite; raised by every worker at the same step.
@@ -205,14 +201,9 @@ def average_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -
 def validate(
     network: ResNet, job: TrainJob, worker: Worker, inputs: NetworkInputs, *, views: int = 1
 ) -> tuple[ClassificationSums, np.ndarray]:
-    """Score every validation photo once, over all workers.
+    """Score every validation photo once, over all workers, who call this together.
 
-    Args:
-        network: What is judged.
-        job: The run.
-        worker: This worker; all of them call this together.
-        inputs: What the network is fed with; for more than one view, photos.
-        views: Symmetries of a photo whose probabilities are averaged, 1 or 8.
+    With `views` of 8 a photo's probabilities are the mean over its symmetries, and `inputs` must be photos.
 
     Returns:
         What it adds up to, and the probabilities (N, C) float32 in the order of the photos.

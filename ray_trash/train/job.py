@@ -17,13 +17,7 @@ VIEW_SEED = 0
 
 @dataclass(frozen=True)
 class TrainData:
-    """The photos of a run, and the config that says how they reach its network.
-
-    Attributes:
-        config: The resolved config.
-        train: Photos to train on.
-        val: Photos to validate on.
-    """
+    """The photos of a run, and the resolved config that says how they reach its network."""
 
     config: Config
     train: PhotoTable

@@ -64,12 +64,8 @@ def train(
 ) -> None:
     """Train until the run is over, from its newest complete checkpoint if it has one.
 
-    Args:
-        job: The run.
-        initial: The weights of a run that has not begun, pretrained or random.
-        worker: This worker; all of them call this together.
-        source: Where the photos come from.
-        report: Called by every worker after every epoch with its figures.
+    All workers call this together: `initial` is what a run begins with that has not begun, and `report` is called by
+    each of them after every epoch.
 
     Raises:
         DivergedError: The loss is not finite; raised by every worker together.

@@ -59,13 +59,10 @@ def mix(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.rando
 
 
 def summed_loss(logits: Tensor, batch: Mixture, *, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """Return the batch's cross-entropy, summed over its photos, as a scalar in float32.
+    """Return the cross-entropy of logits (B, C), summed over the batch's photos, as a scalar in float32.
 
-    Args:
-        logits: (B, C).
-        batch: The labels and how they are mixed.
-        class_weights: (C,), with a mean of 1 over the training photos; left out, all 1.
-        label_smoothing: Share of the target spread over all classes.
+    `class_weights` (C,) have a mean of 1 over the training photos; None is all 1. `label_smoothing` is the share of the
+    target that is spread over all classes.
     """
 
     def against(labels: Tensor) -> Tensor:

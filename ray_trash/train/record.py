@@ -18,15 +18,13 @@ class EpochRecord:
     Attributes:
         epoch: Its number, from 1.
         metrics: `train_...` and `val_...`, by name.
-        learning_rate: Of the last stage, at the epoch's first step; of the head where every stage stays frozen.
-        head_learning_rate: Of the head, at the epoch's first step.
-        frozen_stages: How many stages were frozen.
+        learning_rate: That of the last stage at the epoch's first step; the head's where every stage stays frozen.
+        head_learning_rate: That of the head at the epoch's first step.
         steps: Optimizer steps.
         images_per_s: Photos trained on a second, over all workers.
-        seconds: Of training and validation.
+        seconds: What training and validation took.
         is_best: Whether it is the best epoch so far.
         stop_reason: Why the run is over, empty while it is not.
-        checkpoint: Name of its checkpoint.
     """
 
     epoch: int

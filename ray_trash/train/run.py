@@ -42,14 +42,7 @@ WORKER_START_ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run.
-
-    Attributes:
-        run: The run directory.
-        checkpoint: The best checkpoint.
-        record: The best epoch's metrics.
-        n_test: Photos the split keeps back for testing.
-    """
+    """A finished run: its directory, best checkpoint and best epoch's record, and the photos kept back for testing."""
 
     run: Storage
     checkpoint: Storage
@@ -59,17 +52,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run whose mistakes that show without a cluster have been looked for.
-
-    Attributes:
-        config: The resolved config.
-        run: The run directory.
-        listing: The files under the data root.
-        rule: How they are split.
-        initial: The weights training begins with, by name.
-        overwrite: Whether a run of this name is removed.
-        allow_changed_data: Whether a run may go on with photos it was not begun with.
-    """
+    """A run whose mistakes that show without a cluster have been looked for; it begins with `initial`, by name."""
 
     config: Config
     run: Storage
@@ -104,13 +87,6 @@ def prepare_run(
 ) -> PreparedRun:
     """Check everything that can be checked before Ray has started, and write nothing.
 
-    Args:
-        config: The resolved config.
-        resume: Go on with the run of this name, if there is one.
-        overwrite: Remove the run of this name first.
-        terminal: Where notes go.
-        allow_changed_data: Go on with the run though its photos have changed.
-
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
     """
@@ -126,10 +102,7 @@ def prepare_run(
 def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
     """Train as the config says; needs a connection to Ray.
 
-    Args:
-        prepared: Of `prepare_run`.
-        terminal: Where progress goes.
-        share: What a trial has from its sweep. Default: the run looks at its photos itself.
+    `share` is what a trial has from its sweep. Default: the run looks at its photos itself.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.
@@ -137,7 +110,8 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     config, run, say = prepared.config, prepared.run, terminal.say
     plan = share.plan if share else _plan(config, say)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
-        share = share or SweepShare(_look_at_photos(prepared, say), plan)
+        if share is None:
+            share = SweepShare(_prepare_photos(prepared, say), plan)
         photos = share.photos
         if len(photos.train) < plan.workers:
             raise DataError(
@@ -175,7 +149,7 @@ def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
     return WorkerPlan(1, "cuda" if device == "cuda" else "cpu", cpus_per_worker=0.0, in_process=True)
 
 
-def _look_at_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
+def _prepare_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
     config, run, listing = prepared.config, prepared.run, prepared.listing
     begun = run.exists(METRICS)
     photos = prepare_photos(

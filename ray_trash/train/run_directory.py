@@ -57,10 +57,7 @@ def refuse_existing(run: Storage, *, resume: bool, overwrite: bool) -> None:
 def start_run(run: Storage, *, overwrite: bool, document: Mapping[str, Any]) -> bool:
     """Claim a run directory for a new start.
 
-    Args:
-        run: The run directory.
-        overwrite: Remove the run that is there.
-        document: What `run.json` says from now on; its `attempt` fences off workers of earlier starts.
+    `document` is what `run.json` says from now on; its `attempt` fences off workers of earlier starts.
 
     Returns:
         Whether there was a run to go on with.
@@ -143,10 +140,7 @@ def newest_complete(run: Storage, say: Callable[[str], None]) -> Checkpoint | No
 def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
     """Have a checkpoint written and make it appear under its name, whole.
 
-    Args:
-        run: The run directory.
-        name: Its name under `checkpoints/`.
-        write: Fills a local folder; the marker must be the last file it writes.
+    `write` fills a local folder; the marker must be the last file it writes.
     """
     target = f"{CHECKPOINTS}/{name}"
     epoch = _epoch_of(name)

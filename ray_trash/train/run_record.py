@@ -18,12 +18,6 @@ from ray_trash.train.state import package_versions
 def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], None]) -> Iterator[str]:
     """Record in `run.json` that the block runs, and how it ended: in words, and the name of the error's class.
 
-    Args:
-        run: The directory.
-        kind: What it is, for the line that is said.
-        overwrite: Remove what is there first.
-        say: Takes lines for people.
-
     Yields:
         The attempt: a name for this start, which fences off workers of earlier ones.
 

@@ -38,15 +38,7 @@ def cosine_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
 
 
 def learning_rate_at(step: int, peak: float, train: TrainConfig, *, total_steps: int, plateau_cuts: int) -> float:
-    """Return one group's learning rate at an optimizer step.
-
-    Args:
-        step: The optimizer step, from 0 over the whole run.
-        peak: The group's peak learning rate.
-        train: The `train` section.
-        total_steps: Steps of the whole run.
-        plateau_cuts: How often a plateau has cut the rate so far.
-    """
+    """Return one group's learning rate, below its peak, at an optimizer step, from 0 over the whole run."""
     if train.schedule == "cosine":
         return peak * cosine_factor(step, total_steps=total_steps, warmup_steps=train.warmup_steps)
     if train.schedule == "plateau":
@@ -122,14 +114,7 @@ class RunState:
         return replace(self, stop_kind="time_budget", stop_reason=reason)
 
     def after_epoch(self, metrics: Mapping[str, float], steps: int, train: TrainConfig, *, seconds: float) -> RunState:
-        """Return the state after one more epoch.
-
-        Args:
-            metrics: What it gave.
-            steps: Its optimizer steps.
-            train: The `train` section.
-            seconds: What it took, with the writing that went before it.
-        """
+        """Return the state after one more epoch, which took so many seconds with the writing that went before it."""
         epochs_done = self.epochs_done + 1
         watched, direction = metrics[train.monitor], direction_of(train.monitor)
         plateau, cuts = self.plateau.after(watched, direction), self.plateau_cuts

@@ -27,8 +27,7 @@ PHOTOS = "photos"
 def train_worker(loop_config: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers; an error of ours ends on the run's board.
 
-    Args:
-        loop_config: `job`, a `TrainJob`; `initial`, a Ray reference to the first weights by name.
+    `loop_config` holds `job`, a `TrainJob`, and `initial`, a Ray reference to the first weights by name.
     """
     job: TrainJob = loop_config["job"]
     if job.board.outcome().error is not None:
@@ -64,12 +63,6 @@ def train_here(
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train alone, in this process.
-
-    Args:
-        job: The run.
-        initial: The first weights by name.
-        decoded: The decoded photos; None where they are streamed.
-        report: Called after every epoch with its figures.
 
     Raises:
         RayTrashError: Anything a user can put right, by its kind.

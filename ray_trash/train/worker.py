@@ -18,16 +18,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Worker:
-    """This process among the workers.
-
-    Attributes:
-        rank: In 0..world-1.
-        world: How many workers there are.
-        device: Where it computes.
-        dtype: Format of the network's arithmetic.
-        local_rank: Among the workers of this machine, in 0..local_world-1.
-        local_world: How many workers this machine has.
-    """
+    """This process: `rank` of `world` workers, `local_rank` of `local_world` on its machine; it computes in `dtype`."""
 
     rank: int
     world: int

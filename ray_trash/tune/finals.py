@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,14 @@ from numpy.typing import NDArray
 from ray_trash.config import Config
 from ray_trash.evaluate.metrics import direction_of
 from ray_trash.model.checkpoint import open_checkpoint
-from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import BEST
 from ray_trash.train.state import VAL_PROBABILITIES
 from ray_trash.tune.search import Point
-from ray_trash.tune.trial import Sweep
-from ray_trash.tune.trials import TrialRecord, ranked
-from ray_trash.tune.verdict import AS_WRITTEN, judge, verdict_json, verdict_lines
-
-
-class RunPoints(Protocol):
-    """Trains points and says how each of them ended: `sweep.run_points`."""
-
-    def __call__(self, sweep: Sweep, run: Storage, numbered: Sequence[Point], terminal: Terminal) -> list[TrialRecord]:
-        """Train them."""
-        ...
+from ray_trash.tune.trial import Sweep, directory_of
+from ray_trash.tune.trials import AS_WRITTEN, TrialRecord, ranked
+from ray_trash.tune.tuner import train_to_end
+from ray_trash.tune.verdict import judge, verdict_lines
 
 
 @dataclass(frozen=True)
@@ -37,7 +29,7 @@ class Finals:
     Attributes:
         winner: Its trial number.
         run: Run directory of its best training, relative to the sweep's.
-        lines: What there is to say.
+        lines: Sentences for people.
         document: Content of `verdict.json`.
     """
 
@@ -48,82 +40,55 @@ class Finals:
 
 
 def finalists(order: Sequence[TrialRecord], config: Config) -> list[TrialRecord]:
-    """Choose who is trained again: the best trials, and the config as written if it could be trained."""
+    """Choose who is trained again: the config as written if it could be trained, and the best other trials."""
     written = [record for record in order if record.trial == AS_WRITTEN]
     others = [record for record in order if record.trial != AS_WRITTEN]
     return [*written, *others[: config.tune.finalists]]
 
 
-def hold_finals(
-    sweep: Sweep,
-    run: Storage,
-    contenders: Sequence[TrialRecord],
-    order: Sequence[TrialRecord],
-    say: Callable[[str], None],
-    terminal: Terminal,
-    run_points: RunPoints,
-) -> Finals:
+def compare_finalists(sweep: Sweep, order: Sequence[TrialRecord], terminal: Terminal) -> Finals:
     """Train the finalists with fresh seeds, compare them, and name the winner.
 
-    Args:
-        sweep: The sweep.
-        run: Its directory.
-        contenders: From `finalists`.
-        order: All trials that have a value, the best first.
-        say: Takes lines for people.
-        terminal: Where progress goes.
-        run_points: Trains them.
+    `order` holds all trials that have a value, the best first; at least one.
     """
-    config = sweep.config
-    best = order[0]
+    config, contenders = sweep.config, finalists(order, sweep.config)
     if len(contenders) == 1:
-        only = contenders[0]
-        line = f"verdict: trial {only.trial} is the only one that could be trained"
-        return Finals(only.trial, only.run, (line,), {"winner": only.trial, "reason": line})
+        return _undoubted(contenders[0], f"trial {contenders[0].trial}, the only one that could be trained")
     if config.tune.verdict_seeds == 0:
-        untested = "not tried with other seeds (tune.verdict_seeds=0)"
-        line = f"verdict: trial {best.trial} has the best {sweep.metric}; {untested}"
-        return Finals(best.trial, best.run, (line,), {"winner": best.trial, "reason": line})
+        why = f"trial {order[0].trial}, by {sweep.metric} of one seed; not verified (tune.verdict_seeds=0)"
+        return _undoubted(order[0], why)
     seeds = [config.seed + offset for offset in range(1, config.tune.verdict_seeds + 1)]
-    say(f"finals: trials {', '.join(str(record.trial) for record in contenders)}, with {len(seeds)} other seeds each")
-    numbered = [
+    numbers = ", ".join(str(record.trial) for record in contenders)
+    terminal.say(f"finals: trials {numbers}, with {len(seeds)} other seeds each")
+    points = [
         Point(record.trial, f"finals/{record.trial:03d}-seed-{seed}", {**record.params, "seed": seed})
         for record in contenders
         for seed in seeds
     ]
-    records = run_points(sweep, run, numbered, terminal)
-    complete = {
-        record.trial: [one for one in records if one.trial == record.trial and one.status == "done"]
-        for record in contenders
-    }
-    complete = {trial: own for trial, own in complete.items() if len(own) == len(seeds)}
-    lost = [
-        f"trial {record.trial} could not be trained with every seed"
-        for record in contenders
-        if record.trial not in complete
-    ]
+    records = [record for record in train_to_end(sweep, points, terminal) if record.status == "done"]
+    trained = {one.trial: [record for record in records if record.trial == one.trial] for one in contenders}
+    complete = {trial: own for trial, own in trained.items() if len(own) == len(seeds)}
+    lost = [f"trial {trial} could not be trained with every seed" for trial in trained if trial not in complete]
     if AS_WRITTEN not in complete or len(complete) < 2:
-        winner = next((record for record in order if record.trial in complete), best)
-        line = f"verdict: trial {winner.trial} has the best {sweep.metric}; there is nothing to compare it with"
-        return Finals(
-            winner.trial, winner.run, (*lost, line), {"winner": winner.trial, "reason": "; ".join([*lost, line])}
-        )
-    labels = sweep.photos.val.labels
-    verdict = judge({trial: _correct(run, own, labels) for trial, own in complete.items()}, seed=config.seed)
-    higher = direction_of(sweep.metric) == "max"
-    shown = ranked(complete[verdict.winner], higher_is_better=higher)[0]
-    return Finals(
-        verdict.winner,
-        shown.run,
-        (*lost, *verdict_lines(verdict)),
-        {"metric": "accuracy on validation", "seed_numbers": seeds, **verdict_json(verdict)},
-    )
+        winner = next((record for record in order if record.trial in complete), order[0])
+        why = f"trial {winner.trial}, by {sweep.metric} of one seed; there is nothing to compare it with"
+        return _undoubted(winner, why, lost)
+    verdict = judge({trial: _correct(sweep, own) for trial, own in complete.items()}, seed=config.seed)
+    best = ranked(complete[verdict.winner], higher_is_better=direction_of(sweep.metric) == "max")[0]
+    document = {"metric": "accuracy on validation", "seed_numbers": seeds, **asdict(verdict)}
+    return Finals(verdict.winner, best.run, (*lost, *verdict_lines(verdict)), document)
 
 
-def _correct(run: Storage, records: Sequence[TrialRecord], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _undoubted(winner: TrialRecord, why: str, lost: Sequence[str] = ()) -> Finals:
+    lines = (*lost, f"winner: {why}")
+    return Finals(winner.trial, winner.run, lines, {"winner": winner.trial, "reason": "; ".join(lines)})
+
+
+def _correct(sweep: Sweep, records: Sequence[TrialRecord]) -> NDArray[np.bool_]:
+    """Say of each training which validation photos its best epoch answered rightly: (S, N)."""
     rows = []
     for record in records:
-        checkpoint = open_checkpoint(run.child(*record.run.split("/"), BEST), with_trainer=True)
-        probabilities = checkpoint.trainer()[VAL_PROBABILITIES].numpy()
-        rows.append(probabilities.argmax(1) == labels)
+        checkpoint = open_checkpoint(directory_of(sweep.run, record.run).child(BEST), with_trainer=True)
+        probabilities = checkpoint.trainer()[VAL_PROBABILITIES].numpy()  # (N, C)
+        rows.append(probabilities.argmax(1) == sweep.photos.val.labels)
     return np.stack(rows)

@@ -8,13 +8,14 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from ray_trash.config import Config
 from ray_trash.train.loop import IS_OVER
+from ray_trash.tune.trials import AS_WRITTEN
 
 EPOCH = "epoch"
 """The result that counts time."""
 
 
 class _SparesAsWritten:
-    """Records which trials were stopped, and overrules the stop of the config as written."""
+    """Records the epoch after which a trial was stopped, by run directory, and spares the config as written."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -24,17 +25,14 @@ class _SparesAsWritten:
         decision: str = super().on_trial_result(controller, trial, result)  # type: ignore[misc]
         if decision != TrialScheduler.STOP:
             return decision
-        if trial.config["number"] == 0 or result[IS_OVER]:
+        if trial.config["number"] == AS_WRITTEN or result[IS_OVER]:
             return str(TrialScheduler.CONTINUE)
         self.stopped[trial.config["run"]] = result[EPOCH]
         return decision
 
 
 class Asha(_SparesAsWritten, ASHAScheduler):
-    """Asynchronous successive halving.
-
-    Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020.
-    """
+    """Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020."""
 
 
 class Median(_SparesAsWritten, MedianStoppingRule):
@@ -45,10 +43,13 @@ class Nobody(_SparesAsWritten, FIFOScheduler):
     """Stops no trial."""
 
 
-def build_scheduler(config: Config, *, prune: bool = True) -> Asha | Median | Nobody:
-    """Build the scheduler of the config; without `prune`, one that stops nobody."""
+Scheduler = Asha | Median | Nobody
+
+
+def build_scheduler(config: Config) -> Scheduler:
+    """Build the scheduler of the config."""
     tune = config.tune
-    if not prune or tune.scheduler == "none":
+    if tune.scheduler == "none":
         return Nobody()
     if tune.scheduler == "median":
         return Median(time_attr=EPOCH, grace_period=tune.grace_epochs, min_samples_required=2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from ray.tune.search import Searcher
@@ -17,7 +17,7 @@ _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 @dataclass(frozen=True)
 class Point:
-    """What one training of a sweep is given.
+    """What one training of a sweep is given; Ray Tune carries it as a dict.
 
     Attributes:
         number: Of the trial; 0 is the config as written.
@@ -29,19 +29,10 @@ class Point:
     run: str
     params: Params
 
-    def to_tune(self) -> dict[str, Any]:
-        """Return the point as Ray Tune carries it."""
-        return {"number": self.number, "run": self.run, "params": dict(self.params)}
-
     @classmethod
-    def from_tune(cls, config: Mapping[str, Any]) -> Point:
-        """Read what `to_tune` gave."""
-        return cls(config["number"], config["run"], config["params"])
-
-
-def trial_run(number: int) -> str:
-    """Name the run directory of a trial."""
-    return f"{TRIALS}/{number:03d}"
+    def of_trial(cls, number: int, params: Params) -> Point:
+        """Give a trial its run directory."""
+        return cls(number, f"{TRIALS}/{number:03d}", params)
 
 
 class PointSearch(Searcher):
@@ -52,7 +43,6 @@ class PointSearch(Searcher):
         super().__init__()
         self._points, self._further = list(points), further
         self._given: dict[str, Point] = {}
-        self._metric_of_further = ""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Take over what is optimised; the space is fixed at construction."""
@@ -70,9 +60,9 @@ class PointSearch(Searcher):
             params = self._further.suggest(trial_id)
             if params is None or params == _FINISHED:
                 return params
-            point = Point(number, trial_run(number), params)
+            point = Point.of_trial(number, params)
         self._given[trial_id] = point
-        return point.to_tune()
+        return asdict(point)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Let the further searcher learn from a result."""

@@ -1,13 +1,11 @@
-"""From the search space of a sweep to the points its trials are trained with.
+"""From the search space of a sweep to the points of its trials: a value for every searched key, as `override` takes it.
 
-A point holds a value for every searched key, as `override` takes it. Knows neither models nor trials; needs Ray only
-to hand the space to Optuna.
+Plain Python, but for handing the space to Optuna, which is done in Ray Tune's terms.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +16,7 @@ import numpy as np
 from ray_trash.config import Config, Dimension, known_keys, override, unmet_needs
 from ray_trash.errors import ConfigError
 
+_ONE_CATALOGUE = "photos are catalogued, split and decoded once for the whole sweep"
 _SAME_RESOURCES = "all trials get the same resources"
 _ONE_CACHE = "all trials share one cache"
 _CHANGES_NO_RESULT = "it changes no result of a training"
@@ -26,8 +25,8 @@ FIXED: Mapping[str, str] = {
     "name": "it names the sweep's folder",
     "storage": "all trials are kept in one place",
     "serve.": "it is about answering, and changes no training",
-    "data.": "photos are catalogued, split and decoded once for the whole sweep",
-    "image.stored_short_side_px": "photos are catalogued, split and decoded once for the whole sweep",
+    "data.": _ONE_CATALOGUE,
+    "image.stored_short_side_px": _ONE_CATALOGUE,
     "model.weights": "weights are loaded once for the whole sweep",
     "train.workers": _SAME_RESOURCES,
     "train.cpus_per_worker": _SAME_RESOURCES,
@@ -46,6 +45,7 @@ FIXED: Mapping[str, str] = {
 }
 """Why a key cannot be searched; a name that ends in a dot stands for every key of that section."""
 
+OUTSIDE = -0.14
 _FROZEN_STAGES = (2, 3, 4, 5)
 _SIGNIFICANT_DIGITS = 4
 _MOST_REPEATS = 1000
@@ -57,11 +57,7 @@ _INSIDE = (3 - math.sqrt(5)) / 2
 def search_space(config: Config) -> dict[str, Dimension]:
     """Return the space of the config after checking it, or the default one where the config has none.
 
-    Args:
-        config: The config as written.
-
-    Returns:
-        Key to where it is searched; choices as the config reads them, each once.
+    Choices are as the config reads them, each once.
 
     Raises:
         ConfigError: A key is unknown, fixed or without effect, or a value is refused; every mistake is named.
@@ -81,14 +77,7 @@ def search_space(config: Config) -> dict[str, Dimension]:
 
 
 def default_space(config: Config) -> dict[str, Dimension]:
-    """Return what is searched where the config names no space: the usual suspects, around the config as written.
-
-    Args:
-        config: The config as written.
-
-    Returns:
-        Key to where it is searched, without keys that have no effect in this config.
-    """
+    """Return what is searched where the config names no space: the usual suspects, of those that have an effect."""
     rate = config.train.learning_rate
     stages = sorted({*_FROZEN_STAGES, config.model.frozen_stages})
     candidates = {
@@ -106,15 +95,7 @@ def default_space(config: Config) -> dict[str, Dimension]:
 
 
 def as_written(config: Config, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """Return the config's own value of every searched key, which may lie outside the space.
-
-    Args:
-        config: The config as written.
-        space: Key to where it is searched.
-
-    Returns:
-        Key to value; sequences are lists, as YAML has them.
-    """
+    """Return the config's own value of every searched key, which may lie outside the space; sequences are lists."""
     tree = config.model_dump(mode="json")
     point: dict[str, Any] = {}
     for key in space:
@@ -128,13 +109,9 @@ def as_written(config: Config, space: Mapping[str, Dimension]) -> dict[str, Any]
 def points(config: Config, space: Mapping[str, Dimension]) -> tuple[dict[str, Any], ...]:
     """Choose the points to try, each of them once and all of them accepted by the config.
 
-    Args:
-        config: The config as written; `tune.search`, `tune.trials` and `seed` are read from it.
-        space: Key to where it is searched, as `search_space` returns it.
-
     Returns:
         At most `tune.trials` points, the config as written first; fewer where the space has fewer. With
-        `tune.search=optuna` that first one alone, since Optuna chooses the others as results come in.
+        `tune.search=optuna` that first one alone: Optuna chooses the others as results come in.
 
     Raises:
         ConfigError: The config refuses a combination of values; the point is named.
@@ -164,7 +141,7 @@ def points(config: Config, space: Mapping[str, Dimension]) -> tuple[dict[str, An
 
 def n_grid_points(space: Mapping[str, Dimension]) -> int:
     """Count the points of a full grid, in which a range stands for at most three values."""
-    return math.prod(len(_grid_values(dimension)) for dimension in space.values())
+    return math.prod(len(grid_values(dimension)) for dimension in space.values())
 
 
 def require_optuna() -> None:
@@ -178,29 +155,17 @@ def require_optuna() -> None:
 
 
 def optuna_space(space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """Return the space in Ray Tune's terms, which its Optuna search reads.
-
-    Args:
-        space: Key to where it is searched, as `search_space` returns it.
-
-    Returns:
-        Key to a domain of Ray Tune.
-    """
-    # Random and grid search work without it.
+    """Return the space in Ray Tune's terms, which its Optuna search reads."""
     from ray import tune
 
-    domains: dict[str, Any] = {}
-    for key, dimension in space.items():
+    def domain(dimension: Dimension) -> Any:
         if dimension.choice is not None:
-            domains[key] = tune.choice(list(dimension.choice))
-        elif dimension.int is not None:
-            low, high = dimension.int
-            domains[key] = tune.randint(low, high + 1)
-        elif dimension.loguniform is not None:
-            domains[key] = tune.loguniform(*dimension.loguniform)
-        elif dimension.uniform is not None:
-            domains[key] = tune.uniform(*dimension.uniform)
-    return domains
+            return tune.choice(list(dimension.choice))
+        if dimension.int is not None:
+            return tune.randint(dimension.int[0], dimension.int[1] + 1)
+        return tune.loguniform(*dimension.loguniform) if dimension.loguniform else tune.uniform(*_bounds(dimension))
+
+    return {key: domain(dimension) for key, dimension in space.items()}
 
 
 def _problems(config: Config, key: str, dimension: Dimension) -> list[str]:
@@ -262,50 +227,50 @@ def _draw(random: np.random.Generator, dimension: Dimension) -> Any:
     if dimension.choice is not None:
         return dimension.choice[int(random.integers(len(dimension.choice)))]
     if dimension.int is not None:
-        low, high = dimension.int
-        return int(random.integers(low, high, endpoint=True))
+        return int(random.integers(*dimension.int, endpoint=True))
+    low, high = bounds = _bounds(dimension)
     if dimension.loguniform is not None:
-        low_log, high_log = map(math.log, dimension.loguniform)
-        return _within(dimension.loguniform, math.exp(random.uniform(low_log, high_log)))
-    assert dimension.uniform is not None
-    return _within(dimension.uniform, float(random.uniform(*dimension.uniform)))
+        return _within(bounds, math.exp(random.uniform(math.log(low), math.log(high))))
+    return _within(bounds, float(random.uniform(low, high)))
 
 
 def _grid_points(config: Config, space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
-    axes = {key: _grid_values(dimension) for key, dimension in space.items()}
-    count = n_grid_points(space)
-    if count < config.tune.trials:
-        for values in itertools.product(*axes.values()):
-            yield dict(zip(axes, values, strict=True))
-        return
-    # The full product of many keys does not fit in memory; the numbers of the points drawn from it do.
-    numbers = np.random.default_rng(config.seed).choice(count, size=config.tune.trials, replace=False)
-    shape = [len(values) for values in axes.values()]
+    axes = [grid_values(dimension) for dimension in space.values()]
+    # The product of many keys does not fit in memory; the numbers of the points drawn from it do.
+    count, n_wanted = n_grid_points(space), config.tune.trials
+    numbers = range(count) if count < n_wanted else np.random.default_rng(config.seed).choice(count, n_wanted, False)
     for number in numbers:
-        places = _places(int(number), shape)
-        yield {key: axis[place] for (key, axis), place in zip(axes.items(), places, strict=True)}
+        at = np.unravel_index(number, [len(values) for values in axes])
+        yield {key: values[i] for key, values, i in zip(space, axes, at, strict=True)}
 
 
-def _places(number: int, shape: list[int]) -> list[int]:
-    places: list[int] = []
-    for length in reversed(shape):
-        number, place = divmod(number, length)
-        places.append(place)
-    return places[::-1]
-
-
-def _grid_values(dimension: Dimension) -> list[Any]:
+def grid_values(dimension: Dimension) -> list[Any]:
+    """Return every choice, or the ends and the middle of a range."""
     if dimension.choice is not None:
         return _distinct(dimension.choice)
     if dimension.int is not None:
         low, high = dimension.int
         return _distinct([low, (low + high) // 2, high])
-    if dimension.loguniform is not None:
-        start, end = dimension.loguniform
-        return _distinct([start, _within((start, end), math.sqrt(start) * math.sqrt(end)), end])
-    assert dimension.uniform is not None
-    start, end = dimension.uniform
-    return _distinct([start, _within((start, end), start / 2 + end / 2), end])
+    start, end = _bounds(dimension)
+    middle = math.sqrt(start) * math.sqrt(end) if dimension.loguniform is not None else start / 2 + end / 2
+    return _distinct([start, _within((start, end), middle), end])
+
+
+def height_in(dimension: Dimension, value: Any) -> float:
+    """Place a value on an axis of its key, 0..1; `OUTSIDE` where it is not in the space, as one as written may be."""
+    marks = grid_values(dimension)
+    if dimension.choice is not None:
+        return marks.index(value) / max(1, len(marks) - 1) if value in marks else OUTSIDE
+    if not isinstance(value, int | float) or isinstance(value, bool) or not marks[0] <= value <= marks[-1]:
+        return OUTSIDE
+    scale = math.log if dimension.loguniform is not None else float
+    return (scale(value) - scale(marks[0])) / (scale(marks[-1]) - scale(marks[0]))
+
+
+def _bounds(dimension: Dimension) -> tuple[float, float]:
+    bounds = dimension.loguniform or dimension.uniform
+    assert bounds is not None
+    return bounds
 
 
 def _within(bounds: tuple[float, float], value: float) -> float:

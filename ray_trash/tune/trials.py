@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Params = Mapping[str, Any]
 """Dotted keys of the config to the values a trial was trained with."""
 Status = Literal["done", "pruned", "failed"]
+AS_WRITTEN = 0
+"""The number of the trial that is the config as written."""
 TRIALS_FILE = "trials.json"
 
 
@@ -18,13 +20,13 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        trial: Its number; 0 is the config as written.
+        trial: Its number.
         params: Every searched key with the trial's value.
         run: Its run directory, relative to the sweep's.
         epochs_run: Epochs it trained.
         best_epoch: The epoch with the best value, from 1; None where it has none.
         best_value: The best value of the sweep's metric on validation.
-        metrics: Of the best epoch.
+        metrics: Validation's, of the best epoch.
         seconds: Of its epochs together.
         status: `done`, `pruned` by the scheduler, or `failed`.
         stop_reason: Why it stopped, in words.
@@ -52,25 +54,15 @@ def ranked(records: Sequence[TrialRecord], *, higher_is_better: bool) -> list[Tr
 
 
 def trials_json(records: Sequence[TrialRecord]) -> bytes:
-    """Render `trials.json`: every trial, the config as written first."""
-    rows = [
-        {
-            "trial": record.trial,
-            "params": dict(record.params),
-            "run": record.run,
-            "epochs_run": record.epochs_run,
-            "best_epoch": record.best_epoch,
-            "best_value": record.best_value,
-            "metrics": dict(record.metrics),
-            "seconds": round(record.seconds, 1),
-            "status": record.status,
-            "stop_reason": record.stop_reason,
-        }
-        for record in sorted(records, key=lambda record: record.trial)
-    ]
+    """Render `trials.json`: every trial, the config as written first; curves are left to `metrics.jsonl`."""
+    rows = []
+    for record in sorted(records, key=lambda record: record.trial):
+        row = {**asdict(record), "seconds": round(record.seconds, 1)}
+        del row["curve"]
+        rows.append(row)
     return (json.dumps(rows, indent=2) + "\n").encode()
 
 
 def records_from_json(data: bytes) -> list[TrialRecord]:
-    """Read what `trials_json` gave; the curves are not in it and stay empty."""
-    return [TrialRecord(**{**row, "curve": ()}) for row in json.loads(data)]
+    """Read what `trials_json` gave, with empty curves."""
+    return [TrialRecord(**row, curve=()) for row in json.loads(data)]

@@ -1,26 +1,24 @@
 """Whether a candidate is really better than the config as written: answers right or wrong in, intervals out.
 
-Numpy only: no Ray, no torch, no files.
-
 Letters in shapes: S trainings with different seeds, N validation photos, K kinds of photos, R resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-AS_WRITTEN = 0
-"""The number of the trial that is the config as written."""
+from ray_trash.terminal.text import counted
+from ray_trash.tune.trials import AS_WRITTEN
+
 FALSE_ALARMS = 0.05
 """How often a sweep without any true difference may find one, in either direction, all its candidates together."""
 
 _CELLS_PER_CHUNK = 2_000_000
-"""Counts that are held at once: 16 MB of integers, and as much again as floats."""
+"""Counts held at once: 16 MB of integers, and as much again as floats."""
 _TWO_DECIMALS_FROM = 10_000
 """So many photos tell apart hundredths of a percentage point."""
 
@@ -47,6 +45,8 @@ class Comparison:
 @dataclass(frozen=True)
 class Verdict:
     """What the trainings with fresh seeds say.
+
+    JSON turns the trial numbers into strings.
 
     Attributes:
         winner: The trial to keep; 0 where no candidate is significantly better.
@@ -76,7 +76,7 @@ def compare(
     Each resample draws N photos with replacement, the same for both sides, and on each side one training less
     than it has, with replacement, so that the spread over seeds is not understated; the ends of the interval are
     percentiles of the differences. With one training a side the photos alone are resampled, and what another seed
-    would have given is not seen.
+    would have given is not seen. The result is the same for any order of the photos.
 
     Args:
         candidate: (S, N) bool, whether each training is right on each photo.
@@ -85,9 +85,6 @@ def compare(
             1 - 0.05 / n_comparisons.
         seed: Of the resampling.
         n_resamples: R.
-
-    Returns:
-        The same for the same arguments, and for any order of the photos.
 
     Raises:
         ValueError: The arrays are no answers on the same photos, or there is nothing to compare.
@@ -120,11 +117,11 @@ def compare(
 
 
 def judge(correct: Mapping[int, NDArray[np.bool_]], *, seed: int = 0) -> Verdict:
-    """Choose between the config as written and the candidates.
+    """Choose between the config as written, trial 0, and the candidates.
 
     Args:
         correct: Trial number to (S, N) bool, whether each training is right on each photo; the same photos in the
-            same order for all. Trial 0 is the config as written.
+            same order for all.
         seed: Of the resampling.
 
     Returns:
@@ -158,7 +155,7 @@ def judge(correct: Mapping[int, NDArray[np.bool_]], *, seed: int = 0) -> Verdict
 def verdict_lines(verdict: Verdict) -> list[str]:
     """Say a verdict in words: a line for each candidate, and the verdict last."""
     decimals = 1 if verdict.n_photos < _TWO_DECIMALS_FROM else 2
-    measured = f"on {_counted(verdict.n_photos, 'photo')} over {_counted(verdict.seeds, 'seed')}"
+    measured = f"on {counted(verdict.n_photos, 'photo')} over {counted(verdict.seeds, 'seed')}"
 
     def points(share: float) -> str:
         return f"{100 * share:+z.{decimals}f}"
@@ -167,21 +164,12 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     for trial, comparison in sorted(verdict.comparisons.items()):
         interval = f"({points(comparison.low)} to {points(comparison.high)})"
         gain = f"{points(comparison.difference)} points {measured} {interval}"
-        lines.append(f"trial {trial} against the config as written: {gain}: {_meaning(comparison)}")
+        loss = "a significant loss" if comparison.high < 0 else "no significant gain"
+        meaning = "a significant gain" if comparison.significant else loss
+        lines.append(f"trial {trial} against the config as written: {gain}: {meaning}")
     if verdict.winner == AS_WRITTEN:
         return [*lines, "verdict: no significant gain over the config as written, which is kept"]
     return [*lines, f"verdict: trial {verdict.winner} is better than the config as written"]
-
-
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """Turn a verdict into JSON values; trial numbers become strings, as JSON has no other keys."""
-    return {
-        "winner": verdict.winner,
-        "n_photos": verdict.n_photos,
-        "seeds": verdict.seeds,
-        "accuracies": {str(trial): list(accuracies) for trial, accuracies in verdict.accuracies.items()},
-        "comparisons": {str(trial): asdict(comparison) for trial, comparison in verdict.comparisons.items()},
-    }
 
 
 def _resampled_differences(
@@ -217,13 +205,3 @@ def _resampled_trainings(right: NDArray[np.float64], random: np.random.Generator
 def _n_drawn(n_trainings: int) -> int:
     # As many as there are would understate by (S - 1) / S how much seeds differ, much for three of them.
     return max(1, n_trainings - 1)
-
-
-def _meaning(comparison: Comparison) -> str:
-    if comparison.significant:
-        return "a significant gain"
-    return "a significant loss" if comparison.high < 0 else "no significant gain"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

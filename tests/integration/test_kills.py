@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
+from ray_trash.model.checkpoint import open_checkpoint
 from tests.e2e.command import kill, start, wait_until
 from tests.integration.deadly import KilledError, watching_changes
 from tests.integration.training import configured, history, train
@@ -77,6 +79,14 @@ def test_resume_on_one_worker_equals_an_unbroken_run_to_the_bit(broken: Path, un
     assert history(unbroken[0]) == history(broken)
     names = [max(path.name for path in (runs / "checkpoints").iterdir()) for runs in (unbroken[0], broken)]
     assert names[0] == names[1]
-    for part in ("weights.safetensors", "trainer/state.safetensors"):
-        files = [runs / "checkpoints" / names[0] / part for runs in (unbroken[0], broken)]
-        assert files[0].read_bytes() == files[1].read_bytes(), part
+    folders = [runs / "checkpoints" / names[0] for runs in (unbroken[0], broken)]
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in folders]
+    assert weights[0] == weights[1]
+    first, second = (open_checkpoint(folder, with_trainer=True).trainer() for folder in folders)
+    assert first["optimizer"]["param_groups"] == second["optimizer"]["param_groups"]
+    for ours, others in (
+        (first["optimizer"]["state"], second["optimizer"]["state"]),
+        (first["network"], second["network"]),
+        (first["val_probabilities"], second["val_probabilities"]),
+    ):
+        torch.testing.assert_close(ours, others, rtol=0, atol=0)

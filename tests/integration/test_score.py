@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
+from ray_trash.cluster import blocks
 from ray_trash.model.checkpoint import open_checkpoint, write_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.score import chunks, pool
+from ray_trash.score import chunks
 from ray_trash.score.chunks import Target
 from ray_trash.score.rows import ROW_SCHEMA, classes_of
 from tests.corpus import image_corpus
@@ -248,10 +249,10 @@ def test_an_error_inside_a_worker_keeps_its_type(
 def test_a_cluster_that_answers_nothing_ends_the_scoring(
     command: Command, checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "NO_ANSWER_S", 0.5)  # less than a worker takes to start
+    monkeypatch.setattr(blocks, "NO_ANSWER_S", 0.5)  # less than a worker takes to start
     result = command("score", checkpoint, photos, "--out", tmp_path / "out.parquet")
     assert result.code == 6, result.err
-    assert "no photo was scored for 0.5 s" in error_line(result.err)
+    assert "waited 0.5 s for scored photos in vain" in error_line(result.err)
 
 
 def test_a_table_that_changes_under_the_scoring_is_a_data_error(

@@ -69,13 +69,12 @@ def wait_for_released_resources() -> None:
 def swept(ray_cluster: None, tiny_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sweep three learning rates that learn nothing, after the one as written. Returns the folder, only to be read."""
     from ray_trash.terminal.say import Terminal
-    from ray_trash.train.run import prepare_run
-    from ray_trash.tune.sweep import run_sweep
+    from ray_trash.tune.sweep import prepare_sweep, run_sweep
 
     folder = tmp_path_factory.mktemp("swept")
     path = sweep_config(folder, tiny_photos)
     terminal = Terminal.silent()
-    prepared = prepare_run(load_config(path), resume=False, overwrite=False, terminal=terminal)
+    prepared = prepare_sweep(load_config(path), resume=False, overwrite=False, terminal=terminal)
     run_sweep(prepared, path.read_text(), terminal=terminal)
     return folder
 
@@ -113,7 +112,7 @@ def test_a_sweep_leaves_what_the_contract_promises(swept: Path) -> None:
     assert "src=" not in page
 
 
-def test_trials_share_what_the_frozen_stages_make_of_the_photos(swept: Path) -> None:
+def test_trials_share_the_activations_of_the_frozen_stages(swept: Path) -> None:
     (one,) = (swept / "cache").iterdir()
     assert {path.name.split("-")[0] for path in one.iterdir()} == {"train", "val"}
 

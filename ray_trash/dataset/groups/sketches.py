@@ -40,7 +40,7 @@ def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, An
         image: The photo as it was decoded, mode RGB.
         photo: Array (height, width, 3), uint8: what is kept of it.
     """
-    # Only the audit needs OpenCV, so a process that merely reads photos does not import it.
+    # Only grouping needs OpenCV, so a process that merely reads photos does not import it.
     from ray_trash.image.sketch import sketch_photo
 
     values = vars(sketch_photo(photo))

@@ -7,6 +7,7 @@ of views so is what training feeds them. Whether that is worth keeping, and what
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Set
 from functools import partial
@@ -22,7 +23,7 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.frozen import activation_shape, activations_after, frozen_digest
 from ray_trash.model.network import evaluation_mode
 from ray_trash.model.resnet import ResNet
-from ray_trash.train.frozen.files import ActivationFiles, ActivationSet, Side, default_folder, key_of, make_room
+from ray_trash.train.frozen.files import ActivationFiles, ActivationSet, Side, key_of, make_room
 from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainData, training_transform
 from ray_trash.train.worker import Worker
@@ -38,14 +39,9 @@ _BUILD_TRIES = 2
 def build_inputs(
     source: PhotoSource, data: TrainData, worker: Worker, network: ResNet, say: Callable[[str], None]
 ) -> NetworkInputs:
-    """Choose what a worker's network is fed with, and compute what is missing of it.
+    """Choose what a worker's network is fed with, and compute what is missing of it; all workers call this together.
 
-    Args:
-        source: Where the photos come from.
-        data: The photos and the config.
-        worker: This worker; all of them call this together.
-        network: With the frozen stages as they stay.
-        say: Takes lines for people.
+    The frozen stages of `network` must be as they stay.
 
     Raises:
         ConfigError: `train.cache_frozen` is `on`, and what is to be kept does not fit.
@@ -109,7 +105,9 @@ def activation_files(
 
 def cache_folder(config: Config) -> Path:
     """Return where activations are kept."""
-    return Path(config.train.cache_frozen_dir).expanduser() if config.train.cache_frozen_dir else default_folder()
+    if config.train.cache_frozen_dir:
+        return Path(config.train.cache_frozen_dir).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-trash" / "activations"
 
 
 def compute_missing(
@@ -117,12 +115,8 @@ def compute_missing(
 ) -> int:
     """Compute and write whatever files are missing, shared among the workers of a machine, and open all.
 
-    Args:
-        files: By number of frozen stages; those of a chunk that several lack are computed in one pass.
-        source: Where the photos come from.
-        data: The photos and the config.
-        worker: This worker; all of them call this together.
-        network: With the frozen stages as they stay.
+    All workers call this together. Files are by number of frozen stages; a chunk that several lack is computed in one
+    pass.
 
     Returns:
         Views of photos that this worker computed.

@@ -44,15 +44,7 @@ Side = Literal["train", "val"]
 
 @dataclass(frozen=True)
 class ActivationSet:
-    """The activations of one side of the split.
-
-    Attributes:
-        side: Which side.
-        n: Photos.
-        views: Views of each photo.
-        shape: One photo in one view, channels last: (H, W, C) or (C,).
-        dtype: `torch.bfloat16` or `torch.float32`.
-    """
+    """The activations of one side of the split: n photos in some views, each (H, W, C) or (C,), bf16 or float32."""
 
     side: Side
     n: int
@@ -77,12 +69,6 @@ class ActivationSet:
     def positions(self, chunk: int) -> NDArray[np.int64]:
         """Return the photos of a chunk, as positions in their table."""
         return np.arange(chunk * CHUNK, min(self.n, (chunk + 1) * CHUNK))
-
-
-def default_folder() -> Path:
-    """Return where activations are kept if the config does not say."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ray-trash" / "activations"
 
 
 def key_of(depends_on: Mapping[str, Any]) -> str:
@@ -123,13 +109,7 @@ class ActivationFiles:
         ]
 
     def write(self, side: Side, view: int, chunk: int, activations: Tensor) -> None:
-        """Keep the activations of a chunk.
-
-        Args:
-            side: Which side of the split.
-            view: The view.
-            chunk: The chunk.
-            activations: (B, C, H, W) or (B, C), on any device; rounded to the side's format.
+        """Keep the activations of a chunk, (B, C, H, W) or (B, C), on any device, rounded to the format of the side.
 
         Raises:
             StorageError: The disk is full, read-only or out of reach.
@@ -191,14 +171,7 @@ def _name(side: Side, view: int, chunk: int) -> str:
 def make_room(folder: Path, keep: frozenset[str], *, budget_bytes: int, needed_bytes: int) -> list[str]:
     """Remove the sets that were used least recently until what is needed fits the budget; nothing else is touched.
 
-    Args:
-        folder: That of all sets.
-        keep: Keys that stay.
-        budget_bytes: For all sets together.
-        needed_bytes: What the sets in `keep` take once they are whole.
-
-    Returns:
-        The keys that were removed.
+    The keys in `keep` stay, and take `needed_bytes` once they are whole. Returns the keys that were removed.
     """
     others = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:

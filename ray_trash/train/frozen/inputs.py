@@ -7,7 +7,6 @@ Letters: B photos, S side in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,22 +24,6 @@ from ray_trash.train.worker import Worker
 
 Batches = Sequence[NDArray[np.int64]]
 """Positions in the table of one side of the split, batch by batch."""
-
-
-class NetworkInputs(Protocol):
-    """What a network is fed with."""
-
-    def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
-        """Yield each batch as training sees it in an epoch, from 0, on the worker's device."""
-        ...
-
-    def validation(self, batches: Batches) -> Iterator[Tensor]:
-        """Yield each batch as validation sees it, on the worker's device."""
-        ...
-
-    def trained_part(self, network: ResNet) -> nn.Module:
-        """Return what of a network is computed on these inputs, sharing its modules."""
-        ...
 
 
 class PhotoInputs:
@@ -94,3 +77,6 @@ class CachedInputs:
 
         for activations in prepared_ahead(prepare, batches, n_threads=1):
             yield activations.to(self._worker.device, self._worker.dtype)
+
+
+NetworkInputs = PhotoInputs | CachedInputs

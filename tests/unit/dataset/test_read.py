@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import fs
 
 from ray_trash.dataset.catalog import CATALOG_SCHEMA, photo_keys, require_usable_classes
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES
+from ray_trash.image.preprocess import Preprocessing
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -71,6 +74,18 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
     if os.access(tmp_path / "a.jpg", os.R_OK):
         pytest.skip("this user may read everything")
     assert code(PhotoFolder.at(str(tmp_path)), "a.jpg") == "unreadable"
+
+
+def test_a_photo_that_is_not_what_it_was_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    photo = (tmp_path / "a.png").read_bytes()
+    folder, preprocessing = PhotoFolder.at(str(tmp_path)), Preprocessing(8, 8, "stretch")
+    assert folder.load("a.png", preprocessing, sha256=hashlib.sha256(photo).hexdigest()).shape == (8, 8, 3)
+    with pytest.raises(DataError, match=r"a\.png: changed since it was catalogued"):
+        folder.load("a.png", preprocessing, sha256="0" * 64)
+    (tmp_path / "a.png").write_bytes(photo[:20])
+    with pytest.raises(DataError, match=r"a\.png: changed since it was catalogued \(truncated: "):
+        folder.load("a.png", preprocessing)
 
 
 def table(*rows: dict[str, object]) -> pa.Table:

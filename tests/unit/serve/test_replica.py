@@ -60,9 +60,12 @@ def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(
     asyncio.run(run())
 
 
-def test_a_replica_without_a_model_is_ill_once_it_is_asked(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("added", [torch.arange(6.0), torch.full((6,), float("nan"))], ids=["others", "nan"])
+def test_a_replica_whose_model_answers_otherwise_says_so_and_is_ill_once_it_is_asked(
+    added: torch.Tensor, model: Path, tmp_path: Path
+) -> None:
     spoilt = shutil.copytree(model, tmp_path / "spoilt")
-    spoil_weights(spoilt, torch.arange(6.0))
+    spoil_weights(spoilt, added)
 
     async def run() -> None:
         replica = Replica(open_checkpoint(spoilt), SETTINGS, 1)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from ray_trash.config import Config
-from ray_trash.tune.schedulers import build_scheduler
+from ray_trash.tune.schedulers import Median, Nobody, build_scheduler
 
 
 def a_trial(number: int) -> Any:
     return SimpleNamespace(config={"number": number, "run": f"trials/{number:03d}"}, trial_id=str(number))
 
 
-def a_scheduler(name: str, *, prune: bool = True) -> Any:
+def a_scheduler(name: str) -> Any:
     config = Config.model_validate(
         {
             "name": "n",
@@ -25,7 +24,7 @@ def a_scheduler(name: str, *, prune: bool = True) -> Any:
             "tune": {"scheduler": name, "reduction_factor": 3},
         }
     )
-    scheduler = build_scheduler(config, prune=prune)
+    scheduler = build_scheduler(config)
     scheduler.set_search_properties("val_loss", "min")
     return scheduler
 
@@ -62,7 +61,11 @@ def test_a_trial_that_has_ended_by_itself_is_not_called_stopped() -> None:
     assert "trials/004" not in scheduler.stopped
 
 
-@pytest.mark.parametrize(("name", "prune"), [("none", True), ("asha", False), ("median", False)])
-def test_nobody_is_stopped_where_nobody_should_be(name: str, prune: bool) -> None:
-    found = decisions(a_scheduler(name, prune=prune), {1: 1.0, 2: 1.1, 3: 5.0, 4: 9.0}, epoch=1)
+def test_the_median_rule_is_built_where_it_is_asked_for() -> None:
+    assert isinstance(a_scheduler("median"), Median)
+
+
+def test_nobody_is_stopped_where_nobody_should_be() -> None:
+    assert isinstance(a_scheduler("none"), Nobody)
+    found = decisions(Nobody(), {1: 1.0, 2: 1.1, 3: 5.0, 4: 9.0}, epoch=1)
     assert set(found.values()) == {TrialScheduler.CONTINUE}

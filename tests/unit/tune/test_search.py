@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ray_trash.tune.search import Point, PointSearch, trial_run
+from ray_trash.tune.search import Point, PointSearch
 
 
 class Suggests(Searcher):
@@ -34,7 +34,7 @@ class Suggests(Searcher):
 
 
 def a_search(*values: float, further: Searcher | None = None) -> PointSearch:
-    points = [Point(number, trial_run(number), {"model.dropout": value}) for number, value in enumerate(values)]
+    points = [Point.of_trial(number, {"model.dropout": value}) for number, value in enumerate(values)]
     search = PointSearch(points, further)
     search.set_search_properties("val_loss", "min", {})
     return search
@@ -48,7 +48,7 @@ def test_points_come_in_their_order_and_then_there_are_no_more() -> None:
         {"number": 1, "run": "trials/001", "params": {"model.dropout": 0.5}},
     ]
     assert str(search.suggest("c")) == Searcher.FINISHED
-    assert Point.from_tune(given[1] or {}) == Point(1, "trials/001", {"model.dropout": 0.5})
+    assert Point(**given[1] or {}) == Point(1, "trials/001", {"model.dropout": 0.5})
 
 
 def test_another_searcher_goes_on_with_the_numbers_and_learns_from_every_result() -> None:

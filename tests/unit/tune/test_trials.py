@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 from ray_trash.config import Config, Dimension
-from ray_trash.tune.savings import savings_line
-from ray_trash.tune.shared import SharedActivations
+from ray_trash.tune.summary import summary_line
 from ray_trash.tune.trials import TrialRecord, ranked, records_from_json, trials_json
 
 DONE = TrialRecord(
@@ -45,16 +46,27 @@ def test_the_file_has_the_config_as_written_first_and_reads_back() -> None:
     assert records_from_json(data)[0] == replace(DONE, curve=())
 
 
-def test_savings_count_the_epochs_that_were_not_trained_and_the_stages_that_were_not_computed() -> None:
-    config = Config.model_validate({"name": "n", "data": {"root": "unused"}, "train": {"epochs": 6}})
+def a_sweep(cached_stages: frozenset[int] | None, **train: Any) -> Any:
+    config = Config.model_validate({"name": "n", "data": {"root": "unused"}, "train": {"epochs": 6, **train}})
+    photos = SimpleNamespace(train=range(100), val=range(20))
+    plan = SimpleNamespace(concurrent=1, workers=SimpleNamespace(workers=2))
+    return SimpleNamespace(config=config, photos=photos, plan=plan, cached_stages=cached_stages)
+
+
+def test_the_summary_counts_the_epochs_that_were_not_trained_and_the_photos_that_were_not_computed_again() -> None:
     space = {"model.frozen_stages": Dimension(choice=(3, 4, 5))}
-    nothing = SharedActivations(None, {}, 0, 0.0, {})
-    line = savings_line([DONE, PRUNED], config, space, nothing, concurrent=1)
-    assert "7 of the 12 epochs of 2 trials" in line
-    assert "takes 18" in line
+    line = summary_line([DONE, PRUNED], a_sweep(None), space)
+    assert "trained 7 of 12 planned epochs" in line
+    assert "a full grid (three values per range) would need 18" in line
     assert "about 50 s saved by stopping" in line
-    assert "frozen" not in line
-    shared = SharedActivations(frozenset({4}), {4: 1024}, 1, build_s=5.0, pass_s={4: 2.0})
-    assert "about 9 s saved by computing frozen stages once" in savings_line(
-        [DONE, PRUNED], config, space, shared, concurrent=1
-    )
+    assert "photos" not in line
+    other = replace(DONE, trial=3, params={"model.frozen_stages": 3})
+    cached = summary_line([DONE, PRUNED, other], a_sweep(frozenset({4})), space)
+    assert f"{7 * (100 + 20)} photos not computed again" in cached
+    steps = a_sweep(frozenset({4}), steps_per_epoch=3, batch_size_per_worker=8)
+    assert f"{7 * (3 * 8 * 2 + 20)} photos not computed again" in summary_line([DONE, PRUNED], steps, space)
+
+
+def test_a_trial_with_a_time_budget_was_to_train_as_long_as_it_had_time() -> None:
+    line = summary_line([PRUNED], a_sweep(None, time_budget_min=0.5), {})
+    assert "trained 1 of 3 planned epochs" in line

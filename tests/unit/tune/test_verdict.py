@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from ray_trash.tune.verdict import Comparison, Verdict, compare, judge, verdict_json, verdict_lines
+from ray_trash.tune.verdict import Comparison, Verdict, compare, judge, verdict_lines
 
 
 def trainings(
@@ -225,7 +226,7 @@ def test_a_verdict_survives_json():
     random = np.random.default_rng(11)
     ease = eases(random, 100)
     judged = judge({trial: trainings(random, ease) for trial in (0, 3)})
-    document = json.loads(json.dumps(verdict_json(judged), allow_nan=False))
+    document = json.loads(json.dumps(asdict(judged), allow_nan=False))
     assert document["winner"] == judged.winner
     assert document["accuracies"]["0"] == list(judged.accuracies[0])
     assert document["comparisons"]["3"] == vars(judged.comparisons[3])

@@ -1,9 +1,9 @@
-"""Frozen stages under the real training step: not a bit moves, for each number of them."""
+"""The real training step: not a bit of a frozen stage moves, and its learning rates are those that were asked for."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,14 +30,14 @@ class Squares(MemoryPhotos):
         self._photos = {row: random.integers(0, 256, (40, 48, 3), dtype=np.uint8) for row in range(N)}
 
 
-def a_job(frozen: int) -> TrainJob:
+def a_job(frozen: int, **train: Any) -> TrainJob:
     config = Config.model_validate(
         {
             "name": "frozen",
             "data": {"root": "unused"},
             "image": {"size_px": 32, "stored_short_side_px": 40},
             "model": {"weights": "none", "frozen_stages": frozen},
-            "train": {"batch_size_per_worker": 3, "learning_rate": 1e-3, "weight_decay": 0.1},
+            "train": {"batch_size_per_worker": 3, "learning_rate": 1e-3, "weight_decay": 0.1, **train},
         }
     )
     labels = np.arange(N) % 2
@@ -75,3 +75,18 @@ def test_no_bit_of_a_frozen_stage_moves_in_an_epoch_and_all_others_do(frozen: in
                 name = names[id(tensor)]
                 assert torch.equal(tensor.data, initial[name]) == (number < frozen), name
     assert not torch.equal(state.network.fc.weight, initial["fc.weight"])
+
+
+@pytest.mark.parametrize(("frozen", "body"), [(0, 1e-3), (4, 1e-3), (5, 1e-2)])
+def test_an_epoch_s_learning_rates_are_those_of_its_first_step_of_the_last_stage_and_the_head(
+    frozen: int, body: float
+) -> None:
+    rates = {"head_learning_rate_factor": 10.0, "warmup_steps": 3, "schedule": "cosine"}
+    decay = {"stage_learning_rate_decay": 0.5} if frozen < 4 else {}
+    job, cpu = a_job(frozen, **rates, **decay), torch.device("cpu")
+    state = build_state(job, initial_weights(), cpu)
+    worker = Worker(0, 1, cpu, torch.float32)
+    figures = train_epoch(state, job, worker, PhotoInputs(Squares(), job, worker))
+    assert figures.steps == 2
+    # The first of three steps of warm-up.
+    assert figures.rates == pytest.approx((body / 4, 1e-2 / 4))
