@@ -151,7 +151,8 @@ class Fleet:
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     handle: DeploymentHandle[Any] = serve.get_app_handle(name)
-                    card = (await handle.card.remote()).value()
+                    card: ModelCard = (await handle.card.remote()).value()
+                    checkpoint: Checkpoint
                     checkpoint, self.wish = await handle.left.remote()
             except (TimeoutError, RayServeException, RayError, RayTrashError) as error:
                 _logger.warning("%s has no model to go on with: %s", name, _last_line(error))

@@ -47,20 +47,20 @@ class Deployed:
             return {}
 
     def wait_for(self, model_id: str) -> None:
-        wait_until(lambda: self.model().get("id") == model_id, timeout_s=120, what=model_id)
+        wait_until(lambda: self.model().get("id") == model_id, timeout_s=180, what=model_id)
 
     def models(self) -> set[str]:
         return {name for name in serve.status().applications if name != "ray-trash"}
 
     def kill(self, deployment: str) -> None:
         """Kill the processes of a deployment, and wait for others in their place."""
-        killed = _pids(deployment)
+        killed = processes(deployment)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: _pids(deployment) - killed, timeout_s=120, what=f"another {deployment}")
+        wait_until(lambda: processes(deployment) - killed, timeout_s=180, what=f"another {deployment}")
 
 
-def _pids(deployment: str) -> set[int]:
+def processes(deployment: str) -> set[int]:
     return {pid for pid in living("ServeReplica:ray-trash", below=os.getpid()) if f":{deployment}" in command_line(pid)}
 
 
@@ -82,7 +82,7 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     deployed.deploy(tmp_path / "0")
     deployed.wait_for(first)
     deployed.deploy(tmp_path / "spoilt")
-    wait_until(lambda: deployed.model()["swap"].get("status") == "refused", timeout_s=60, what="the refusal")
+    wait_until(lambda: deployed.model()["swap"].get("status") == "refused", timeout_s=180, what="the refusal")
     refused = deployed.model()
     assert refused["id"] == first
     assert "answered differently" in refused["swap"]["detail"]
@@ -94,12 +94,14 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
 
     # Neither folder is what it was, and nobody who was there is there any more.
     shutil.rmtree(tmp_path / "0")
-    (only,) = deployed.models()
+    wait_until(lambda: len(deployed.models()) == 1, timeout_s=180, what="the end of the model before")
+    before = deployed.models()
     deployed.kill("Gateway")
-    wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != {only}, timeout_s=120, what="new replicas")
+    deployed.wait_for(first)
+    wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != before, timeout_s=180, what="new replicas")
     deployed.kill("Model")
-    photo = {"content": jpeg(smooth_photo()), "headers": {"content-type": "image/jpeg"}}
-    answer = httpx.post(f"{deployed.url}/v1/score", timeout=60, **photo)
+    image = {"content-type": "image/jpeg"}
+    answer = httpx.post(f"{deployed.url}/v1/score", content=jpeg(smooth_photo()), headers=image, timeout=60)
     assert (answer.status_code, answer.json()["model"]["id"]) == (200, first)
     serve.delete("ray-trash", _blocking=False)
-    wait_until(lambda: not serve.status().applications, timeout_s=60, what="the end of all applications")
+    wait_until(lambda: not serve.status().applications, timeout_s=180, what="the end of all applications")
