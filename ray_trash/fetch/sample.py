@@ -28,10 +28,7 @@ _JPEG_QUALITY = 90
 
 
 def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> dict[str, int]:
-    """Render a sample set into a folder; photos of the same seed that are there already stay.
-
-    Returns:
-        How many photos of each class the folder holds.
+    """Render a sample set into a folder, where photos of the same seed stay, and return how many it has of each class.
 
     Raises:
         ConfigError: `per_class` or `seed` is out of range.
