@@ -51,14 +51,14 @@ def train(config: Config) -> list[dict[str, float]]:
 
     # The network, its frozen stages, and an optimizer with a learning rate for each stage.
     torch.manual_seed(config.seed)
-    shape = {"hidden_layers": config.model.hidden_layers, "dropout": config.model.dropout}
-    network = build_network(len(listing.classes), **shape)
-    load_pretrained(network, config.model.weights)
+    n_classes, model = len(listing.classes), config.model
+    network = build_network(n_classes, hidden_layers=model.hidden_layers, dropout=model.dropout)
+    load_pretrained(network, model.weights)
     network.to(device, memory_format=torch.channels_last)
-    freeze_stages(network, config.model.frozen_stages)
+    freeze_stages(network, model.frozen_stages)
     groups = parameter_groups(
         network,
-        frozen_stages=config.model.frozen_stages,
+        frozen_stages=model.frozen_stages,
         learning_rate=settings.learning_rate,
         head_factor=settings.head_learning_rate_factor,
         stage_decay=settings.stage_learning_rate_decay,
@@ -71,7 +71,7 @@ def train(config: Config) -> list[dict[str, float]]:
     for epoch in range(settings.epochs):
         # Train: every photo once, in the epoch's own order, each in a new view.
         torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, 0]).generate_state(1)[0]))
-        set_training_mode(network, config.model.frozen_stages)
+        set_training_mode(network, model.frozen_stages)
         order = epoch_order(labels, seed=config.seed, epoch=epoch, n_draws=None, balance="none")
         steps = np.array_split(order, -(-len(order) // settings.batch_size_per_worker))
         train_loss = 0.0

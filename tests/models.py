@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.model import network
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import MARKER, write_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
-from ray_trash.model.network import build_network
 from ray_trash.model.tensors import from_safetensors, to_safetensors
 
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
@@ -26,19 +26,20 @@ def write_model(
     directory: Path, *, seed: int = 0, size_px: int = 32, classes: tuple[str, ...] = CLASSES
 ) -> CheckpointDocument:
     """Write a checkpoint of random weights; another seed is another model."""
-    folder, document = _random_model(seed, size_px, classes)
+    # Unit tests exchange the ResNet: a model of another one is another model.
+    folder, document = _random_model(seed, size_px, classes, network.resnet50)
     shutil.copytree(folder.name, directory, dirs_exist_ok=True)
     return document
 
 
 @lru_cache(maxsize=4)
 def _random_model(
-    seed: int, size_px: int, classes: tuple[str, ...]
+    seed: int, size_px: int, classes: tuple[str, ...], resnet: object
 ) -> tuple[tempfile.TemporaryDirectory[str], CheckpointDocument]:
     # Written once: hashing and packing its 94 MB takes longer than a copy, and making up its numbers longer still.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(len(classes)).eval()
+        built = network.build_network(len(classes)).eval()
     preprocessing = Preprocessing(size_px, size_px + 32, "stretch")
     calibration = Calibration(0.9, (0.2,) * len(classes), 0.05, 100)
     document = CheckpointDocument(
@@ -55,10 +56,10 @@ def _random_model(
         epoch=1,
         created_at="2026-01-01T00:00:00+00:00",
         versions={},
-        golden=compute_golden(network, preprocessing, 1, calibration),
+        golden=compute_golden(built, preprocessing, 1, calibration),
     )
     folder = tempfile.TemporaryDirectory()
-    return folder, write_checkpoint(Path(folder.name), network.state_dict(), document)
+    return folder, write_checkpoint(Path(folder.name), built.state_dict(), document)
 
 
 def spoil_weights(folder: Path, added: torch.Tensor) -> None:

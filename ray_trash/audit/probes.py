@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.audit.document import ProbeResult
 from ray_trash.dataset.groups.sketches import bytes_matrix
 from ray_trash.evaluate.metrics import wilson_interval
 
@@ -80,16 +79,14 @@ def make_trees(values: NDArray[Any]) -> Any:
     return ExtraTreesClassifier(_TREES, min_samples_leaf=2, random_state=0, n_jobs=n_jobs)
 
 
-def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) -> dict[str, ProbeResult]:
-    """Train and score every probe.
+def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+    """Train and score every probe on accepted photos, N, their sketches in the same order and their groups, (N,).
 
-    Args:
-        photos: Catalog rows of accepted photos, N, with the column `split`.
-        sketches: Of the same, in the same order.
-        groups: Group number of each, (N,): photos that show the same are never learnt from and scored.
+    Of the photos of a group, which show the same, none is scored where another was learnt from.
 
     Returns:
-        By name; empty where there are too few photos.
+        By name; empty where there are too few photos. `majority` is the share of the largest class among the scored,
+        `scored_on` is `val`, or `folds` of the training photos where val is small.
     """
     labels = np.array(photos["label"].to_pylist())
     sides = np.array(photos["split"].to_pylist(), dtype=object)
@@ -99,7 +96,7 @@ def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) 
         return {}
     scored = np.concatenate([test for _, test in rounds])
     majority = max(Counter(labels[scored].tolist()).values()) / len(scored)
-    found: dict[str, ProbeResult] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, probe in PROBES.items():
         values = probe.values(photos, sketches)
         correct = sum(_correct(values, labels, learn, test) for learn, test in rounds)

@@ -21,14 +21,9 @@ _PER_ROW = 7
 
 
 def audit_sheet(document: AuditDocument, root: str) -> bytes:
-    """Draw conflicts, pairs across the split, other near pairs, suspects and outliers, in this order.
+    """Draw conflicts, pairs across the split, other near pairs, suspects and outliers, in this order, as a PNG file.
 
-    Args:
-        document: The content of `audit.json`.
-        root: The data root.
-
-    Returns:
-        A PNG file. A photo that has gone since is left out.
+    A photo that has gone since is left out.
     """
     folder = PhotoFolder.at(root)
     return contact_sheet(

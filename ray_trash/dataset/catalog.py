@@ -41,19 +41,14 @@ CATALOG_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class CatalogRow:
-    """One file.
+    """One file, by its path relative to the data root; `row` is its number in the order of `path`, from 0.
 
     Attributes:
-        path: Relative to the data root.
         label: Its class; None for a file that is in none.
-        size_bytes: Of the file.
         sha256: Of its bytes, in hex; None where they were not read.
-        width: Of the upright photo as it is kept, in pixels; None unless accepted.
-        height: The same.
+        width: Like `height`, of the upright photo as it is kept, in pixels; None unless accepted.
         verdict: None before the file was read.
-        reason: A reason code for a rejected file, a few words for an ignored one.
-        message: More about the reason.
-        row: Its number in the order of `path`, from 0.
+        reason: A reason code for a rejected file, a few words for an ignored one; `message` says more.
         split: Its side; None where it is on none.
     """
 
@@ -91,23 +86,12 @@ def accepted_photos(catalog: pa.Table) -> pa.Table:
 
 
 def photo_keys(catalog: pa.Table) -> NDArray[np.uint64]:
-    """Return what seeds the augmentation of each photo, whatever it is called.
-
-    Args:
-        catalog: Rows that have a `sha256`.
-
-    Returns:
-        Array (rows,), uint64: the first 8 bytes of the hash, big-endian.
-    """
+    """Return what seeds each photo's augmentation, (rows,): the first 8 bytes of its hash, big-endian."""
     return np.array([int(sha256[:16], 16) for sha256 in catalog["sha256"].to_pylist()], dtype=np.uint64)
 
 
 def trained_on(keys: NDArray[np.uint64]) -> str:
-    """Pack the keys of the photos that were trained on, as a checkpoint keeps them.
-
-    Returns:
-        Base64 of the sorted keys, 8 bytes each, big-endian.
-    """
+    """Pack the keys of the photos that were trained on: Base64 of them sorted, 8 bytes each, big-endian."""
     return base64.b64encode(np.unique(keys).astype(">u8").tobytes()).decode()
 
 
@@ -142,11 +126,7 @@ def on_side(catalog: pa.Table, side: Side) -> pa.Table:
 
 
 def require_usable_photos(catalog: pa.Table) -> None:
-    """Refuse a data set of which no photo can be used.
-
-    Raises:
-        DataError: There is none.
-    """
+    """Refuse a data set of which no photo can be used, by a `DataError`."""
     rejected = [row for row in rows_of(catalog) if row.verdict == "rejected"]
     if not len(accepted_photos(catalog)):
         raise DataError(
@@ -156,11 +136,7 @@ def require_usable_photos(catalog: pa.Table) -> None:
 
 
 def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
-    """Refuse a data set that a classifier cannot be trained on.
-
-    Raises:
-        DataError: There are fewer than two classes, or one has no accepted photo.
-    """
+    """Refuse, by a `DataError`, a data set of fewer than two classes, or with a class without accepted photos."""
     if len(classes) < 2:
         raise DataError(f"data.root: the only class is {classes[0]!r}; a classifier needs at least two class folders")
     accepted = set(accepted_photos(catalog)["label"].to_pylist())
@@ -168,7 +144,5 @@ def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
     if empty:
         counts = Counter(catalog["label"].to_pylist())
         named = ", ".join(f"{name!r} ({counts[name]} rejected)" for name in empty)
-        raise DataError(
-            f"data.root: no usable photo of {named}; add photos, remove the folder, or leave the"
-            " class out of data.classes"
-        )
+        advice = "add photos, remove the folder, or leave the class out of data.classes"
+        raise DataError(f"data.root: no usable photo of {named}; {advice}")

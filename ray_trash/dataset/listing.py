@@ -25,17 +25,12 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".t
 """How photos are usually named. Only folders are judged by it: a file is a photo by its content."""
 
 _REASON_CODES = frozenset(get_args(ReasonCode))
+_REASON_OF_KIND = {"directory_link": "directory link", "outside": "outside_root", "unreadable": "unreadable"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A file that is not going to be read, and why.
-
-    Attributes:
-        path: Relative to the data root, with `/`.
-        reason: A reason code for a rejected file, a few words for an ignored one.
-        message: More, where there is more to say.
-    """
+    """A file that is not going to be read; `reason` is a code for a rejected one, a few words for an ignored one."""
 
     path: str
     reason: str
@@ -48,7 +43,7 @@ class Listing:
 
     Attributes:
         root: The data root; absolute where it is local.
-        classes: Class names in label order.
+        classes: In label order.
         files: What is to be read; their path, label and size as listed.
         ignored: Hidden and system files, and what lies outside the class folders.
         rejected: What can be refused without opening it.
@@ -66,16 +61,12 @@ class Listing:
 def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
     """List every file under a root, each with its class or the reason why it has none.
 
-    The class of a file is the first folder below the class root. That is `root` itself, or the only
-    folder in it where that one holds the class folders (`root/images/glass/1.jpg`).
-
-    Args:
-        root: A local path, or a URI that pyarrow opens.
-        classes: Class names in label order; None takes the sorted names of the class folders.
+    The class of a file is the first folder below the class root. That is `root` itself, or the only folder in it where
+    that one holds the class folders (`root/images/glass/1.jpg`). Without `classes`, in label order, these are all the
+    class folders, sorted.
 
     Raises:
-        DataError: The root is missing, no folder, cannot be listed or holds no photo, or a class of
-            `classes` has no folder.
+        DataError: The root is missing, no folder, cannot be listed or holds no photo, or a class has no folder.
     """
     try:
         storage = Storage.at(root)
@@ -99,12 +90,7 @@ def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
 
 
 def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
-    """Judge an entry by where it lies and what it is, whatever its class.
-
-    Returns:
-        Why it is not going to be read; else whether it is a file, perhaps a special one, or a folder, of which
-        nothing is to be said.
-    """
+    """Say why an entry, of whatever class, is not going to be read; else what it is, a file being perhaps `special`."""
     parts = entry.path.split("/")
     is_folder = entry.kind == "directory"
     if any(map(_is_system_name, parts)):
@@ -115,19 +101,16 @@ def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
         if not _looks_like_photo(parts[-1]):
             return "folder"
         return Finding(entry.path, "not_a_regular_file", "a folder named like a photo")
-    if entry.kind == "directory_link":
-        return Finding(entry.path, "directory link", entry.message)
-    if entry.kind == "outside":
-        return Finding(entry.path, "outside_root", entry.message)
-    if entry.kind == "unreadable":
-        return Finding(entry.path, "unreadable", entry.message)
-    return "file"
+    reason = _REASON_OF_KIND.get(entry.kind)
+    return Finding(entry.path, reason, entry.message) if reason else "file"
 
 
 def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> CatalogRow | Finding | None:
     place = judge_place(entry)
-    if isinstance(place, Finding) or place == "folder":
-        return place if isinstance(place, Finding) else None
+    if place == "folder":
+        return None
+    if isinstance(place, Finding):
+        return place
     label = _label(entry.path.split("/"), class_root)
     if label is None:
         return Finding(entry.path, "not in a class folder")
@@ -147,10 +130,11 @@ def _looks_like_photo(name: str) -> bool:
 
 
 def _label(parts: Sequence[str], class_root: str) -> str | None:
-    below = parts[1:] if class_root and parts[0] == class_root else parts
-    if class_root and below is parts:
-        return None
-    return below[0] if len(below) > 1 else None
+    if class_root:
+        if parts[0] != class_root:
+            return None
+        parts = parts[1:]
+    return parts[0] if len(parts) > 1 else None
 
 
 def _find_class_root(entries: Sequence[Entry], classes: Sequence[str] | None) -> str:
@@ -172,9 +156,9 @@ def _class_folders(entries: Sequence[Entry], class_root: str) -> set[str]:
         parts = entry.path.split("/")
         # Both a folder and its files name it: an object store knows no empty folders, a disk does.
         name = _label([*parts, ""] if entry.kind == "directory" else parts, class_root)
-        if name is not None and not _looks_like_photo(name):
+        if name is not None and not _looks_like_photo(name) and not _is_system_name(name):
             folders.add(name)
-    return {name for name in folders if not _is_system_name(name)}
+    return folders
 
 
 def _require_folders(classes: Sequence[str], folders: set[str], place: str) -> None:
@@ -187,11 +171,10 @@ def _require_folders(classes: Sequence[str], folders: set[str], place: str) -> N
 
 def _no_photos(uri: str, ignored: Sequence[Finding], rejected: Sequence[Finding]) -> str:
     message = f"data.root: no photos under {uri}; expected {uri}/<class>/<photo>"
-    if rejected:
-        first = rejected[0]
-        message += f"; {len(rejected)} were rejected, the first is {first.path!r}: {first.reason}"
-    if ignored:
-        message += f"; {len(ignored)} were ignored, the first is {ignored[0].path!r}: {ignored[0].reason}"
+    for verdict, findings in (("rejected", rejected), ("ignored", ignored)):
+        if findings:
+            first = findings[0]
+            message += f"; {len(findings)} were {verdict}, the first is {first.path!r}: {first.reason}"
     return message
 
 
@@ -208,6 +191,5 @@ def _warn_of_nesting(files: Sequence[CatalogRow], class_root: str) -> Iterator[s
     depth = 1 + bool(class_root)
     nested = [file.path for file in files if file.path.count("/") > depth]
     if nested:
-        yield (
-            f"photos in folders below a class folder count for that class: {len(nested)}, the first is {nested[0]!r}"
-        )
+        count = f"{len(nested)}, the first is {nested[0]!r}"
+        yield f"photos in folders below a class folder count for that class: {count}"

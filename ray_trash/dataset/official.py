@@ -34,30 +34,19 @@ class OfficialEntry(NamedTuple):
 
 
 def parse_official_list(content: bytes, name: str) -> list[OfficialEntry]:
-    """Read a list file.
-
-    Args:
-        content: Lines `file class-number`.
-        name: Of the file, for messages.
-
-    Raises:
-        DataError: A line is something else.
-    """
+    """Read the lines `file class-number` of a list file; anything else is a `DataError`."""
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: not a text in UTF-8; fetch it again") from error
     entries = []
     for number, line in enumerate(lines, start=1):
-        words = line.rsplit(maxsplit=1)
+        words, place = line.rsplit(maxsplit=1), f"{name}, line {number}"
         if not words:
             continue
         if len(words) != 2 or words[1] not in OFFICIAL_CLASSES:
-            raise DataError(
-                f"{name}, line {number}: expected `file class-number` with a number from 1 to"
-                f" {len(OFFICIAL_CLASSES)}, found {line!r}"
-            )
-        place = f"{name}, line {number}"
+            expected = f"`file class-number` with a number from 1 to {len(OFFICIAL_CLASSES)}"
+            raise DataError(f"{place}: expected {expected}, found {line!r}")
         entries.append(OfficialEntry(words[0].strip(), OFFICIAL_CLASSES[words[1]], place))
     return entries
 
@@ -69,16 +58,9 @@ def has_official_lists(listing: Listing) -> bool:
 
 
 def assign_officially(photos: Sequence[CatalogRow], root: str) -> tuple[dict[str, Side], list[str]]:
-    """Put the listed photos on their sides.
+    """Return the side of each path that the official lists name, and sentences for the user.
 
     The lists are looked for in the data root, in the folder of the class folders, and above the root.
-
-    Args:
-        photos: Every row of the catalog.
-        root: The data root.
-
-    Returns:
-        The side of each listed path, and sentences for the user.
 
     Raises:
         DataError: There is no list, one is damaged, or they contradict each other or the folders.

@@ -18,12 +18,9 @@ from ray_trash.image.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """The photos of a data root.
+    """The photos of a data root, as `build_catalog` gives them, and with `split` a column of the catalog.
 
     Attributes:
-        catalog: One row a file, its side in the column `split`.
-        sketches: Of the accepted photos, in the order of `row`.
-        decoded: The accepted photos, in Ray's object store; None unless asked for.
         relations: Which photos belong together, by rows of the catalog.
         rule: The split's rule, with the groups it goes by.
         warnings: What the listing and the split have to say.
@@ -41,12 +38,6 @@ def read_photo_set(
     listing: Listing, preprocessing: Preprocessing, rule: SplitRule, *, keep_pixels: bool = False
 ) -> PhotoSet:
     """Read every file once, find what belongs together, and split; needs a connection to Ray.
-
-    Args:
-        listing: Of the data root.
-        preprocessing: Gives the size that photos are decoded down to.
-        rule: As `make_rule` gives it.
-        keep_pixels: Return the decoded photos as well.
 
     Raises:
         DataError: The lists of an official split are missing, damaged, or contradict the folders.

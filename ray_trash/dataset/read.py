@@ -21,27 +21,20 @@ from ray_trash.storage import Storage
 
 @dataclass(frozen=True)
 class PhotoFolder:
-    """A data root, local or remote; goes to other processes as it is."""
+    """A data root, local or remote; goes to other processes as it is.
+
+    Paths are relative to it, as `walk` writes them.
+    """
 
     storage: Storage
 
     @classmethod
     def at(cls, root: str) -> PhotoFolder:
-        """Resolve a data root; nothing is contacted.
-
-        Raises:
-            StorageError: pyarrow knows no such filesystem.
-        """
+        """Resolve a data root; nothing is contacted. It is a `StorageError` if pyarrow knows no such filesystem."""
         return cls(Storage.at(root))
 
     def read(self, path: str) -> bytes:
-        """Read one file whole.
-
-        Args:
-            path: Relative to the root, as `walk` writes it.
-
-        Returns:
-            1 to `MAX_FILE_BYTES` bytes.
+        """Read one file whole: 1 to `MAX_FILE_BYTES` bytes.
 
         Raises:
             ImageError: It is empty, too large, no regular file, or cannot be read.
@@ -56,18 +49,10 @@ class PhotoFolder:
         return encoded
 
     def load(self, path: str, preprocessing: Preprocessing, *, sha256: str | None = None) -> NDArray[np.uint8]:
-        """Read and decode a photo that was accepted before.
-
-        Args:
-            path: Relative to the root, as `walk` writes it.
-            preprocessing: Gives the short side it is decoded down to.
-            sha256: Of the bytes it had, in hex. Default: not compared.
-
-        Returns:
-            (height, width, 3) uint8, as `load_photo` gives it.
+        """Read and decode a photo that was accepted before, as `load_photo` does.
 
         Raises:
-            DataError: It is not what it was.
+            DataError: It is not what it was: it cannot be read, or its hash is another one than `sha256`, where given.
         """
         try:
             encoded = self.read(path)
@@ -107,6 +92,5 @@ def _check_size(size_bytes: int) -> None:
         raise ImageError("empty_file", "the file is empty")
     if size_bytes > MAX_FILE_BYTES:
         raise ImageError(
-            "too_large",
-            f"the file has {size_bytes / 2**20:.0f} MiB, at most {MAX_FILE_BYTES >> 20} are read",
+            "too_large", f"the file has {size_bytes / 2**20:.0f} MiB, at most {MAX_FILE_BYTES >> 20} are read"
         )

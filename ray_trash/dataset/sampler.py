@@ -22,21 +22,12 @@ def steps_in_epoch(n_photos: int, global_batch_size: int, steps_per_epoch: int |
 
 
 def epoch_order(
-    labels: NDArray[np.int64],
-    *,
-    seed: int,
-    epoch: int,
-    n_draws: int | None,
-    balance: Literal["none", "sampler"],
+    labels: NDArray[np.int64], *, seed: int, epoch: int, n_draws: int | None, balance: Literal["none", "sampler"]
 ) -> Rows:
     """Draw the order of an epoch over all workers.
 
-    Args:
-        labels: Class numbers (N,), in 0..C-1.
-        seed: The run's seed.
-        epoch: The epoch, from 0.
-        n_draws: How many photos to draw; more than N begins again with a new shuffle. Default: N.
-        balance: `sampler` draws every class equally often, repeating the photos of small classes.
+    Of more than N draws (None: N), those beyond begin again with a new shuffle. `sampler` draws every class of the
+    labels (N,), in 0..C-1, equally often, repeating the photos of small classes.
 
     Returns:
         Positions (n_draws,) in 0..N-1.
@@ -62,21 +53,12 @@ def worker_batches(order: Rows, *, steps: int, rank: int, workers: int, accumula
     Sizes differ by at most one photo between steps, workers and accumulated batches, and no photo is
     dropped or doubled; a worker's loss must therefore be weighted by the photos of the whole step.
 
-    Args:
-        order: What `epoch_order` gave.
-        steps: Optimizer steps in the epoch.
-        rank: The worker, in 0..workers-1.
-        workers: How many workers share the epoch.
-        accumulate: Batches in a step whose gradients are added.
-
     Returns:
-        For every step the worker's batches, none of them empty unless the step has fewer photos than workers.
+        For every optimizer step the batches of worker `rank` whose gradients are added, at most `accumulate`, none of
+        them empty unless the step has fewer photos than workers.
     """
-    batches = []
-    for step in np.array_split(order, steps):
-        own = np.array_split(step, workers)[rank]
-        batches.append(np.array_split(own, min(accumulate, max(1, len(own)))))
-    return batches
+    own_steps = [np.array_split(step, workers)[rank] for step in np.array_split(order, steps)]
+    return [np.array_split(own, min(accumulate, max(1, len(own)))) for own in own_steps]
 
 
 def step_sizes(n_draws: int, steps: int) -> list[int]:

@@ -64,11 +64,7 @@ def build_catalog(
 ) -> Catalogued:
     """Read, hash and decode every listed file, once; needs a connection to Ray.
 
-    Args:
-        listing: Its ignored and rejected files get their rows too.
-        preprocessing: Gives the size that photos are decoded down to.
-        keep_pixels: Return the decoded photos as well.
-        keep_sketches: Return their sketches as well.
+    What the listing ignored and rejected gets its rows too.
 
     Raises:
         ClusterError: No task ends in time.
@@ -97,13 +93,13 @@ def build_catalog(
 
 
 def _listed_rows(listing: Listing) -> list[CatalogRow]:
-    rows = list(listing.files)
     found: dict[Verdict, Any] = {"ignored": listing.ignored, "rejected": listing.rejected}
-    for verdict, findings in found.items():
-        rows += [
-            CatalogRow(finding.path, verdict=verdict, reason=finding.reason, message=finding.message or None)
-            for finding in findings
-        ]
+    unread = [
+        CatalogRow(finding.path, verdict=verdict, reason=finding.reason, message=finding.message or None)
+        for verdict, findings in found.items()
+        for finding in findings
+    ]
+    rows = [*listing.files, *unread]
     return [replace(row, row=number) for number, row in enumerate(sorted(rows, key=lambda row: row.path))]
 
 

@@ -26,7 +26,6 @@ from ray_trash.storage import Storage
 _HASH_PREFIX = b"ray-trash split"
 """Sets the hash apart from the content's own, which seeds augmentation."""
 
-
 SplitKind = Literal["official", "official-clean", "grouped", "stratified", "file"]
 _KINDS: tuple[SplitKind, ...] = ("official", "official-clean", "grouped", "stratified")
 """Those that a word asks for."""
@@ -68,8 +67,7 @@ class SplitRule:
     Attributes:
         kind: By TrashNet's list files, as they are or without what they leak; by a hash of the content, of whole
             groups or of single photos; or by a file of the user.
-        val_fraction: Expected share of photos in val, 0 to below 1; only for `grouped` and `stratified`.
-        test_fraction: Expected share of photos in test, 0 to below 1; only for these.
+        val_fraction: Expected share in val, 0 to below 1; like `test_fraction` only for `grouped` and `stratified`.
         anchors: SHA-256 of each photo that is in a group to the one that stands for its group; only for `grouped`.
         left_out: SHA-256 of photos that must not be trained on; only for `official-clean`.
         assignments: Side of each path relative to the data root; only for `file`.
@@ -94,11 +92,7 @@ class SplitRule:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SplitRule:
-        """Rebuild what `to_json` gave.
-
-        Raises:
-            ValueError: A key is missing, unknown, or has a value that cannot be.
-        """
+        """Rebuild what `to_json` gave; it is a `ValueError` if a key is missing, unknown, or of an impossible value."""
         if not isinstance(values, Mapping) or values.get("kind") not in list(_KEYS):
             raise ValueError(f"split rule: kind is none of {', '.join(_KEYS)}")
         if set(values) != {"kind", *_KEYS[values["kind"]]}:
@@ -111,14 +105,10 @@ class SplitRule:
 
 
 def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Listing) -> SplitRule:
-    """Make the rule that is asked for; a file is read here, groups are added by `with_groups`.
+    """Make the rule that is asked for: one of the words, or the path or URI of a CSV file `path,split`, read here.
 
-    Args:
-        split: `auto`, `official`, `official-clean`, `grouped`, `stratified`, or the path or URI of a CSV file
-            `path,split`. `auto` is `official` where the photos have such lists, else `grouped`.
-        val_fraction: 0 to below 1.
-        test_fraction: 0 to below 1; both together are below 1.
-        listing: The photos.
+    `auto` is `official` where the photos have such lists, else `grouped`; groups are added by `with_groups`. The
+    fractions, 0 to below 1, are together below 1.
 
     Raises:
         ConfigError: `split` is none of the words nor a file that can be read.
@@ -135,10 +125,8 @@ def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Li
         folder, name = Storage.of_file(split)
         content = folder.read_bytes(name)
     except StorageError as error:
-        words = ", ".join(_KINDS)
-        raise ConfigError(
-            f"data.split={split!r} is none of auto, {words}, nor a file that can be read: {error}"
-        ) from error
+        words = ", ".join(("auto", *_KINDS))
+        raise ConfigError(f"data.split={split!r} is none of {words}, nor a file that can be read: {error}") from error
     return SplitRule("file", assignments=_parse_assignments(content, split))
 
 
@@ -161,15 +149,7 @@ def with_groups(rule: SplitRule, catalog: pa.Table, relations: Sequence[Relation
 
 
 def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[Side | None], list[str]]:
-    """Put every accepted photo of a catalog on a side.
-
-    Args:
-        catalog: As `build_catalog` gives it.
-        rule: Which way.
-        root: The data root, where the list files of `official` are looked for.
-
-    Returns:
-        The side of each row, None for rows that are on none; and sentences for the user.
+    """Return the side of each row of a catalog, None for those that are on none, and sentences for the user.
 
     Raises:
         DataError: The lists of `official` are missing, damaged, or contradict the folders.
@@ -216,15 +196,13 @@ def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
     assignments: dict[str, Side] = {}
     by_name: dict[str, Side] = {side: side for side in SIDES}
     for line, row in rows[1:]:
-        side = by_name.get(row[-1].strip())
+        side, place = by_name.get(row[-1].strip()), f"data.split: {where}, line {line}"
         if len(row) != 2 or side is None:
-            raise DataError(
-                f"data.split: {where}, line {line}: expected `path,split` with split one of"
-                f" {', '.join(SIDES)}, found {','.join(row)!r}"
-            )
+            expected = f"`path,split` with split one of {', '.join(SIDES)}"
+            raise DataError(f"{place}: expected {expected}, found {','.join(row)!r}")
         path = row[0].removeprefix("./")
         if path in assignments:
-            raise DataError(f"data.split: {where}, line {line}: {path!r} is listed a second time")
+            raise DataError(f"{place}: {path!r} is listed a second time")
         assignments[path] = side
     return assignments
 

@@ -34,13 +34,9 @@ _PIXELS = pa.schema([("pixels", pa.binary())])
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """The photos of one side of the split, as arrays of equal length.
+    """The photos of one side of the split, as arrays of equal length; `rows` are numbers in the catalog.
 
-    Attributes:
-        rows: Row numbers in the catalog.
-        paths: Paths relative to the data root.
-        labels: Class numbers.
-        keys: What seeds each photo's augmentation.
+    Labels are class numbers; `keys` seed each photo's augmentation, as `photo_keys` gives them.
     """
 
     rows: NDArray[np.int64]
@@ -55,14 +51,7 @@ class PhotoTable:
 
 @dataclass(frozen=True)
 class Transform:
-    """What happens to a stored photo before it is a network's input.
-
-    Attributes:
-        preprocessing: The checkpoint's preprocessing.
-        augment: What training draws. Default: nothing, the photo is only fitted to the square.
-        seed: The run's seed.
-        epoch: The epoch, from 0.
-    """
+    """What happens to a stored photo before it is a network's input; without `augment` it is only fitted."""
 
     preprocessing: Preprocessing
     augment: AugmentConfig | None = None
@@ -106,12 +95,7 @@ class MemoryPhotos:
     """Stored photos held in memory, transformed by threads ahead of the training step."""
 
     def __init__(self, blocks: Sequence[pa.Table], *, n_threads: int) -> None:
-        """Index decoded photos.
-
-        Args:
-            blocks: Tables with `row`, `height`, `width`, `pixels`, kept as they are: views, no copies.
-            n_threads: Threads that prepare batches.
-        """
+        """Index decoded photos (`PIXELS_SCHEMA`), which are kept as they are: views, no copies."""
         self._photos: dict[int, Photo] = {}
         for block in blocks:
             for column in block.to_batches():
@@ -145,10 +129,8 @@ class StreamedPhotos:
             ClusterError: The next batch does not come in time.
         """
         # One block a batch: Ray Data then hands out whole batches, whatever their sizes.
-        blocks = [
-            pa.table({"path": [table.paths[i] for i in positions], "key": table.keys[positions]})
-            for positions in batches
-        ]
+        columns = ({"path": [table.paths[i] for i in positions], "key": table.keys[positions]} for positions in batches)
+        blocks = [pa.table(values) for values in columns]
         if not blocks:
             return
         read = Tasks(partial(_read_block, folder=self._folder, transform=transform), _PIXELS, cpus=READ_TASK_CPUS)

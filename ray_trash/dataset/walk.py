@@ -25,13 +25,9 @@ Kind = Literal["file", "directory", "directory_link", "special", "outside", "unr
 
 @dataclass(frozen=True)
 class Entry:
-    """One name in a folder.
+    """One name below a folder; a link is of the kind that it leads to, unless that is a folder or outside.
 
-    Attributes:
-        path: Relative to the folder that was walked, with `/`, as `escape_name` writes it.
-        kind: What it is, a link being what it leads to, unless that is a folder or outside.
-        size_bytes: Of a file, as the listing reports it; 0 or more.
-        message: What a person should know about a kind that cannot be used.
+    `size_bytes` is a file's, as the listing reports it; `message` what a person should know about an unusable kind.
     """
 
     path: str
@@ -51,13 +47,10 @@ def walk(storage: Storage) -> list[Entry]:
 
 
 def escape_name(name: str) -> str:
-    r"""Write a file name as valid UTF-8, so that `unescape_name` gives the same name back.
+    r"""Write a name, as Python reads it from the disk (PEP 383), as UTF-8, so that `unescape_name` gives it back.
 
     Bytes that are not UTF-8 become `\xNN`. A backslash that happens to stand before `xNN` becomes
     `\x5c`; every other name stays as it is.
-
-    Args:
-        name: As Python reads it from the disk, undecodable bytes as lone surrogates (PEP 383).
     """
     plain = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name)
     return os.fsencode(plain).decode("utf-8", "backslashreplace")
@@ -121,10 +114,7 @@ def _walk_remote(storage: Storage) -> Iterator[Entry]:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"data.root: cannot list {storage.uri}: {reason}") from error
-    kinds: dict[fs.FileType, Kind] = {
-        fs.FileType.File: "file",
-        fs.FileType.Directory: "directory",
-    }
+    kinds: dict[fs.FileType, Kind] = {fs.FileType.File: "file", fs.FileType.Directory: "directory"}
     for info in infos:
         path = info.path.removeprefix(storage.path).strip("/")
         yield Entry(escape_name(path), kinds.get(info.type, "special"), info.size or 0)

@@ -1,7 +1,6 @@
 """Known data sets: downloaded or taken from a local archive, checked, and put in place whole.
 
-A name and a folder go in; the class folders with the official lists beside them come out, or nothing.
-Looks at no photo.
+The class folders with the official lists beside them come out, or nothing. Looks at no photo.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from ray_trash.errors import ConfigError, DataError, StorageError
 MAX_LIST_BYTES = 1 << 20
 _PART = "archive.part"
 _UNPACKED = "unpacked"
-_NOTES_OF_MACOS = "__MACOSX"
 
 
 @dataclass(frozen=True)
@@ -182,16 +180,15 @@ def _unpack(archive: Path, target: Path, dataset: KnownDataset) -> Path:
     """Unpack an archive whose SHA-256 was compared, and return its folder of class folders."""
     try:
         with zipfile.ZipFile(archive) as packed:
-            names = [name for name in packed.namelist() if _NOTES_OF_MACOS not in name.split("/")]
+            names = [name for name in packed.namelist() if "__MACOSX" not in name.split("/")]
             packed.extractall(target, names)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive}: the archive is damaged: {error}") from error
     source = target / dataset.archive_folder
     n_photos = _count_photos(source)
     if n_photos != dataset.n_photos:
-        raise DataError(
-            f"{archive}: holds {n_photos} photos under {dataset.archive_folder}/, expected {dataset.n_photos}"
-        )
+        found = f"{n_photos} photos under {dataset.archive_folder}/"
+        raise DataError(f"{archive}: holds {found}, expected {dataset.n_photos}")
     return source
 
 

@@ -28,10 +28,7 @@ _JPEG_QUALITY = 90
 
 
 def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> dict[str, int]:
-    """Render a sample set into a folder; photos of the same seed that are there already stay.
-
-    Returns:
-        How many photos of each class the folder holds.
+    """Render a sample set into a folder, where photos of the same seed stay, and return how many it has of each class.
 
     Raises:
         ConfigError: `per_class` or `seed` is out of range.
@@ -109,7 +106,7 @@ def _render_background(random: np.random.Generator) -> Image.Image:
 
 def _place(scene: Image.Image, item: Image.Image, random: np.random.Generator) -> None:
     """Lay the object on the scene: any size, any turn, off the centre, over its shadow."""
-    side_px = round(SIDE_PX * random.uniform(0.9, 1.25))
+    side_px = round(SIDE_PX * random.uniform(0.95, 1.25))
     turned = item.resize((side_px, side_px), Image.Resampling.BILINEAR).rotate(
         random.uniform(0, 360), Image.Resampling.BILINEAR, expand=True
     )
@@ -124,7 +121,7 @@ def _place(scene: Image.Image, item: Image.Image, random: np.random.Generator) -
 
 def _lit(scene: Image.Image, random: np.random.Generator) -> Image.Image:
     """Light the scene from one side, tint it, and add the camera's noise."""
-    angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.045)).tolist()
+    angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.04)).tolist()
     along, _ = turned_axes(_SIZE_PX, angle)
     light = (gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2))).astype(np.float32)
     tint = random.uniform(0.85, 1.15, 3).astype(np.float32)

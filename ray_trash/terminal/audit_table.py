@@ -16,11 +16,6 @@ from ray_trash.terminal.text import MOST_NAMED, counted, listed, printable
 
 def print_audit(document: Mapping[str, Any], terminal: Terminal) -> None:
     """Print what a person has to know, on about one screen; everything else is in `audit.json`."""
-    terminal.show(audit_table(document))
-
-
-def audit_table(document: Mapping[str, Any]) -> Group:
-    """Build the table of sides and the sentences below it."""
     sides = {name: side for name, side in document["splits"].items() if side["n"]}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
@@ -33,7 +28,7 @@ def audit_table(document: Mapping[str, Any]) -> Group:
             Text(printable(label)), *(str(side["per_class"].get(label, 0)) for side in sides.values()), str(n)
         )
     table.add_row("all", *(str(side["n"]) for side in sides.values()), str(document["counts"]["accepted"]))
-    return Group(table, Text(), *(Text(printable(line)) for line in audit_lines(document)))
+    terminal.show(Group(table, Text(), *(Text(printable(line)) for line in audit_lines(document))))
 
 
 def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
@@ -46,8 +41,7 @@ def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["rejected"]:
         yield "rejected: " + listed(f"{entry['path']} ({entry['reason']})" for entry in document["rejected"])
     balance = document["balance"]
-    if balance["largest_over_smallest"]:
-        ratio = balance["largest_over_smallest"]
+    if ratio := balance["largest_over_smallest"]:
         yield f"balance: the largest class has {ratio} times the photos of the smallest; {balance['handled_by']}"
     n_groups, n_plain = len(document["near_duplicates"]), document["uncompared"]
     groups = f"{counted(n_groups, 'group')} {'shows' if n_groups == 1 else 'show'}"
@@ -72,12 +66,10 @@ def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
         )
     if not document["probes"]:
         yield "probe: too few photos to probe for shortcuts"
-    suspects = document["suspects"]
-    if suspects:
+    if suspects := document["suspects"]:
         named = [f"{entry['path']} ({entry['label']}, or {entry['suggested']}?)" for entry in suspects]
         yield f"label suspects: {listed(named)}"
-    kinds = Counter(outlier["kind"] for outlier in document["outliers"])
-    if kinds:
+    if kinds := Counter(outlier["kind"] for outlier in document["outliers"]):
         yield "outliers: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in kinds.items())
     for warning in document["warnings"]:
         yield f"warning: {warning}"

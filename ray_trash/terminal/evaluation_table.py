@@ -16,8 +16,8 @@ _CLASS_MIN_CHARACTERS = 16
 """What the names keep on a terminal that is too narrow for the table."""
 
 
-def evaluation_table(document: Mapping[str, Any]) -> Group:
-    """Build the table: a row per class, then the figures over all photos."""
+def print_evaluation(document: Mapping[str, Any], terminal: Terminal) -> None:
+    """Print a row per class, then the figures over all photos; for commands, on stderr."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     longest = max(len(printable(name)) for name in document["classes"])
     table.add_column("class", overflow="fold", min_width=min(longest, _CLASS_MIN_CHARACTERS))
@@ -50,12 +50,7 @@ def evaluation_table(document: Mapping[str, Any]) -> Group:
         *_unknown_lines(document),
         *(f"warning: {printable(warning)}" for warning in document["warnings"]),
     ]
-    return Group(table, Text(), *(Text(line) for line in summary))
-
-
-def print_evaluation(document: Mapping[str, Any], terminal: Terminal) -> None:
-    """Print the table on a terminal, for commands the one that writes to stderr."""
-    terminal.show(evaluation_table(document))
+    terminal.show(Group(table, Text(), *(Text(line) for line in summary)))
 
 
 def _calibration_error(document: Mapping[str, Any]) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich.console import Console, RenderableType
 
 
+@dataclass(frozen=True)
 class Terminal:
-    """Where sentences and tables go; for commands that is stderr.
+    """Where sentences and tables go, for commands to stderr; live displays take rich's own `console`."""
 
-    Attributes:
-        console: rich's own, for live displays.
-    """
-
-    def __init__(self, console: Console) -> None:
-        """Write to a console."""
-        self.console = console
+    console: Console
 
     @classmethod
     def stderr(cls) -> Terminal:

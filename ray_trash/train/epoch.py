@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -99,10 +99,10 @@ def train_epoch(
         first_rates = first_rates or rates
         step_loss = torch.zeros((), device=worker.device)
         for number, positions in enumerate(parts, start=1):
-            unfinished = isinstance(network, DistributedDataParallel) and number < len(parts)
+            adds_on = isinstance(network, DistributedDataParallel) and number < len(parts)
             labels = torch.from_numpy(job.train.labels[positions]).to(worker.device)
             batch = mix(next(batches), labels, config.augment, random)
-            with network.no_sync() if unfinished else nullcontext():
+            with cast(DistributedDataParallel, network).no_sync() if adds_on else nullcontext():
                 with worker.autocast():
                     logits = network(batch.photos)
                 loss = summed_loss(logits, batch, class_weights=class_weights, label_smoothing=train.label_smoothing)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ray_trash.cluster.carry import carry
+from ray_trash.cluster.carry import Carried, carry
 from ray_trash.errors import StorageError
 
 Value = TypeVar("Value")
@@ -58,7 +58,8 @@ class Worker:
 
     def on_first(self, work: Callable[[], Value]) -> Value:
         """Do something on the first worker alone; all return its result, or raise its error of ours."""
-        return self.from_first(carry(work) if self.is_first else None).value()  # type: ignore[union-attr]
+        nothing: Carried[Value] = Carried(None)
+        return self.from_first(carry(work) if self.is_first else nothing).value()
 
     def on_all(self, work: Callable[[], Value], *, failed: str) -> Value:
         """Do something on every worker; where one meets an error of ours, all raise one, at least that it `failed`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.runs import epochs, settings
 
 N_EPOCHS = 5
 N_KILLS = 10
-RICH = {
+RICH: dict[str, Any] = {
     "train__epochs": N_EPOCHS,
     "train__ema_decay": 0.9,
     "train__warmup_steps": 3,

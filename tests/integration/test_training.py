@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.fs as fs
@@ -35,7 +36,7 @@ def test_photos_and_runs_may_be_on_s3_and_frozen_stages_keep_every_bit_through_t
     photos = make_twenty_five_photos(tmp_path / "photos")
     (photos / "glass" / "bad.jpg").write_text("no photo")
     fs.copy_files(str(photos), f"{bucket.name}/set", destination_filesystem=bucket.filesystem)
-    changes = {"model__frozen_stages": 3, "data__cache": "stream", "train__epochs": 1}
+    changes: dict[str, Any] = {"model__frozen_stages": 3, "data__cache": "stream", "train__epochs": 1}
     config = configured(tmp_path, bucket.uri("set"), storage=bucket.uri("runs"), **changes)
     before = prepare_run(config, resume=False, overwrite=False, terminal=Terminal.silent()).initial
     result = command("run", tmp_path / "tiny.yaml", *settings(**changes))

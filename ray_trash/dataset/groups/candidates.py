@@ -36,15 +36,10 @@ _CHUNK_POINTS = 1 << 14
 
 
 def candidate_pairs(keypoints: Keypoints, sample: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the pairs of photos that may show the same.
+    """Find the pairs of photos that may show the same: (n, 2) photo numbers, the smaller first, sorted, each once.
 
-    Args:
-        keypoints: Of all photos.
-        sample: Photos from which the scaling of descriptors is taken, in any order: by content, so that it does
-            not change when photos are added.
-
-    Returns:
-        Pairs (n, 2) of photo numbers, the smaller first, sorted, each once.
+    From the photos of `sample`, chosen by content so that it does not change when photos are added, the scaling of
+    descriptors is taken.
     """
     n_photos = len(keypoints)
     if n_photos < 2 or not len(keypoints.descriptors):

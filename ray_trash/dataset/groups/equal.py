@@ -26,12 +26,7 @@ Photos = Sequence[tuple[int, str]]
 
 
 def find_equal_pixels(root: str, groups: Sequence[Photos], *, min_short_side_px: int) -> list[Relation]:
-    """Compare the photos of each group by their pixels; needs a connection to Ray.
-
-    Args:
-        root: The data root.
-        groups: Photos that have equal `pixels_key`.
-        min_short_side_px: As the keys were made with.
+    """Compare by pixels the photos of each group, of equal `pixels_key` at this short side; needs a connection to Ray.
 
     Returns:
         The pairs that tie equal photos together, not all pairs of them.

@@ -17,12 +17,6 @@ SAMPLE_PHOTOS = 2048
 def find_relations(catalog: pa.Table, sketches: pa.Table, root: str, *, min_short_side_px: int) -> list[Relation]:
     """Find which accepted photos belong together; needs a connection to Ray.
 
-    Args:
-        catalog: As `build_catalog` gives it.
-        sketches: Of its accepted photos.
-        root: The data root.
-        min_short_side_px: Short side the photos were decoded down to.
-
     Returns:
         Pairs that tie each group together, sorted by rows; not all pairs of a group.
     """

@@ -50,13 +50,7 @@ _PAIRS_PER_TASK = 4096
 
 @dataclass(frozen=True)
 class Shapes:
-    """What is compared of many photos, N.
-
-    Attributes:
-        keypoints: Of all of them.
-        lumas: Grey thumbnails (N, 72, 96), uint8.
-        sizes: Width and height that the keypoints' positions refer to, (N, 2).
-    """
+    """What is compared of photos, N: keypoints in them at these `sizes` (N, 2), and grey thumbnails (N, 72, 96)."""
 
     keypoints: Keypoints
     lumas: NDArray[np.uint8]
@@ -64,14 +58,9 @@ class Shapes:
 
 
 def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[Relation]:
-    """Find all pairs of photos that show the same; needs a connection to Ray.
+    """Find all `near` and `object` pairs of photos with different content, sorted; needs a connection to Ray.
 
-    Args:
-        sketches: Of photos with different content.
-        sample: Positions in `sketches` from which the scaling of descriptors is taken, chosen by content.
-
-    Returns:
-        `near` and `object` pairs, sorted.
+    From `sample`, positions in `sketches` chosen by content, the scaling of descriptors is taken.
     """
     if len(sketches) < 2:
         return []
@@ -139,9 +128,8 @@ def _compare_where_they_overlap(
 ) -> tuple[float, float]:
     """Return the correlation of fine structure there, and the larger share of one that the other shows as well."""
     size = (LUMA_WIDTH_PX, LUMA_HEIGHT_PX)
-    motion = (
-        np.linalg.inv(_thumbnail_to_sketch(shapes.sizes[second])) @ motion @ _thumbnail_to_sketch(shapes.sizes[first])
-    )
+    here, there = (_thumbnail_to_sketch(shapes.sizes[photo]) for photo in (first, second))
+    motion = np.linalg.inv(there) @ motion @ here
     moved = cv2.warpAffine(_fine_structure(shapes.lumas[first]), motion[:2], size)
     overlap = cv2.warpAffine(np.ones(size[::-1], np.float32), motion[:2], size) > 0.99
     share_of_second = float(overlap.mean())

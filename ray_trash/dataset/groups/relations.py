@@ -16,12 +16,9 @@ ONE_SHOT: tuple[Kind, ...] = (*EXACT, "near")
 
 @dataclass(frozen=True)
 class Relation:
-    """Two photos that belong together.
+    """Two photos that belong together, by their rows in the catalog, the smaller first.
 
     Attributes:
-        first: Row of one in the catalog.
-        second: That of the other, larger.
-        kind: How.
         shared_points: Keypoints they share; this and what follows only for `near` and `object`.
         agreement: Correlation of their fine structure where they overlap, -1 to 1.
         mirrored: Whether one is turned over.

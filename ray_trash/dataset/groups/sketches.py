@@ -36,9 +36,7 @@ _POINT_BYTES = 8
 def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, Any]:
     """Sketch one photo as the columns of `SKETCH_SCHEMA`, but for the row.
 
-    Args:
-        image: The photo as it was decoded, mode RGB.
-        photo: Array (height, width, 3), uint8: what is kept of it.
+    `image` is the photo as it was decoded, mode RGB; `photo` (height, width, 3) what is kept of it.
     """
     # Only grouping needs OpenCV, so a process that merely reads photos does not import it.
     from ray_trash.image.sketch import sketch_photo
@@ -68,14 +66,9 @@ class Keypoints:
         return len(self.starts) - 1
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """Points of each photo, (N,)."""
-        return np.diff(self.starts)
-
-    @property
     def owners(self) -> NDArray[np.int32]:
         """The photo of each point, (P,)."""
-        return np.repeat(np.arange(len(self), dtype=np.int32), self.counts)
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.starts))
 
     def of(self, photo: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return the points and descriptors of one photo."""

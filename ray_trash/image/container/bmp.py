@@ -26,10 +26,10 @@ def read_bmp(encoded: bytes) -> Container:
     if codec == "bmp_rle":
         if image.width * image.height > _RUN_LENGTH_PIXELS_MAX or len(encoded) - start > _RUN_LENGTH_BYTES_MAX:
             raise undecodable("BMP", "its run lengths would take too long to expand")
-        rows_bytes = 1
+        n_bytes = 1
     else:
-        _, row_bytes, _ = arguments
-        rows_bytes = row_bytes * image.height
-    if start + rows_bytes > len(encoded):
+        assert isinstance(arguments, tuple), "raw pixels: mode, bytes of a row, direction"
+        n_bytes = int(arguments[1]) * image.height
+    if start + n_bytes > len(encoded):
         raise truncated("BMP")
     return Container("BMP", *image.size, encoded)

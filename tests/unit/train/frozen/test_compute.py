@@ -111,7 +111,7 @@ def test_kept_as_float32_the_trained_head_differs_by_rounding_alone(
 ) -> None:
     monkeypatch.setattr("ray_trash.train.frozen.compute.TRAINING_FORMAT", torch.float32)
     # Batch norm over 17 photos of one pixel, which 32 pixels are in the last stage, would make rounding large.
-    changes = {"model__frozen_stages": frozen, "image__size_px": 64, "image__stored_short_side_px": 64}
+    changes = {"model__frozen_stages": frozen, "image__size_px": 48, "image__stored_short_side_px": 48}
     (cached, said), (plain, said_plainly) = with_and_without(tmp_path, **changes)
     np.testing.assert_allclose(said, said_plainly, atol=ROUNDING)
     start = a_state(a_job(tmp_path, **changes)).network.state_dict()
