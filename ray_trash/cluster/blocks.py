@@ -30,13 +30,9 @@ Function = Callable[[pa.Table], Made]
 
 @dataclass(frozen=True)
 class Tasks:
-    """A step in Ray tasks.
+    """A step in Ray tasks, `at_once` at a time at most (default: Ray Data's choice), each of which reserves `cpus`.
 
-    Attributes:
-        function: From a block to what is made of it; goes to other processes.
-        schema: Of what it makes.
-        cpus: CPUs that each task reserves.
-        at_once: Most tasks at a time. Default: Ray Data's choice.
+    The function goes to other processes; the schema is that of what it makes.
     """
 
     function: Function
@@ -47,14 +43,11 @@ class Tasks:
 
 @dataclass(frozen=True)
 class Actors:
-    """A step in processes that keep something between blocks, such as a network.
+    """A step in `size` processes that keep something between blocks, such as a network.
 
     Attributes:
         make: Makes the function of one process, at its first block; goes to other processes.
         schema: Of what the function makes.
-        cpus: CPUs that each process reserves.
-        size: Processes.
-        gpus: GPUs that each process reserves.
         calls_at_once: Blocks at a time in one process, each in a thread of its own.
     """
 
@@ -74,15 +67,10 @@ def map_blocks(
     block_bytes: int | None = None,
     prefetch: int = 1,
 ) -> Iterator[pa.Table]:
-    """Send blocks through steps, and yield what the last one makes; needs a connection to Ray.
+    """Send at least one block through steps, and yield what the last one makes; needs a connection to Ray.
 
-    Args:
-        blocks: At least one.
-        steps: One after the other.
-        what: Is waited for, in words.
-        in_order: Whether what is made comes in the order of the blocks.
-        block_bytes: Size at which Ray Data begins a new block within a step's output. Default: Ray Data's own.
-        prefetch: Blocks fetched ahead of whoever asks.
+    `what` is waited for, in words. At `block_bytes`, by default Ray Data's own number, a new block begins within a
+    step's output; `prefetch` blocks are fetched ahead of whoever asks.
 
     Raises:
         ClusterError: The next block did not come within `NO_ANSWER_S`.
@@ -148,11 +136,8 @@ def _run(function: Callable[[], Function], schema: pa.Schema, block: pa.Table) -
             yield pa.table([*table.select(schema.names).columns, pa.nulls(len(table), _ERROR.type)], schema=whole)
     except RayTrashError as error:
         nothing = [pa.nulls(1, field.type) for field in schema]
-        yield pa.table([*nothing, pa.array([pickle.dumps(error)], _ERROR.type)], schema=_nullable(whole))
-
-
-def _nullable(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
+        nullable = pa.schema([field.with_nullable(True) for field in whole], whole.metadata)
+        yield pa.table([*nothing, pa.array([pickle.dumps(error)], _ERROR.type)], schema=nullable)
 
 
 class _TaskStep:

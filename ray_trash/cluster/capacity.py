@@ -1,4 +1,4 @@
-"""How many processes a cluster has room for: training workers, trials, replicas; `scoring_plan` has scoring workers.
+"""How many processes a cluster has room for: training workers, trials, replicas and scoring workers.
 
 Each planner decides from totals before anything starts; a `ClusterError` says asked and available.
 """
@@ -6,8 +6,8 @@ Each planner decides from totals before anything starts; a `ClusterError` says a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
@@ -16,12 +16,14 @@ from ray.autoscaler.sdk import request_resources
 from ray_trash.cluster.shares import (
     LEFT_TO_READING_CPUS,
     REPLICA_GPUS,
+    SCORE_WORKER_CPUS,
+    SCORE_WORKER_MIN_CPUS,
     TRAIN_WORKER_MIN_CPUS,
     TRIAL_DRIVER_CPUS,
     TRIAL_MEMORY_BYTES,
 )
 from ray_trash.config import ServeConfig, TrainConfig, TuneConfig
-from ray_trash.errors import ClusterError
+from ray_trash.errors import ClusterError, ConfigError
 
 Device = Literal["cpu", "cuda"]
 Resources = Mapping[str, float]
@@ -29,6 +31,11 @@ Resources = Mapping[str, float]
 
 REPLICA_THREAD_SHARES = 2
 """How many replicas' shares of the processors one may use, where there are several."""
+PHOTOS_PER_START = 64
+"""Photos that are scored in the time that one more process takes to start: four seconds, at 224 pixels on one CPU."""
+WAIT_FOR_ROOM_S = 20.0
+"""How long resources that somebody else holds are waited for; Ray frees them with some delay."""
+_ROOM_POLL_S = 0.25
 POLL_S = 1.0
 
 
@@ -36,9 +43,7 @@ POLL_S = 1.0
 class WorkerPlan:
     """The workers of one training run, one process each.
 
-    Attributes:
-        cpus_per_worker: CPUs Ray reserves for each.
-        in_process: Whether the one worker is the process that runs the training, which reserves nothing more.
+    `in_process` means that the one worker is the process that runs the training, which reserves nothing more.
     """
 
     workers: int
@@ -53,11 +58,7 @@ class WorkerPlan:
 
 
 def plan_workers(train: TrainConfig, resources: Resources, *, machines: int) -> WorkerPlan:
-    """Decide workers, device and CPU share; `auto` is one worker per GPU, or per machine with CPUs.
-
-    Raises:
-        ClusterError: The cluster has too few CPUs or GPUs.
-    """
+    """Decide workers, device and CPU share; `auto` is one worker per GPU, or per machine with CPUs."""
     device = choose_device(train.device, resources)
     each = int(resources.get("GPU", 0)) if device == "cuda" else machines
     return _plan_workers(train, max(1, each) if train.workers == "auto" else train.workers, device, resources)
@@ -71,10 +72,8 @@ def _plan_workers(train: TrainConfig, workers: int, device: Device, resources: R
             "ask for fewer workers or set train.device=cpu"
         )
     share = (cpus - LEFT_TO_READING_CPUS) / workers
-    if train.cpus_per_worker != "auto":
-        per_worker = train.cpus_per_worker
-    else:
-        per_worker = max(TRAIN_WORKER_MIN_CPUS, min(1.0, int(share * 100) / 100))
+    automatic = max(TRAIN_WORKER_MIN_CPUS, min(1.0, int(share * 100) / 100))
+    per_worker = automatic if train.cpus_per_worker == "auto" else train.cpus_per_worker
     if share < per_worker:
         raise ClusterError(
             f"train.workers={train.workers} asks for {workers * per_worker:g} CPUs ({per_worker:g} for each of "
@@ -85,11 +84,7 @@ def _plan_workers(train: TrainConfig, workers: int, device: Device, resources: R
 
 
 def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPlan:
-    """Plan on the connected cluster, waiting up to `train.wait_for_workers_s` for it to scale.
-
-    Raises:
-        ClusterError: The cluster has too few CPUs or GPUs at the end of the wait.
-    """
+    """Plan on the connected cluster, waiting up to `train.wait_for_workers_s` for it to scale."""
     deadline = time.monotonic() + train.wait_for_workers_s
     asked = False
     try:
@@ -144,11 +139,9 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"], resources: Resources) -
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """How the trials of a sweep share a cluster.
+    """How the trials of a sweep share a cluster; one of one worker trains in the process that Ray Tune starts for it.
 
-    Attributes:
-        workers: Of one trial. A trial of one worker trains in the process that Ray Tune starts for it.
-        runs_per_machine: Trials that share one machine's processors.
+    `runs_per_machine` trials share one machine's processors.
     """
 
     workers: WorkerPlan
@@ -165,9 +158,6 @@ def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, m
     """Decide how many trials run at the same time, so that each has its workers and reading keeps its share.
 
     `train.workers=auto` is one worker a trial: many small trials waste less than a few that wait for one another.
-
-    Raises:
-        ClusterError: A trial, or as many at once as were asked for, does not fit.
     """
     workers = 1 if train.workers in (0, "auto") else int(train.workers)
     alone = _plan_workers(train, workers, choose_device(train.device, resources), resources)
@@ -206,11 +196,7 @@ class ReplicaPlan:
 
 
 def plan_replicas(serve: ServeConfig, resources: Resources) -> ReplicaPlan:
-    """Decide what each replica of an endpoint has.
-
-    Raises:
-        ClusterError: There are more replicas than CPUs, or GPUs are asked for where there are too few.
-    """
+    """Decide what each replica of an endpoint has."""
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0)
     replicas = serve.max_replicas or serve.replicas
     if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus:
@@ -222,3 +208,85 @@ def plan_replicas(serve: ServeConfig, resources: Resources) -> ReplicaPlan:
     n_threads = share if replicas == 1 else min(cpus, REPLICA_THREAD_SHARES * share)
     on_gpus = serve.device == "cuda" or (serve.device == "auto" and gpus > 0)
     return ReplicaPlan(serve.threads_per_replica or n_threads, REPLICA_GPUS if on_gpus else 0.0)
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """Who scores: processes with a network each, their threads, what Ray reserves for each.
+
+    At most `readers` tasks at a time decode for GPUs.
+    """
+
+    workers: int
+    device: Device
+    n_threads: int
+    cpus_per_worker: float
+    readers: int
+
+    def scaled_to(self, n_photos: int, *, views: int) -> ScoringPlan:
+        """Return a plan without processes that would start for too few photos, each computed in so many views."""
+        workers, readers = (max(1, n // PHOTOS_PER_START) for n in (n_photos * views, n_photos))
+        return replace(self, workers=min(self.workers, workers), readers=min(self.readers, readers))
+
+
+def plan_scoring(
+    workers: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    cpus_of_machines: Sequence[float],
+    gpus: int,
+    *,
+    one_thread_each: bool,
+) -> ScoringPlan:
+    """Decide workers and device, for a cluster with the CPUs of each machine that has some.
+
+    By default there is one worker per GPU; where there is none, one per CPU if each has one thread, else one per
+    machine, whose workers share its processors. `workers` below 1 are a `ConfigError`.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers}: give 1 or more")
+    cpus, machines = sum(cpus_of_machines), max(1, len(cpus_of_machines))
+    on = choose_device(device, {"GPU": gpus})
+    if workers is None:
+        workers = max(1, gpus if on == "cuda" else int(cpus) if one_thread_each else machines)
+    _require_room(workers, on, cpus, gpus)
+    readers = max(1, int(cpus))
+    if one_thread_each or on == "cuda":
+        return ScoringPlan(workers, on, 1, SCORE_WORKER_MIN_CPUS, readers)
+    share = min(cpus_of_machines) / -(-workers // machines)
+    reserved = max(SCORE_WORKER_MIN_CPUS, share - LEFT_TO_READING_CPUS)
+    return ScoringPlan(workers, on, max(1, int(share)), reserved, readers)
+
+
+def plan_scoring_here(
+    workers: int | None, device: Literal["auto", "cpu", "cuda"], *, one_thread_each: bool
+) -> ScoringPlan:
+    """Decide workers and device for the connected cluster, as `plan_scoring` does."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    return plan_scoring(workers, device, machine_cpus(), gpus, one_thread_each=one_thread_each)
+
+
+def wait_for_room(plan: ScoringPlan) -> None:
+    """Give what others hold of the connected cluster some seconds to become free, or raise `ClusterError`."""
+    deadline = time.monotonic() + WAIT_FOR_ROOM_S
+    while True:
+        free = ray.available_resources()
+        try:
+            _require_room(plan.workers, plan.device, free.get("CPU", 0.0), int(free.get("GPU", 0)))
+            return
+        except ClusterError as error:
+            if time.monotonic() >= deadline:
+                raise ClusterError(f"{error} (others hold the rest of the cluster)") from error
+        time.sleep(_ROOM_POLL_S)
+
+
+def _require_room(workers: int, device: Device, cpus: float, gpus: int) -> None:
+    if device == "cuda" and workers > gpus:
+        raise ClusterError(
+            f"workers={workers} asks for {workers} GPUs, one each; available: {gpus}; "
+            "ask for fewer workers or for device=cpu"
+        )
+    if workers * SCORE_WORKER_CPUS > cpus:
+        raise ClusterError(
+            f"workers={workers} asks for {workers * SCORE_WORKER_CPUS:g} CPUs, {SCORE_WORKER_CPUS:g} each; "
+            f"available: {cpus:g}; ask for at most {int(cpus / SCORE_WORKER_CPUS)} workers"
+        )

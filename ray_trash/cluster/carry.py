@@ -22,11 +22,7 @@ class Carried(Generic[Value]):
     error: RayTrashError | None = None
 
     def value(self) -> Value:
-        """Return the result.
-
-        Raises:
-            RayTrashError: The error, as it was raised over there.
-        """
+        """Return the result, or raise the error as it was raised over there."""
         if self.error is not None:
             raise self.error
         return cast(Value, self.result)

@@ -21,16 +21,13 @@ from ray_trash.errors import ClusterError
 def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Iterator[None]:
     """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
-    Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is.
+    Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is. A cluster at
+    `RAY_ADDRESS` that cannot be joined is a `ClusterError`.
 
     Args:
-        dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up
-            after ended trials.
-        worker_niceness: Niceness of the workers of a cluster started here, 0 beside other programs as equals.
-            Default: Ray's, 15.
-
-    Raises:
-        ClusterError: The cluster at `RAY_ADDRESS` cannot be reached.
+        dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up after ended
+            trials.
+        worker_niceness: Of a cluster started here, 0 beside other programs as equals. Default: Ray's, 15.
     """
     prepare_environment()
     silence_ray()
@@ -43,10 +40,9 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
             raise ClusterError(
-                f"RAY_ADDRESS={address}: cannot join the cluster: {reason}; start it with `ray start --head`, "
-                "or unset RAY_ADDRESS to use this machine alone"
+                f"RAY_ADDRESS={address}: cannot join the cluster: {str(error).splitlines()[0]}; start it with "
+                "`ray start --head`, or unset RAY_ADDRESS to use this machine alone"
             ) from error
     else:
         keep_token_private()
@@ -83,8 +79,7 @@ def keep_token_private() -> None:
         return
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     elif path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
         path.chmod(0o600)

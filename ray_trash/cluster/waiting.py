@@ -24,11 +24,7 @@ Result = TypeVar("Result")
 
 
 def fetch(reference: ray.ObjectRef[Result], *, what: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Result:
-    """Return what a reference stands for; `what` is waited for, in words.
-
-    Raises:
-        ClusterError: It does not come in time.
-    """
+    """Return what a reference stands for, `what` in words; that it does not come in time is a `ClusterError`."""
     try:
         return ray.get(reference, timeout=timeout_s)
     except GetTimeoutError as error:
@@ -38,11 +34,7 @@ def fetch(reference: ray.ObjectRef[Result], *, what: str, timeout_s: float = ANS
 def fetch_all(
     references: Sequence[ray.ObjectRef[Result]], *, what: str, timeout_s: float = TASK_TIMEOUT_S
 ) -> list[Result]:
-    """Return what tasks return, in their order.
-
-    Raises:
-        ClusterError: No task ends for `timeout_s`.
-    """
+    """Return what tasks return, in their order; that none ends for `timeout_s` is a `ClusterError`."""
     waiting: list[Any] = list(references)
     while waiting:
         waiting = wait_for_next(waiting, what=what, timeout_s=timeout_s)
@@ -50,11 +42,7 @@ def fetch_all(
 
 
 def wait_for_next(references: list[Any], *, what: str, timeout_s: float = TASK_TIMEOUT_S) -> list[Any]:
-    """Wait until one of some tasks ends, and return the others.
-
-    Raises:
-        ClusterError: None ends in time.
-    """
+    """Wait until one of some tasks ends, and return the others; that none ends in time is a `ClusterError`."""
     ended, others = ray.wait(references, timeout=timeout_s)
     if not ended:
         raise _too_late(what, timeout_s)

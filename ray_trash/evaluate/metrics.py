@@ -72,15 +72,9 @@ class ClassificationSums:
     def update(
         self, probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, loss_sum: float | None = None
     ) -> None:
-        """Count a batch; the prediction is the most probable class, the first of equals.
+        """Count a batch of (B, C) probabilities and (B,) labels; the first of the most probable classes is predicted.
 
-        Args:
-            probabilities: (B, C) floating, each row summing to 1.
-            labels: (B,) integer, true class indices 0..C-1.
-            loss_sum: The batch's summed loss where it was computed elsewhere, for instance from logits.
-
-        Raises:
-            ValueError: The shapes do not fit, or a label is out of range.
+        `loss_sum` is the batch's summed loss where it was computed elsewhere, for instance from logits.
         """
         n_classes = len(self.confusion)
         if probabilities.ndim != 2 or probabilities.shape[1] != n_classes or labels.shape != probabilities.shape[:1]:
@@ -181,11 +175,7 @@ class ClassificationSums:
         return float(np.mean([self._f1(c) for c in range(len(self.confusion)) if self.confusion[c].any()]))
 
     def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Score each class by its name, given in label order; None where there is nothing to divide by.
-
-        `precision` of a class never predicted, `recall` and its interval of one without true photos, `f1` where both
-        hold.
-        """
+        """Score each class by its name, given in label order; None where there is nothing to divide by."""
         scores: dict[str, dict[str, Any]] = {}
         for c, name in enumerate(classes):
             hits = int(self.confusion[c, c])
@@ -216,7 +206,6 @@ class Metric:
     """One number about scored photos.
 
     Attributes:
-        read: From their sums.
         direction: Which way is better. Default: neither, it is a count.
         can_select: Whether `train.select_by` and `train.monitor` take it; the config lists these once more.
         every_epoch: Whether an epoch's validation reports it, not an evaluation alone.

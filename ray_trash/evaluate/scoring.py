@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.cluster.scoring_plan import ScoringPlan
+from ray_trash.cluster.capacity import ScoringPlan
 from ray_trash.image.mask import Mask
 from ray_trash.score.inputs import WORK_SCHEMA, Source
 from ray_trash.score.pool import Computation, score_blocks
@@ -21,12 +21,7 @@ from ray_trash.score.rows import table_of
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities of everything that was scored.
-
-    Attributes:
-        photos: (M, N, C) float32, in the order of the masks and the photos.
-        squares: (K, C) float32, in the order of the squares.
-    """
+    """Probabilities of everything that was scored, in the order given: (M, N, C) of photos, (K, C) of squares."""
 
     photos: NDArray[np.float32]
     squares: NDArray[np.float32]
@@ -51,7 +46,7 @@ def score_photos(
     torch's sums depend on the number of threads: speed on CPUs comes from more workers.
 
     Args:
-        computation: What computes; of torch and fp32 for figures that compare across machines.
+        computation: Of torch and fp32 for figures that compare across machines.
         data_root: Local path or URI every worker can open.
         photos: Columns `path` and `sha256` of at least one accepted photo.
         plan: Who scores, with one thread each.

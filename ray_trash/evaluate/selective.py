@@ -21,13 +21,7 @@ MAX_CURVE_POINTS = 50
 def selective_figures(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], calibration: Calibration, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Measure the calibration on photos it was not fitted to.
-
-    Args:
-        probabilities: (N, C), calibrated; rows adding up to 1, N at least 1.
-        labels: (N,), true classes.
-        calibration: The one that was applied.
-        classes: The C names in label order.
+    """Measure the calibration, already applied to probabilities (N, C), on photos it was not fitted to; N at least 1.
 
     Returns:
         `ece_uncalibrated`, 0..1: the calibration error of what the network says by itself.
@@ -64,10 +58,7 @@ def selective_figures(
 def _risk_coverage(
     confidence: NDArray[np.floating], wrong: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Follow the curve: answer the photos that are at least so sure, for every confidence there is.
-
-    Returns:
-        Confidences, ascending, each once; the share of photos at least so sure; the share of wrong ones among these.
+    """Return confidences, ascending, each once; the share of photos at least so sure; the share of wrong ones of these.
 
     Source: Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", 2019,
     section 2: the area under it is the mean, over all photos, of the risk at the photo's confidence.

@@ -27,11 +27,7 @@ _Size = tuple[int, int]
 
 
 def draw_unknown(preprocessing: Preprocessing) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """Draw all pictures.
-
-    Returns:
-        The kind of each, and the squares (K, S, S, 3) uint8; the same ones at every call.
-    """
+    """Return the kind of each picture, and the squares (K, S, S, 3) uint8; the same ones at every call."""
     drawings = {"noise": _noise, "stripes": _stripes, "gradient": _gradient, "shapes": _shapes, "text": _text}
     squares = []
     for kind, draw in enumerate(drawings.values()):

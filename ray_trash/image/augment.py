@@ -39,18 +39,10 @@ def augmentation_values(config: AugmentConfig, preprocessing: Preprocessing) -> 
 def augment_photo(
     photo: np.ndarray, config: AugmentConfig, preprocessing: Preprocessing, *, seed: int, epoch: int, photo_key: int
 ) -> np.ndarray:
-    """Change a photo at random.
+    """Change a photo (height, width, 3), uint8, RGB, at random to a C-contiguous square; equal for equal arguments.
 
-    Args:
-        photo: Array (height, width, 3), uint8, RGB, as `load_photo` gives it; left unchanged.
-        config: The recipe.
-        preprocessing: How the square is made where the recipe has no random crop; its side where the recipe has none.
-        seed: The run's seed, at least 0.
-        epoch: Counts passes over the photos, at least 0.
-        photo_key: Tells photos apart, at least 0.
-
-    Returns:
-        Array (size_px, size_px, 3), uint8 in 0..255, RGB, C-contiguous; the same for the same arguments.
+    The preprocessing says how the square is made where the recipe has no random crop, and its side where the recipe has
+    none. Seed, epoch and the key that tells photos apart are at least 0.
     """
     side_px = config.size_px or preprocessing.size_px
     if config.preset == "none":
@@ -88,10 +80,7 @@ def _rotated_and_flipped(square: np.ndarray, rng: np.random.Generator) -> Image.
     # Ten times faster than np.pad(mode="edge") at 224 pixels.
     padded = cv2.copyMakeBorder(square, *(margin_px,) * 4, cv2.BORDER_REPLICATE)
     return Image.fromarray(padded).transform(
-        (side_px, side_px),
-        Image.Transform.AFFINE,
-        (a, b, offset_x, d, e, offset_y),
-        Image.Resampling.BILINEAR,
+        (side_px, side_px), Image.Transform.AFFINE, (a, b, offset_x, d, e, offset_y), Image.Resampling.BILINEAR
     )
 
 

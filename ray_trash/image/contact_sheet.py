@@ -22,15 +22,9 @@ _INK = (32, 32, 32)
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> bytes:
-    """Draw titled rows of thumbnails.
+    """Draw titled rows of thumbnails of photos (height, width, 3), uint8, RGB, as a PNG file at most 2000 pixels wide.
 
-    Args:
-        rows: Title and photos of each row; the photos (height, width, 3), uint8, RGB, of any size. A title may
-            hold any text: what is not printable ASCII is written as an escape. A row of more than 14 photos
-            goes on below.
-
-    Returns:
-        A PNG file, at most 2000 pixels wide.
+    What is not printable ASCII in a title is written as an escape. A row of more than 14 photos goes on below.
     """
     widest = max((len(photos) for _, photos in rows), default=0)
     columns = min(_COLUMNS_MAX, max(_COLUMNS_MIN, widest))
@@ -65,10 +59,7 @@ def _thumbnail(photo: np.ndarray) -> Image.Image:
 
 
 def _fitting(
-    draw: ImageDraw.ImageDraw,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-    title: str,
-    width_px: int,
+    draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, title: str, width_px: int
 ) -> str:
     text = title.encode("unicode_escape").decode("ascii")
     if draw.textlength(text[:1000], font=font) <= width_px and len(text) <= 1000:

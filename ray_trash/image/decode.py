@@ -63,15 +63,10 @@ class _TimedFile(io.BytesIO):
 
 
 def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
-    """Decode a photo.
+    """Decode a whole file to an array (height, width, 3), uint8, RGB, upright, C-contiguous.
 
-    Args:
-        encoded: The whole file.
-        min_short_side_px: A JPEG with a short side of more than four times this comes smaller, for speed, by
-            a power of two that leaves it at least twice this.
-
-    Returns:
-        Array (height, width, 3), uint8 in 0..255, RGB, upright, C-contiguous.
+    A JPEG with a short side of more than four times `min_short_side_px` comes smaller, for speed, by a power of two
+    that leaves it at least twice that.
 
     Raises:
         ImageError: The photo cannot be used; `code` and message say why.

@@ -17,13 +17,7 @@ CENTRE_SHARE = 2 / 3
 
 
 def mask_photo(square: NDArray[np.uint8], mask: Mask | None, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Hide a part under the mean colour, which the network sees as zeros.
-
-    Args:
-        square: Array (S, S, 3), uint8, RGB, as `fit_photo` gives it; left unchanged.
-        mask: What to hide; None hides nothing.
-        preprocessing: Gives the mean colour.
-    """
+    """Hide a part of a copy of a square (S, S, 3) under the mean colour, which the network sees as zeros."""
     if mask is None:
         return square
     side_px = len(square)

@@ -41,9 +41,7 @@ class Preprocessing:
     Attributes:
         size_px: Side of the square the network sees, in pixels.
         stored_short_side_px: Short side a photo is decoded down to, in pixels; smaller ones stay as they are.
-        fit: How the square is made.
-        mean: Subtracted from red, green and blue in 0..1.
-        std: Then divided by.
+        mean: Subtracted from red, green and blue in 0..1, before they are divided by `std`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -70,10 +68,6 @@ def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
     The ends of a photo longer than 4:1 are cut off around its centre; then the short side comes down to
     `stored_short_side_px` with an antialiased bicubic filter, and is never scaled up.
 
-    Args:
-        encoded: The whole file.
-        preprocessing: Gives the short side.
-
     Returns:
         Array (height, width, 3), uint8 in 0..255, RGB, upright, C-contiguous.
 
@@ -84,15 +78,7 @@ def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def store_photo(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """Bring a decoded photo to the size that is kept: the second half of `load_photo`.
-
-    Args:
-        image: Mode RGB, as `open_photo` gives it.
-        preprocessing: Gives the short side.
-
-    Returns:
-        Array (height, width, 3), uint8 in 0..255, RGB, C-contiguous.
-    """
+    """Bring a decoded photo, of mode RGB, to the size that is kept: the second half of `load_photo`."""
     stored_px = preprocessing.stored_short_side_px
     short_px = min(image.size)
     width_px, height_px = (min(side_px, MAX_ASPECT_RATIO * short_px) for side_px in image.size)
@@ -107,15 +93,9 @@ def store_photo(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def fit_photo(photo: np.ndarray, preprocessing: Preprocessing, *, size_px: int | None = None) -> np.ndarray:
-    """Bring a photo to the network's square, with an antialiased bilinear filter.
+    """Bring a photo (height, width, 3), uint8, RGB, to the network's square, with an antialiased bilinear filter.
 
-    Args:
-        photo: Array (height, width, 3), uint8, RGB.
-        preprocessing: Gives the fit, and the side where `size_px` does not.
-        size_px: Side of the square in pixels. Default: `preprocessing.size_px`.
-
-    Returns:
-        Array (size_px, size_px, 3), uint8 in 0..255, RGB, C-contiguous.
+    Its side is `size_px`, by default the preprocessing's; it is C-contiguous.
     """
     side_px = preprocessing.size_px if size_px is None else size_px
     if preprocessing.fit == "crop":

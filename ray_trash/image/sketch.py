@@ -42,8 +42,7 @@ class Sketch:
         size: Width and height at the sketch's size, in pixels.
         luma: The photo in grey, stretched to (72, 96), uint8.
         thumbnail: The photo stretched to (24, 32, 3), uint8, RGB.
-        corners: Mean colour of the four corners (4, 3), uint8, RGB: top left, top right, bottom left,
-            bottom right.
+        corners: Mean colour of the four corners (4, 3), uint8, RGB: top left, top right, bottom left, bottom right.
         sharpness: Variance of the Laplacian of luma in 0..255; below some ten a photo is blurred.
         contrast: Standard deviation of luma in 0..255.
         dark_share: Share of pixels that are black, 0 to 1.
@@ -63,11 +62,7 @@ class Sketch:
 
 
 def sketch_photo(photo: NDArray[np.uint8]) -> Sketch:
-    """Look at a photo once for everything the audit compares.
-
-    Args:
-        photo: Array (height, width, 3), uint8, RGB, of any size.
-    """
+    """Look at a photo (height, width, 3), uint8, RGB, of any size, once for everything the audit compares."""
     image = Image.fromarray(photo)
     scale = min(1.0, SKETCH_SHORT_SIDE_PX / min(image.size))
     if scale < 1:
@@ -108,10 +103,8 @@ def _keypoints(luma: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np
         return np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_LENGTH), np.uint8)
     # A point with two directions comes twice, so there may be more than were asked for.
     strongest = sorted(range(len(points)), key=lambda i: (-points[i].response, points[i].pt))[:KEYPOINTS_MAX]
-    return (
-        np.array([points[i].pt for i in strongest], np.float32),
-        np.ascontiguousarray(descriptors[strongest].astype(np.uint8)),
-    )
+    positions = np.array([points[i].pt for i in strongest], np.float32)
+    return positions, np.ascontiguousarray(descriptors[strongest].astype(np.uint8))
 
 
 def _corner_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,13 +10,7 @@ from PIL import Image
 
 
 class Symmetry(NamedTuple):
-    """A mirror from left to right where there is one, then quarter turns anticlockwise.
-
-    Attributes:
-        mirrored: Whether it mirrors.
-        quarter_turns: 0 to 3.
-        transpose: Pillow's name of it; the identity has none.
-    """
+    """A mirror from left to right, or none, then quarter turns anticlockwise; and Pillow's name, where it has one."""
 
     mirrored: bool
     quarter_turns: int

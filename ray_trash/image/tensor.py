@@ -12,15 +12,8 @@ from ray_trash.image.symmetry import SYMMETRIES
 def normalise(batch: Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """Scale photos to 0..1, subtract the mean and divide by the standard deviation.
 
-    Computed in float32 whatever the result's type, so that bfloat16 is rounded once.
-
-    Args:
-        batch: Tensor (B, S, S, 3), uint8 in 0..255, on any device; left unchanged.
-        preprocessing: Gives mean and standard deviation.
-        dtype: Floating type of the result.
-
-    Returns:
-        Tensor (B, 3, S, S) in `channels_last` memory format, on the batch's device, about -2.2..2.7.
+    From (B, S, S, 3) uint8, left unchanged, to (B, 3, S, S) in `channels_last` memory format, about -2.2..2.7, on the
+    same device. Computed in float32 whatever the result's type, so that bfloat16 is rounded once.
     """
     # (B, S, S, 3) contiguous, seen as (B, 3, S, S), is channels_last: only the conversion copies.
     photos = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)

@@ -1,4 +1,1 @@
-"""The network, its frozen stages, the checkpoint format and the predictor.
-
-Weights and photos in, probabilities out. The linter keeps Ray and data sets out of it.
-"""
+"""The network, its frozen stages, the checkpoint format and the predictor; without Ray and data sets."""

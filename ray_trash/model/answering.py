@@ -15,20 +15,10 @@ from ray_trash.image.tensor import normalise, symmetries
 def probabilities_of(
     network: nn.Module, photos: Tensor, preprocessing: Preprocessing, *, views: int, dtype: torch.dtype
 ) -> Tensor:
-    """Run a network over photos and average its probabilities over their views.
+    """Run a network over photos and average its probabilities over 1 view of them, or the square's 8 symmetries.
 
-    The network is taken in the mode it is in; every other setting of the caller, such as autocast,
-    is overridden.
-
-    Args:
-        network: From (B, 3, S, S) to (B, C) logits.
-        photos: (B, S, S, 3) uint8, on the network's device.
-        preprocessing: Its mean and deviation normalise the photos.
-        views: 1, or 8 for the eight symmetries of the square.
-        dtype: float32, or bfloat16 for autocast.
-
-    Returns:
-        (B, C) float32 probabilities; every row adds up to 1.
+    From (B, S, S, 3) uint8 on the network's device to (B, C) float32; every row adds up to 1. The network is taken in
+    the mode it is in; every other setting of the caller, such as autocast (on for bfloat16), is overridden.
     """
     device = photos.device.type
     with (

@@ -29,9 +29,8 @@ class Calibration:
     Attributes:
         temperature: Logarithms of probabilities are divided by it; 1 changes nothing.
         thresholds: Per class, in order; an answer that is less confident is "not sure".
-        target_error: Share of wrong answers the thresholds keep, on the photos they were fitted on; None where every
-            photo is answered.
-        n: Photos it was fitted on.
+        target_error: Share of wrong answers the thresholds keep, on the `n` photos they were fitted on; None where
+            every photo is answered.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -47,38 +46,21 @@ class Calibration:
         return cls(1.0, (0.0,) * n_classes, None, 0)
 
     def apply(self, probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Divide the logarithms of probabilities by the temperature.
-
-        Args:
-            probabilities: (N, C), rows adding up to 1.
-
-        Returns:
-            (N, C) float32, rows adding up to 1, in the same order of likelihood.
+        """Divide the logarithms of probabilities (N, C) by the temperature; rows still add up to 1, in the same order.
 
         Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
         """
         return _with_temperature(probabilities, self.temperature).astype(np.float32)
 
     def undo(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the network's probabilities, from what `apply` made of them.
+        """Return the network's probabilities (N, C), from what `apply` made of them.
 
-        Args:
-            probabilities: (N, C), as `apply` gives them.
-
-        Returns:
-            (N, C), rows adding up to 1; exact, since dividing logarithms by 1/T multiplies them by T.
+        Exact, since dividing logarithms by 1/T multiplies them by T.
         """
         return _with_temperature(probabilities, 1 / self.temperature)
 
     def abstains(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Say which answers are not sure enough to be given.
-
-        Args:
-            probabilities: (N, C), as `apply` gives them.
-
-        Returns:
-            (N,), true where the most likely class is below its threshold.
-        """
+        """Say, of probabilities (N, C) as `apply` gives them, where (N,) the likeliest class is below its threshold."""
         thresholds = np.asarray(self.thresholds, np.float32)[probabilities.argmax(axis=1)]
         return np.asarray(probabilities.max(axis=1) < thresholds)
 
@@ -90,12 +72,8 @@ def fit_calibration(
 
     The temperature is the one under which the labels are most likely. The threshold of a class is the lowest
     confidence from which on its answers are wrong no more often than `target_error`, and at least the confidence that
-    `KNOWN_SHARE` of its right answers have.
-
-    Args:
-        probabilities: (N, C), the network's, before any temperature; rows adding up to 1.
-        labels: (N,), true classes.
-        target_error: Share of wrong answers among those given; None answers every photo.
+    `KNOWN_SHARE` of its right answers have. Probabilities (N, C) are the network's, before any temperature; without a
+    target every photo is answered.
 
     Source of the thresholds: Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", 2017, with
     the counts of a class drawn towards those of all classes instead of a bound that small sets never reach.

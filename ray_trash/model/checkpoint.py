@@ -53,18 +53,14 @@ def write_checkpoint(
 ) -> CheckpointDocument:
     """Write a checkpoint that is complete only once this returns.
 
-    A checkpoint that is already there loses its marker first, so at no moment does a reader take a
-    mixture of the two.
+    A checkpoint that is already there loses its marker first, so at no moment does a reader take a mixture of the two.
 
     Args:
         directory: A local folder, made where it is not there.
         network_state: The network's `state_dict`.
-        document: Its `id` is set here.
+        document: Its `id` is set here, in what is returned.
         trainer: What resume needs: tensors, numbers, text and containers of them. Default: nothing, the
             checkpoint can be used but not resumed from.
-
-    Returns:
-        The document as written.
 
     Raises:
         StorageError: The disk is full, read-only or out of reach.
@@ -73,7 +69,7 @@ def write_checkpoint(
     storage = Storage.at(directory)
     weights = to_safetensors(plain_state(network_state))
     weights_sha256 = _sha256(weights)
-    written = dataclasses.replace(document, id=_checkpoint_id(weights_sha256))
+    written = dataclasses.replace(document, id=weights_sha256[:_ID_DIGITS])
     text = _render(written)
     storage.remove(MARKER)
     if directory.exists():
@@ -92,14 +88,7 @@ def write_checkpoint(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found complete, made by `open_checkpoint`.
-
-    Attributes:
-        uri: Where it is.
-        name: Of its folder.
-        document: What it says about itself.
-        marker: Its marker, which is another one for every checkpoint.
-    """
+    """A checkpoint that `open_checkpoint` found complete; its marker is another one for every checkpoint."""
 
     uri: str
     name: str
@@ -108,35 +97,22 @@ class Checkpoint:
     _files: Mapping[str, bytes] = dataclasses.field(repr=False)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the network's tensors, float32 on the CPU.
-
-        Raises:
-            CheckpointError: The file is no safetensors.
-        """
+        """Return the network's tensors, float32 on the CPU, or raise `CheckpointError`."""
         return from_safetensors(self._files[WEIGHTS_FILE], f"{self.uri}/{WEIGHTS_FILE}")
 
     def trainer(self) -> dict[str, Any]:
-        """Return what resume needs, as it was given to `write_checkpoint`, tensors on the CPU.
-
-        Only for a checkpoint that was opened with `with_trainer`.
-
-        Raises:
-            CheckpointError: The file is not what this code writes.
-        """
+        """Return what resume needs, tensors on the CPU, or raise `CheckpointError`; only if opened `with_trainer`."""
         assert TRAINER_FILE in self._files, f"{self.uri} was opened without its trainer part"
-        where = f"{self.uri}/{TRAINER_FILE}"
-        state: dict[str, Any] = from_torch_file(self._files[TRAINER_FILE], f"{where}: cannot be read; copy it again")
+        complaint = f"{self.uri}/{TRAINER_FILE}: cannot be read; copy it again"
+        state: dict[str, Any] = from_torch_file(self._files[TRAINER_FILE], complaint)
         return state
 
 
 def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) -> Checkpoint:
     """Open a checkpoint and check it, once, against its marker.
 
-    The bytes that were checked are kept, so what is used is what was checked.
-
-    Args:
-        place: The checkpoint's folder.
-        with_trainer: Whether what resume needs is read too. Without it, only the file's size is compared.
+    The bytes that were checked are kept, so what is used is what was checked. Of what resume needs, unless
+    `with_trainer`, only the file's size is compared.
 
     Raises:
         CheckpointError: There is no checkpoint, it is incomplete, or a file is missing, truncated, changed or of
@@ -162,7 +138,7 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             _require_size(storage, name, size_bytes)
     where = f"{storage.uri}/{DOCUMENT_FILE}"
     document = document_from_json(files[DOCUMENT_FILE], where)
-    expected_id = _checkpoint_id(entries[WEIGHTS_FILE][1])
+    expected_id = entries[WEIGHTS_FILE][1][:_ID_DIGITS]
     if document.id != expected_id:
         raise CheckpointError(
             f"{where}: it belongs to the weights {document.id}, beside it are {expected_id}; "
@@ -233,10 +209,6 @@ def _render(document: CheckpointDocument) -> bytes:
     except CheckpointError as error:
         raise ValueError(f"a document that could not be read back: {error}") from error
     return text.encode()
-
-
-def _checkpoint_id(sha256: str) -> str:
-    return sha256[:_ID_DIGITS]
 
 
 def _sha256(data: bytes) -> str:

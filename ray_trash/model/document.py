@@ -1,7 +1,4 @@
-"""What a checkpoint says about itself: `checkpoint.json`, read strictly.
-
-JSON text in, a checked document out, and back.
-"""
+"""What a checkpoint says about itself: `checkpoint.json`, read strictly."""
 
 from __future__ import annotations
 
@@ -32,12 +29,7 @@ _PROBABILITY_SUM_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Golden:
-    """One photo and its answer: what the network said when the checkpoint was written.
-
-    Attributes:
-        png_base64: The photo, a PNG file.
-        probabilities: Of the classes in order, computed in fp32 and calibrated: what is answered.
-    """
+    """One photo and its answer when the checkpoint was written: of the classes in order, in fp32 and calibrated."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -54,16 +46,13 @@ class CheckpointDocument:
         hidden_layers: Widths of the head's dense layers.
         dropout: Before the head's last layer, in training.
         frozen_stages: How many stages kept their weights when this checkpoint was written.
-        preprocessing: From a photo to the network's input.
         views: 1, or 8 for the mean over a photo's eight symmetries.
-        calibration: From what the network says to what is answered.
         metrics: Name to number (or null), as measured when the checkpoint was written.
         data: Fingerprint, split rule and photos per split of what it was trained on.
         config: The resolved config.
         epoch: Epochs that were trained.
         created_at: ISO 8601, with the time zone.
         versions: Package to version.
-        golden: One photo and its answer.
         id: First digits of the SHA-256 of the weights; given by `write_checkpoint`.
     """
 
@@ -110,11 +99,7 @@ class CheckpointDocument:
 
 
 def document_to_json(document: CheckpointDocument) -> str:
-    """Render a document as JSON text that `document_from_json` reads back.
-
-    Raises:
-        ValueError: A value is not finite or not JSON.
-    """
+    """Render a document as JSON that `document_from_json` reads; a number that is not finite is a `ValueError`."""
     values = dataclasses.asdict(document)
     architecture = {"network": NETWORK, **{key: values.pop(key) for key in _ARCHITECTURE_KEYS}}
     head = {"format_version": FORMAT_VERSION, "id": values.pop("id"), "classes": values.pop("classes")}
@@ -123,11 +108,7 @@ def document_to_json(document: CheckpointDocument) -> str:
 
 
 def json_object(data: bytes, where: str) -> dict[str, Any]:
-    """Read a JSON object, UTF-8 and with finite numbers; `where` is the file, for messages.
-
-    Raises:
-        CheckpointError: It is none.
-    """
+    """Read a JSON object, UTF-8 and with finite numbers, or raise `CheckpointError`; `where` names the file."""
     try:
         tree = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -140,11 +121,7 @@ def json_object(data: bytes, where: str) -> dict[str, Any]:
 
 
 def document_from_json(data: bytes, where: str) -> CheckpointDocument:
-    """Read a document.
-
-    Args:
-        data: What `document_to_json` rendered, in UTF-8.
-        where: The file, for messages.
+    """Read what `document_to_json` rendered; `where` names the file.
 
     Raises:
         CheckpointError: It is of another format version, or a field is missing, unknown or wrong.
@@ -172,11 +149,7 @@ def document_from_json(data: bytes, where: str) -> CheckpointDocument:
 
 
 def require_format_version(tree: Mapping[str, Any], where: str) -> None:
-    """Refuse what another version of this code wrote.
-
-    Raises:
-        CheckpointError: The version is missing or another one.
-    """
+    """Refuse, as a `CheckpointError`, what another version of this code wrote."""
     version = tree.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(

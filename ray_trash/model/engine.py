@@ -32,14 +32,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """Which engine computes, where and in what.
-
-    Attributes:
-        kind: The library.
-        device: Where.
-        dtype: `torch.float32` or `torch.bfloat16`.
-        why: The reason in a few words.
-    """
+    """Which engine computes, where and in what (float32 or bfloat16), and why, in a few words."""
 
     kind: Literal["torch", "openvino"]
     device: torch.device
@@ -53,12 +46,7 @@ class EnginePlan:
 
 
 def plan_engine(choice: EngineChoice, device: DeviceChoice, precision: PrecisionChoice) -> EnginePlan:
-    """Choose what computes on this machine.
-
-    Args:
-        choice: `auto` takes OpenVINO on a CPU where it is installed, else torch.
-        device: As for `resolve_device`.
-        precision: As for `resolve_precision`.
+    """Choose what computes on this machine: `auto` takes OpenVINO on a CPU where it is installed, else torch.
 
     Raises:
         ClusterError: This process has no such device, or the device no such precision.

@@ -52,13 +52,8 @@ def export_checkpoint(
 ) -> dict[str, Any]:
     """Write a checkpoint as one file that takes (B, S, S, 3) uint8 and gives (B, C) float32, for any B of at least 1.
 
-    With 8 views, each photo is computed as a batch of eight.
-
-    Args:
-        checkpoint_uri: A checkpoint's folder.
-        file_format: `onnx`, or `torch` for a program of torch.export.
-        out: The file, a path or URI. Default: the checkpoint's id in the working directory.
-        overwrite: Whether a file that is there is replaced.
+    With 8 views, each photo is computed as a batch of eight. `out` is the file, a path or URI; by default the
+    checkpoint's id in the working directory.
 
     Returns:
         `file`, `format`, `model_id`, `size_bytes` and `max_difference`, the largest from the predictor's probabilities.

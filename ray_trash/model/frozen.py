@@ -19,12 +19,9 @@ _CHANNELS = (64, 256, 512, 1024, 2048)
 
 
 def activations_after(network: ResNet, photos: Tensor, n_frozen: Collection[int]) -> dict[int, Tensor]:
-    """Compute the activations after some numbers of stages, in one pass.
+    """Compute the activations of normalised photos (B, 3, S, S) after some numbers of stages, 1 to 5, in one pass.
 
-    Args:
-        network: In evaluation mode up to the highest of these stages.
-        photos: Normalised photos (B, 3, S, S).
-        n_frozen: Each in 1..5.
+    The network is in evaluation mode up to the highest of these stages.
 
     Returns:
         For each (B, C, H, W), and for 5, above which there is only the head, pooled (B, C).

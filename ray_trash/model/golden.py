@@ -1,7 +1,4 @@
-"""One photo and its answer, kept in a checkpoint to tell whether it is still answered the same.
-
-A network in, a photo made by code and the network's probabilities out.
-"""
+"""One photo, made by code, and its answer, kept in a checkpoint to tell whether it is still answered the same."""
 
 from __future__ import annotations
 
@@ -34,16 +31,9 @@ _HEIGHT_PX, _WIDTH_PX = 48, 64
 
 
 def compute_golden(network: nn.Module, preprocessing: Preprocessing, views: int, calibration: Calibration) -> Golden:
-    """Ask a network about the golden photo, in fp32 and evaluation mode.
+    """Ask a network, not wrapped, about the golden photo, in fp32 and evaluation mode.
 
-    Args:
-        network: On any device, not wrapped; its modes are as before afterwards.
-        preprocessing: From a photo to its input.
-        views: 1 or 8.
-        calibration: From what the network says to what is answered.
-
-    Raises:
-        DivergedError: The answer is not finite.
+    Its modes are as before afterwards. An answer that is not finite is a `DivergedError`.
     """
     png = _golden_png()
     device = next(network.parameters()).device
@@ -69,7 +59,7 @@ def require_golden(
     by: str,
     where: str,
 ) -> None:
-    """Refuse what no longer answers as it did when the checkpoint was written.
+    """Refuse, as a `CheckpointError`, what no longer answers as it did when the checkpoint was written.
 
     Args:
         answer: From photos (B, S, S, 3) to calibrated probabilities (B, C).
@@ -78,9 +68,6 @@ def require_golden(
         tolerance: How far a probability may be from the stored one.
         by: Who answers, for messages.
         where: The checkpoint, for messages.
-
-    Raises:
-        CheckpointError: The answer differs by more than the tolerance, or is not finite.
     """
     try:
         png = base64.b64decode(golden.png_base64, validate=True)
@@ -105,11 +92,7 @@ def _square(png: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 def _golden_png() -> bytes:
     rows = np.linspace(0, 1, _HEIGHT_PX)[:, np.newaxis]
     columns = np.linspace(0, 1, _WIDTH_PX)[np.newaxis, :]
-    planes = [
-        200 * rows + 40 * columns,
-        220 * (1 - columns) + 20 * rows,
-        120 + 100 * rows * columns,
-    ]
+    planes = [200 * rows + 40 * columns, 220 * (1 - columns) + 20 * rows, 120 + 100 * rows * columns]
     photo = np.stack([np.broadcast_to(plane, (_HEIGHT_PX, _WIDTH_PX)) for plane in planes], axis=-1)
     photo = photo.round().astype(np.uint8)
     y, x = np.mgrid[:_HEIGHT_PX, :_WIDTH_PX]

@@ -26,11 +26,9 @@ def imagenet_file(
 ) -> Path:
     """Return the file of ImageNet weights, downloading it where it is not there.
 
-    Args:
-        cache_dir: Where it is kept. Default: torch.hub's folder, which follows `TORCH_HOME`.
-        url: Where it comes from. Default: torchvision's `ResNet50_Weights.IMAGENET1K_V2`. The name ends in the first
-            digits of the SHA-256: https://docs.pytorch.org/docs/stable/hub.html#torch.hub.load_state_dict_from_url.
-        patience: When to give up on the server.
+    It is kept in `cache_dir`, by default torch.hub's folder, which follows `TORCH_HOME`; the default URL is
+    torchvision's. A name ends in the first digits of the SHA-256:
+    https://docs.pytorch.org/docs/stable/hub.html#torch.hub.load_state_dict_from_url.
 
     Raises:
         CheckpointError: It cannot be downloaded, or what was downloaded or kept is not what the name says.

@@ -22,18 +22,10 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
 def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
-    """Build ResNet50 with random weights and a head under `fc`.
+    """Build ResNet50 with random weights, from (B, 3, S, S) normalised photos to (B, n_classes) logits.
 
-    The head is (Linear, ReLU) for each hidden layer, Dropout where there is some, Linear. With
+    The head, under `fc`, is (Linear, ReLU) for each hidden layer, Dropout where there is some, Linear. With
     neither it is one plain Linear, so its keys are torchvision's own, `fc.weight` and `fc.bias`.
-
-    Args:
-        n_classes: Width of the last layer.
-        hidden_layers: Widths of the dense layers before it.
-        dropout: Chance in [0, 1) that an input of the last layer is dropped in training.
-
-    Returns:
-        A network from (B, 3, S, S) normalised photos to (B, n_classes) logits.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's variant v1.5.
     """
@@ -75,17 +67,12 @@ def stage_modules(network: ResNet) -> dict[str, list[nn.Module]]:
 
 
 def freeze_stages(network: ResNet, n: int) -> None:
-    """Let only the stages from the `n`-th on, and the head, receive gradients.
+    """Freeze the first `n` stages, 0 to 5, so that only those above and the head receive gradients.
 
     Statistics of batch norm are no parameters; `set_training_mode` keeps those of frozen stages still.
-
-    Args:
-        network: Changed in place.
-        n: How many stages are frozen, 0 to 5.
     """
-    frozen = first_stages(network, n)
     network.requires_grad_(True)
-    for module in frozen:
+    for module in first_stages(network, n):
         module.requires_grad_(False)
 
 
@@ -94,9 +81,8 @@ def set_training_mode(network: ResNet, frozen_stages: int) -> None:
 
     Call it before every epoch: `network.train()` alone lets the statistics of frozen batch norms move.
     """
-    frozen = first_stages(network, frozen_stages)
     network.train()
-    for module in frozen:
+    for module in first_stages(network, frozen_stages):
         module.eval()
 
 
@@ -121,10 +107,10 @@ def parameter_groups(
     stage_decay: float,
     weight_decay: float,
 ) -> list[dict[str, Any]]:
-    """Sort the parameters that ever train into optimizer groups, by stage and by kind.
+    """Sort the parameters of a network that ever train into optimizer groups, by stage and by kind.
 
     Args:
-        network: The network, not wrapped.
+        network: Not wrapped.
         frozen_stages: How many stages are frozen at the end of training. Stages that are freed on the way have
             groups from the start; an optimizer passes over parameters without a gradient.
         learning_rate: That of layer4.
@@ -152,14 +138,9 @@ def parameter_groups(
 
 
 def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Give an optimizer the state of another one over the same parameters, learning rates included.
+    """Give an optimizer the `state_dict()` of another one over the same parameters, learning rates included.
 
-    Args:
-        optimizer: Changed in place.
-        state: As `optimizer.state_dict()` gave it; taken over, not copied.
-
-    Raises:
-        CheckpointError: It is of another optimizer, or of other parameters.
+    It is taken over, not copied; that of another kind of optimizer or of other parameters is a `CheckpointError`.
     """
     groups = optimizer.state_dict()["param_groups"]
     if _outline(groups) != _outline(state["param_groups"]):

@@ -14,14 +14,7 @@ PrecisionChoice = Literal["auto", "fp32", "bf16"]
 
 
 def resolve_device(choice: DeviceChoice) -> torch.device:
-    """Choose the device of this process.
-
-    Args:
-        choice: `auto` takes the GPU this process may use, where there is one.
-
-    Raises:
-        ClusterError: `cuda` was asked for and this process has no GPU.
-    """
+    """Choose this process's device: `auto` takes its GPU, where it has one; `cuda` without one is a `ClusterError`."""
     available = torch.cuda.is_available()
     if choice == "cuda" and not available:
         raise ClusterError("device=cuda: this process sees no CUDA GPU; reserve one for it, or use device=cpu or auto")
@@ -31,17 +24,10 @@ def resolve_device(choice: DeviceChoice) -> torch.device:
 
 
 def resolve_precision(choice: PrecisionChoice, device: torch.device) -> tuple[torch.dtype, str]:
-    """Choose the format of the network's arithmetic.
+    """Choose the format of the network's arithmetic, and say why in a few words.
 
-    Args:
-        choice: `auto` takes bf16 where the device computes with it faster than with fp32.
-        device: Where the network is.
-
-    Returns:
-        `torch.bfloat16` or `torch.float32`, and the reason in a few words.
-
-    Raises:
-        ClusterError: bf16 was asked for on a GPU that has none.
+    `auto` takes bf16 where the device computes with it faster than with fp32. bf16 on a GPU that has none is a
+    `ClusterError`; a CPU without the instructions computes with it all the same.
     """
     if choice == "fp32":
         return torch.float32, "as asked"
@@ -73,9 +59,6 @@ def bf16_unit(capabilities: Mapping[str, Any]) -> str | None:
     AVX512-BF16 adds pairs of products where AMX multiplies tiles, which is still twice what fp32 does in an
     instruction: measured on a Zen 4, the upper half of ResNet50 trains 1.9 times and its lower half answers 3.5 times
     as fast.
-
-    Args:
-        capabilities: As `torch.cpu.get_capabilities` gives them.
 
     Source: the keys are those of `torch.cpu.get_capabilities`; only Arm processors have the key
     `bf16`, for the extension FEAT_BF16, which includes the matrix product BFMMLA.

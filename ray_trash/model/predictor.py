@@ -1,7 +1,4 @@
-"""A checkpoint that answers: photos in, probabilities out.
-
-Reads nothing but the checkpoint.
-"""
+"""A checkpoint that answers: photos in, probabilities out."""
 
 from __future__ import annotations
 
@@ -26,12 +23,7 @@ from ray_trash.model.torch_engine import TorchEngine
 
 
 class Predictor:
-    """A network ready to answer, made by `Predictor.load`.
-
-    Attributes:
-        document: What the checkpoint says about itself.
-        plan: What computes, where and in what.
-    """
+    """A network ready to answer, made by `Predictor.load`."""
 
     def __init__(self, engine: Engine, document: CheckpointDocument, plan: EnginePlan) -> None:
         """Take an engine as it is; `load` checks, this does not."""
@@ -54,12 +46,7 @@ class Predictor:
         torch is checked in fp32 in any case, and what answers where it is another, so the first photo meets a warm
         engine.
 
-        Args:
-            checkpoint: Its folder, or the checkpoint itself where it is open.
-            engine: What computes.
-            device: Where to compute.
-            precision: What to compute in.
-            n_threads: CPU threads that compute; torch's are those of this whole process. Default: as torch has them.
+        `n_threads` of the CPU compute, by default as many as torch has; torch's are those of this whole process.
 
         Raises:
             CheckpointError: The checkpoint is missing, incomplete or damaged, or answers differently.
@@ -107,28 +94,15 @@ class Predictor:
         )
 
     def prepare(self, encoded: bytes) -> NDArray[np.uint8]:
-        """Turn one encoded photo into the square the network sees.
-
-        Args:
-            encoded: A file of any type the decode policy takes, as bytes.
-
-        Returns:
-            (S, S, 3) uint8.
-
-        Raises:
-            ImageError: It is no photo that can be used.
-        """
+        """Turn a photo's file into the square the network sees, (S, S, 3) uint8, or raise `ImageError`."""
         preprocessing = self.document.preprocessing
         return fit_photo(load_photo(encoded, preprocessing), preprocessing)
 
     def predict(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Say how likely each class is for each photo, calibrated.
 
-        Args:
-            photos: (B, S, S, 3) uint8, as `prepare` gives them; B may be 0.
-
-        Returns:
-            (B, C) float32, columns in the order of `document.classes`; every row adds up to 1.
+        From (B, S, S, 3) uint8, as `prepare` gives them, B may be 0, to (B, C) float32, in the order of
+        `document.classes`; every row adds up to 1.
         """
         size_px = self.document.preprocessing.size_px
         if photos.dtype != np.uint8 or photos.shape[1:] != (size_px, size_px, 3):
@@ -139,11 +113,7 @@ class Predictor:
 
 
 def load_network(checkpoint: Checkpoint) -> ResNet:
-    """Build a checkpoint's network with its weights, on the CPU and in evaluation mode.
-
-    Raises:
-        CheckpointError: The weights are not those of the network the checkpoint describes.
-    """
+    """Build a checkpoint's network on the CPU, in evaluation mode; weights of another one are a `CheckpointError`."""
     document = checkpoint.document
     network = empty_network(len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout)
     fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)

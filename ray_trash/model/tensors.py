@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import struct
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -23,31 +21,12 @@ from ray_trash.terminal.text import listed
 HEAD_PREFIX = "fc."
 _WRAPPER_PREFIX = "module."
 _COUNTER_SUFFIX = ".num_batches_tracked"
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What `torch.load` raises for bytes that are not its own; a damaged pickle trips anywhere."""
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring a network's tensors to the form of a file.
+    """Bring a network's `state_dict`, on any device and in any float format, to the form of a file.
 
-    Args:
-        state: As `state_dict` gives it, also of a network in DDP, on any device, in any float format.
-
-    Returns:
-        Tensors on the CPU, contiguous, floats as float32, without DDP's `module.` before their names.
+    Tensors are on the CPU, contiguous, floats as float32, without DDP's `module.` before their names.
     """
     wrapped = bool(state) and all(name.startswith(_WRAPPER_PREFIX) for name in state)
     plain: dict[str, Tensor] = {}
@@ -74,11 +53,7 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def from_safetensors(data: bytes, where: str) -> dict[str, Tensor]:
-    """Read safetensors, which can hold numbers and nothing that runs.
-
-    Raises:
-        CheckpointError: The bytes are not whole safetensors.
-    """
+    """Read safetensors, which can hold numbers and nothing that runs, or raise `CheckpointError`."""
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError, OverflowError) as error:
@@ -97,25 +72,19 @@ def to_torch_file(content: Any) -> bytes:
 def from_torch_file(data: bytes, complaint: str) -> Any:
     """Read what `torch.save` wrote, tensors on the CPU; nothing in it runs, whatever it holds.
 
-    Raises:
-        CheckpointError: It holds something else than numbers, text and containers; the complaint is its message.
+    What is not numbers, text and containers is a `CheckpointError` with this complaint.
     """
     try:
         with warnings.catch_warnings():
             # A file that will be refused is refused in one line, without torch's remarks on its pickle.
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except _PICKLE_ERRORS as error:
+    except Exception as error:  # a damaged pickle trips anywhere
         raise CheckpointError(complaint) from error
 
 
 def fit_state(
-    network: nn.Module,
-    state: Mapping[str, Tensor],
-    *,
-    where: str,
-    pretrained: bool = False,
-    assign: bool = False,
+    network: nn.Module, state: Mapping[str, Tensor], *, where: str, pretrained: bool = False, assign: bool = False
 ) -> list[str]:
     """Load tensors into a network, all of them or none.
 

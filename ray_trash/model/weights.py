@@ -28,12 +28,8 @@ def load_pretrained(
 
     A head of another shape is not loaded, as that of ImageNet's 1,000 classes is.
 
-    Args:
-        network: Changed in place.
-        weights: `none`, `imagenet`, or a path or URI of a safetensors file, of a torch state dict, or of a
-            checkpoint of this project.
-        cache_dir: Where the ImageNet weights are kept. Default: torch.hub's folder.
-        url: Where the ImageNet weights come from. Default: torchvision's.
+    The weights are `none`, `imagenet` (where `imagenet_file` has them), or a path or URI of a safetensors file, of a
+    torch state dict, or of a checkpoint of this project.
 
     Returns:
         Lines for people: what was loaded and what was left.
@@ -93,9 +89,5 @@ def _as_state(content: Any, where: str) -> dict[str, Tensor]:
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-    )
+    is_on_cpu = isinstance(value, Tensor) and value.device.type == "cpu"
+    return is_on_cpu and value.layout == torch.strided and not value.is_quantized

@@ -30,14 +30,7 @@ _WANTED_CHUNKS = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes two scorings the same.
-
-    Attributes:
-        n: Inputs in all.
-        inputs: Their fingerprint.
-        model_id: The checkpoint's id.
-        chunk_rows: Inputs of one chunk; the last has the rest.
-    """
+    """What makes two scorings the same: how many inputs of which fingerprint, the checkpoint's id, rows of a chunk."""
 
     n: int
     inputs: str
@@ -64,22 +57,14 @@ class Target:
     """The file to be written, and the folder of chunks beside it."""
 
     def __init__(self, uri: str) -> None:
-        """Resolve the file's path or URI; nothing is written.
-
-        Raises:
-            StorageError: It names no file.
-        """
+        """Resolve the file's path or URI, or raise `StorageError` where it names no file; nothing is written."""
         self.folder, self.name = Storage.of_file(uri)
         self.chunks_name = f"{self.name}.parts"
         self.uri = self.folder.child(self.name).uri
         self._chunks = self.folder.child(self.chunks_name)
 
     def require_free(self, *, overwrite: bool) -> None:
-        """Refuse a folder, and a file that is there already and not to be replaced.
-
-        Raises:
-            ConfigError: It is.
-        """
+        """Refuse, as a `ConfigError`, a folder, and a file that is there already and not to be replaced."""
         if self.folder.is_local and (self.folder.local_path() / self.name).is_dir():
             raise ConfigError(f"--out {self.uri}: is a folder; name a file in it")
         if not overwrite and self.folder.exists(self.name):
@@ -90,9 +75,6 @@ class Target:
 
         Returns:
             The numbers of finished chunks, and a sentence about chunks that were found.
-
-        Raises:
-            StorageError: The storage is full, read-only or out of reach.
         """
         names = set(self._chunks.list_names())
         before = self._read_plan() if PLAN_FILE in names else None
@@ -113,15 +95,10 @@ class Target:
         self._chunks.write_bytes(_chunk_file(number), parquet_bytes(rows))
 
     def join(self, plan: Plan, engine: str) -> tuple[Tally, str]:
-        """Make one file of all chunks, a chunk at a time, and remove them.
+        """Make one file of all chunks, a chunk at a time, and remove them; count all rows, and say what computed.
 
-        `engine` computed the last of them; empty where nothing was left to compute.
-
-        Returns:
-            Counts over all rows, and what computed.
-
-        Raises:
-            StorageError: A chunk is gone or damaged, or the storage is full, read-only or out of reach.
+        `engine` computed the last of them; empty where nothing was left to compute. A chunk that is gone or damaged is
+        a `StorageError`.
         """
         tally = Tally()
         schema = self._read_chunk(plan, 0).schema

@@ -67,13 +67,7 @@ _REASON_CODES = frozenset(get_args(ReasonCode))
 
 @dataclass(frozen=True)
 class Source:
-    """One path as it was given.
-
-    Attributes:
-        shown: How it is called; a URI without credentials and options.
-        root: URI of the folder that places are relative to.
-        table: The table, where it is one.
-    """
+    """One path as given, `shown` without a URI's credentials and options; places are relative to the URI `root`."""
 
     shown: str
     root: str
@@ -85,9 +79,8 @@ class ScoreInputs:
     """Everything to be scored.
 
     Attributes:
-        sources: The paths that were given.
-        rows: One row an input (`INPUT_SCHEMA`), in the order of the paths, and sorted within a folder.
-        ignored: Hidden and system files, and links to folders, which are no inputs.
+        rows: One row an input (`INPUT_SCHEMA`), in the order of the sources, and sorted within a folder.
+        ignored: How many hidden and system files, and links to folders, are no inputs.
     """
 
     sources: tuple[Source, ...]
@@ -157,11 +150,7 @@ def list_inputs(
 
 
 def work_blocks(inputs: ScoreInputs, chunks: Sequence[range]) -> Iterator[pa.Table]:
-    """Cut what is to be read into blocks that are each read in one go.
-
-    Args:
-        inputs: All of them.
-        chunks: Ranges of positions that are wanted, ascending.
+    """Cut what is to be read, ranges of positions, ascending, into blocks that are each read in one go.
 
     Yields:
         Tables of `WORK_SCHEMA`: files of one source and chunk, `BATCH_PHOTOS` or a multiple of it and the last fewer,

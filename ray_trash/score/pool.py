@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_trash.cluster.blocks import Actors, Tasks, map_blocks
-from ray_trash.cluster.scoring_plan import ScoringPlan
+from ray_trash.cluster.capacity import ScoringPlan
 from ray_trash.cluster.shares import DECODE_TASK_CPUS, READ_TASK_CPUS, usable_cpus
 from ray_trash.errors import ImageError
 from ray_trash.image.preprocess import Preprocessing
@@ -35,13 +35,9 @@ _SCORED_SCHEMA = OUTCOME_SCHEMA.append(pa.field("engine", pa.string()))
 
 @dataclass(frozen=True)
 class Computation:
-    """What computes, and how.
+    """What computes, and how: a checkpoint every worker can open, and photos of one forward pass.
 
-    Attributes:
-        checkpoint_uri: A checkpoint every worker can open.
-        preprocessing: The checkpoint's.
-        engine: `auto` takes the fastest of each machine.
-        batch_photos: Photos of one forward pass.
+    The engine `auto` is the fastest of each machine.
     """
 
     checkpoint_uri: str
@@ -115,11 +111,7 @@ class Scorer:
     """One worker's network; called by several threads at a time."""
 
     def __init__(self, computation: Computation, sources: Sequence[Source], plan: ScoringPlan) -> None:
-        """Load the checkpoint.
-
-        Raises:
-            CheckpointError: It cannot be used.
-        """
+        """Load the checkpoint, or raise `CheckpointError`."""
         # The reading tasks import this module too, and have no use for the seconds that torch takes.
         from ray_trash.model.predictor import Predictor
 

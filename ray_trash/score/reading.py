@@ -34,11 +34,7 @@ largest size takes a quarter of a gigabyte."""
 
 
 def take_rows(block: pa.Table, *, sources: Sequence[Source]) -> Iterator[pa.Table]:
-    """Read the photos of a block if they are in a table, up to `BATCH_PHOTOS` at a time; files are left where they are.
-
-    Raises:
-        DataError: A table cannot be read.
-    """
+    """Read the photos of a block if they are in a table, `BATCH_PHOTOS` at a time; files are left where they are."""
     table = sources[block["source"][0].as_py()].table
     if table is None:
         yield block
@@ -83,8 +79,7 @@ class PhotoReader:
     def prepare(self, block: pa.Table, preprocessing: Preprocessing) -> list[Square | ImageError]:
         """Read and decode the photos of a block of work, in order: (S, S, 3) each.
 
-        Raises:
-            DataError: A photo whose digest is known is not what it was.
+        One whose digest is known and that is not what it was is a `DataError`.
         """
         if not block["sha256"].null_count:
             rows = block.select(["source", "place", "sha256", "mask"]).to_pylist()

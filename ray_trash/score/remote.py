@@ -24,6 +24,7 @@ REQUEST_BYTES = 32 << 20
 REQUESTS = 4
 """Requests at a time: while the endpoint computes one, the next is read, one is on its way and one comes back."""
 _POLL_S = 0.5
+_Results = dict[int, dict[str, Any] | ImageError]
 
 
 def score_remotely(
@@ -93,7 +94,7 @@ def _next(done: queue.Queue[pa.Table | Exception], patience_s: float) -> pa.Tabl
 
 
 def _score_block(block: pa.Table, client: Client, card: dict[str, Any], reader: PhotoReader) -> pa.Table:
-    results: dict[int, dict[str, Any] | ImageError] = {}
+    results: _Results = {}
     request: list[tuple[int, bytes]] = []
     n_bytes = 0
     for position, photo in zip(block["position"].to_pylist(), reader.read(block), strict=True):
@@ -110,9 +111,7 @@ def _score_block(block: pa.Table, client: Client, card: dict[str, Any], reader: 
     return _outcomes(results, card["classes"])
 
 
-def _ask(
-    photos: list[tuple[int, bytes]], client: Client, card: dict[str, Any]
-) -> dict[int, dict[str, Any] | ImageError]:
+def _ask(photos: list[tuple[int, bytes]], client: Client, card: dict[str, Any]) -> _Results:
     try:
         # Called by their numbers: names of files are nobody else's business.
         answers = client.score([(str(position), photo) for position, photo in photos])
@@ -132,7 +131,7 @@ def _ask(
     return {position: answer for (position, _), answer in zip(photos, answers, strict=True)}
 
 
-def _outcomes(results: dict[int, dict[str, Any] | ImageError], classes: Sequence[str]) -> pa.Table:
+def _outcomes(results: _Results, classes: Sequence[str]) -> pa.Table:
     good = {n: result for n, result in results.items() if isinstance(result, dict) and result.get("status") == "ok"}
     bad = {n: _refusal(result) for n, result in results.items() if n not in good}
     try:
@@ -142,12 +141,8 @@ def _outcomes(results: dict[int, dict[str, Any] | ImageError], classes: Sequence
         raise ClusterError("the endpoint answers in words of another version; use one version on both sides") from error
     probabilities = np.array(said, np.float32).reshape(len(good), len(classes))
     codes, messages = [code for code, _ in bad.values()], [message for _, message in bad.values()]
-    return pa.concat_tables(
-        [
-            answered(np.array(list(good), np.int64), probabilities, abstained, classes),
-            refused(list(bad), codes, messages),
-        ]
-    )
+    answers = answered(np.array(list(good), np.int64), probabilities, abstained, classes)
+    return pa.concat_tables([answers, refused(list(bad), codes, messages)])
 
 
 def _refusal(result: dict[str, Any] | ImageError) -> tuple[str, str]:

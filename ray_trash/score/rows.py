@@ -50,8 +50,7 @@ class Outcomes:
 
 def schema_with(classes: Sequence[str], engine: str) -> pa.Schema:
     """Return `ROW_SCHEMA` with the class names and what computed."""
-    metadata = {CLASSES_KEY: json.dumps(list(classes)).encode(), b"engine": engine.encode()}
-    return ROW_SCHEMA.with_metadata(metadata)
+    return ROW_SCHEMA.with_metadata({CLASSES_KEY: json.dumps(list(classes)).encode(), b"engine": engine.encode()})
 
 
 def classes_of(schema: pa.Schema) -> list[str]:

@@ -37,14 +37,8 @@ def score_here(
 ) -> dict[str, Any]:
     """Score with a checkpoint, on the Ray cluster that `RAY_ADDRESS` names or on this machine.
 
-    Args:
-        checkpoint_uri: A checkpoint every worker can open.
-        given: Files, folders, URIs and tables.
-        out: The Parquet file to write, local or a URI.
-        workers: Processes with a network each. Default: one per GPU, or one per machine where there is none.
-        column: The column of photos in tables.
-        overwrite: Whether a file that is there is replaced.
-        terminal: Where progress goes.
+    Files, folders, URIs and tables become one Parquet file, local or at a URI. Workers are processes with a network
+    each, by default one per GPU, or one per machine where there is none.
 
     Returns:
         The summary, JSON values only; `images_per_s` is the rate from the first answers to the last.
@@ -61,7 +55,7 @@ def score_here(
     scoring = _Scoring(given, out, column, overwrite, terminal)
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
-        from ray_trash.cluster.scoring_plan import plan_scoring_here
+        from ray_trash.cluster.capacity import plan_scoring_here
         from ray_trash.score.pool import Computation, score_blocks
 
         with ray_session(dashboard=False):
@@ -153,9 +147,8 @@ class _Scoring:
 
     def _write(self, number: int, outcomes: Sequence[pa.Table]) -> None:
         chunk = self._plan.chunk(number)
-        rows = complete_rows(
-            self.inputs.rows.slice(chunk.start, len(chunk)), chunk.start, outcomes, self._plan.model_id
-        )
+        inputs = self.inputs.rows.slice(chunk.start, len(chunk))
+        rows = complete_rows(inputs, chunk.start, outcomes, self._plan.model_id)
         self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine)))
 
 

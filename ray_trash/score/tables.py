@@ -20,14 +20,7 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ParquetPhotos:
-    """A Parquet file of photos.
-
-    Attributes:
-        folder: URI of the folder it is in.
-        name: Its name there.
-        column: The column of photos; a field of a column of structs as `column.field`.
-        group_rows: Rows of each row group.
-    """
+    """A Parquet file of photos in a folder's URI; a field of a column of structs is named `column.field`."""
 
     folder: str
     name: str
@@ -60,13 +53,10 @@ def open_table(folder: Storage, name: str, column: str | None, *, shown: str) ->
 
 
 def read_rows(table: ParquetPhotos, group: int, *, batch_rows: int) -> Iterator[tuple[int, pa.Array]]:
-    """Read the photos of one row group, at most `batch_rows` in memory at a time.
+    """Read the photos of one row group, `batch_rows` at a time; a file that was changed since is a `DataError`.
 
     Yields:
         The number in the file of the first row, and encoded photos, null where there is none.
-
-    Raises:
-        DataError: The file is not what it was when it was opened.
     """
     first = sum(table.group_rows[:group])
     with _opened(Storage.at(table.folder), table.name, table.name) as file:

@@ -14,7 +14,7 @@ import ray
 import torch
 from PIL import Image
 
-from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring_here
+from ray_trash.cluster.capacity import ScoringPlan, plan_scoring_here
 from ray_trash.dataset.split import SplitRule
 from ray_trash.errors import CheckpointError, ClusterError, DataError
 from ray_trash.evaluate.metrics import ClassificationSums
@@ -159,6 +159,8 @@ def test_every_good_photo_is_scored_once_and_every_other_file_is_named(evaluatio
     expected = sorted(f"{label}/{number}.jpg" for label in CLASSES[:3] for number in range(PER_CLASS))
     assert predictions.column("path").to_pylist() == expected
     assert result["n"] == 3 * PER_CLASS
+    assert result["split"] == "all"
+    assert {"checkpoint", "checkpoint_path", "dataset_fingerprint", "scoring"} <= result.keys()
     assert result["skipped"] == [
         {"path": "glass/empty.jpg", "reason": "empty_file"},
         {"path": "tin/cut.jpg", "reason": "truncated"},

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from ray_trash.cluster.scoring_plan import ScoringPlan, plan_scoring
+from ray_trash.cluster.capacity import ScoringPlan, plan_scoring
 from ray_trash.errors import ClusterError, ConfigError
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ray_trash.cluster.scoring_plan import ScoringPlan
+from ray_trash.cluster.capacity import ScoringPlan
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
