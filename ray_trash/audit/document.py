@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict, get_args
+from typing import TypedDict
 
 import pyarrow as pa
 
-from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, Verdict, fingerprint, on_side, rows_of
+from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, fingerprint, on_side, rows_of
 from ray_trash.dataset.groups.relations import EXACT, ONE_SHOT, Kind, Relation, connected
 
 SEARCHED = (
@@ -19,6 +19,14 @@ SEARCHED = (
 
 Paths = list[str]
 """Relative to the data root; a group of photos."""
+
+
+class Rejected(TypedDict):
+    """A file that cannot be used."""
+
+    path: str
+    reason: str | None
+    message: str | None
 
 
 class NearPair(TypedDict):
@@ -39,6 +47,33 @@ class Conflict(TypedDict):
     kind: Kind
 
 
+class SideSummary(TypedDict):
+    """One side of the split, with the groups of copies and same shots that are on another side too."""
+
+    n: int
+    per_class: dict[str, int]
+    straddling_groups: list[Paths]
+    twins_in_train: int
+    fingerprint: str
+
+
+class ProbeResult(TypedDict):
+    """What a classifier gets that looks at one thing; `majority` is the share of the largest class among the scored.
+
+    `scored_on` is `val`, or `folds` of the training photos where val is small.
+    """
+
+    what: str
+    n: int
+    correct: int
+    accuracy: float
+    accuracy_ci95: list[float]
+    majority: float
+    scored_on: str
+    flagged: bool
+    verdict: str
+
+
 class Suspect(TypedDict):
     """A photo whose label is doubtful; `score` is the probability of `suggested`."""
 
@@ -57,18 +92,24 @@ class Outlier(TypedDict):
     value: float
 
 
+class Balance(TypedDict):
+    """Photos of each class, and what is done about their sizes."""
+
+    per_class: dict[str, int]
+    largest_over_smallest: float | None
+    handled_by: str
+
+
 class AuditDocument(TypedDict):
     """`audit.json`.
 
     `counts`: `seen` is the sum of the others. `exact_duplicates`: equal bytes, or pixels up to the eight symmetries.
     `near_duplicates`: groups tied by the same shot, exact copies in them included. `same_object`: groups tied by a part
     that is known again, same shots in them included. `uncompared`: photos with too few keypoints to be compared.
-    `splits`: `straddling_groups` are copies and same shots that are on another side too. `probes`: as `run_probes`
-    gives them.
     """
 
     counts: dict[str, int]
-    rejected: list[dict[str, str | None]]
+    rejected: list[Rejected]
     exact_duplicates: list[Paths]
     near_duplicates: list[Paths]
     same_object: list[Paths]
@@ -76,11 +117,11 @@ class AuditDocument(TypedDict):
     searched: str
     uncompared: int
     conflicts: list[Conflict]
-    splits: dict[str, dict[str, Any]]
-    probes: dict[str, dict[str, Any]]
+    splits: dict[str, SideSummary]
+    probes: dict[str, ProbeResult]
     suspects: list[Suspect]
     outliers: list[Outlier]
-    balance: dict[str, Any]
+    balance: Balance
     warnings: list[str]
     fingerprint: str
 
@@ -91,22 +132,37 @@ def build_audit(
     *,
     warnings: Sequence[str] = (),
     uncompared: int = 0,
-    probes: dict[str, dict[str, Any]] | None = None,
+    probes: dict[str, ProbeResult] | None = None,
     suspects: Sequence[Suspect] = (),
     outliers: Sequence[Outlier] = (),
     balance: str = "",
 ) -> AuditDocument:
-    """Sum up a data set, of whose catalog `split` is a column; suspects that are in a conflict are named for that."""
+    """Sum up a data set.
+
+    Args:
+        catalog: With the column `split`.
+        relations: Which photos belong together.
+        warnings: What the listing and the split had to say.
+        uncompared: Photos with too few keypoints.
+        probes: As `run_probes` gives them.
+        suspects: As `find_suspects` gives them; those in a conflict are named for that.
+        outliers: As `find_outliers` gives them.
+        balance: What the configuration does about classes of different sizes, in words.
+    """
     rows = rows_of(catalog)
     verdicts = Counter(row.verdict for row in rows)
     per_class = Counter(str(row.label) for row in rows if row.accepted)
-    sizes = per_class.values()
     groups = connected(relation for relation in relations if relation.kind in ONE_SHOT)
     conflicts = list(_conflicts(rows, relations))
     doubted = list(_suspects_of_conflicts(conflicts, rows))
     named = {suspect["path"] for suspect in doubted}
     return {
-        "counts": {"seen": len(rows), **{verdict: verdicts[verdict] for verdict in get_args(Verdict)}},
+        "counts": {
+            "seen": len(rows),
+            "accepted": verdicts["accepted"],
+            "rejected": verdicts["rejected"],
+            "ignored": verdicts["ignored"],
+        },
         "rejected": [
             {"path": row.path, "reason": row.reason, "message": row.message}
             for row in rows
@@ -125,7 +181,9 @@ def build_audit(
         "outliers": list(outliers),
         "balance": {
             "per_class": dict(sorted(per_class.items())),
-            "largest_over_smallest": round(max(sizes) / min(sizes), 2) if sizes else None,
+            "largest_over_smallest": (
+                round(max(per_class.values()) / min(per_class.values()), 2) if per_class else None
+            ),
             "handled_by": balance,
         },
         "warnings": list(warnings),
@@ -181,7 +239,7 @@ def _near_pair(rows: Sequence[CatalogRow], relation: Relation) -> NearPair:
 
 def _describe_side(
     side: Side, catalog: pa.Table, rows: Sequence[CatalogRow], groups: Sequence[Sequence[int]]
-) -> dict[str, Any]:
+) -> SideSummary:
     here = Counter(row.label for row in rows if row.split == side)
     sides_of = [{rows[row].split for row in group} - {None} for group in groups]
     straddling = [group for group, sides in zip(groups, sides_of, strict=True) if side in sides and len(sides) > 1]

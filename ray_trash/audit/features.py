@@ -25,7 +25,11 @@ _FEATURES = pa.schema([("features", pa.list_(pa.float32()))])
 
 
 def pretrained_features(weights: str, root: str) -> Features:
-    """Load a network from `imagenet` or a file, and return what gives its features; that needs a connection to Ray.
+    """Load a network and return what gives its features; that needs a connection to Ray.
+
+    Args:
+        weights: `imagenet` or a file, as `model.weights` takes them.
+        root: The data root.
 
     Returns:
         From catalog rows of accepted photos, N, at least one, to (N, 2048) float32. It raises a `DataError` where a

@@ -15,10 +15,15 @@ from ray_trash.errors import DataError
 
 
 def fold_files(catalog: pa.Table, relations: Sequence[Relation], n_folds: int) -> Mapping[str, bytes]:
-    """Make a split file for each of two folds or more.
+    """Make a split file for each fold.
 
     A group's fold follows from its smallest hash: adding photos of other shots moves no photo, and adding one of a
     known shot may move that shot.
+
+    Args:
+        catalog: With accepted photos.
+        relations: Which photos belong together.
+        n_folds: At least 2.
 
     Returns:
         `fold-1.csv` and so on: lines `path,split`, as `data.split` takes them; the fold is `val`, the rest `train`.

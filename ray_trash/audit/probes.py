@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ray_trash.audit.document import ProbeResult
 from ray_trash.dataset.groups.sketches import bytes_matrix
 from ray_trash.evaluate.metrics import wilson_interval
 
@@ -79,14 +80,16 @@ def make_trees(values: NDArray[Any]) -> Any:
     return ExtraTreesClassifier(_TREES, min_samples_leaf=2, random_state=0, n_jobs=n_jobs)
 
 
-def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
-    """Train and score every probe on accepted photos, N, their sketches in the same order and their groups, (N,).
+def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) -> dict[str, ProbeResult]:
+    """Train and score every probe.
 
-    Of the photos of a group, which show the same, none is scored where another was learnt from.
+    Args:
+        photos: Catalog rows of accepted photos, N, with the column `split`.
+        sketches: Of the same, in the same order.
+        groups: Group number of each, (N,): photos that show the same are never learnt from and scored.
 
     Returns:
-        By name; empty where there are too few photos. `majority` is the share of the largest class among the scored,
-        `scored_on` is `val`, or `folds` of the training photos where val is small.
+        By name; empty where there are too few photos.
     """
     labels = np.array(photos["label"].to_pylist())
     sides = np.array(photos["split"].to_pylist(), dtype=object)
@@ -96,7 +99,7 @@ def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) 
         return {}
     scored = np.concatenate([test for _, test in rounds])
     majority = max(Counter(labels[scored].tolist()).values()) / len(scored)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, ProbeResult] = {}
     for name, probe in PROBES.items():
         values = probe.values(photos, sketches)
         correct = sum(_correct(values, labels, learn, test) for learn, test in rounds)

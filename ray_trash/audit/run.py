@@ -32,7 +32,13 @@ Features = Callable[[pa.Table], NDArray[np.float32]]
 
 
 def audit_photos(photo_set: PhotoSet, *, balance: str, features: Features | None = None) -> AuditDocument:
-    """Report on a data set; without features suspects are looked for in thumbnails. `balance` is for people to read."""
+    """Report on a data set.
+
+    Args:
+        photo_set: Read, grouped and split.
+        balance: What is done about classes of different sizes, in words.
+        features: Of a pretrained network. Default: suspects are looked for in thumbnails.
+    """
     catalog, sketches = photo_set.catalog, photo_set.sketches
     photos = accepted_photos(catalog)
     numbers = np.arange(len(catalog))

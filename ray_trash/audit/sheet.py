@@ -21,9 +21,14 @@ _PER_ROW = 7
 
 
 def audit_sheet(document: AuditDocument, root: str) -> bytes:
-    """Draw conflicts, pairs across the split, other near pairs, suspects and outliers, in this order, as a PNG file.
+    """Draw conflicts, pairs across the split, other near pairs, suspects and outliers, in this order.
 
-    A photo that has gone since is left out.
+    Args:
+        document: The content of `audit.json`.
+        root: The data root.
+
+    Returns:
+        A PNG file. A photo that has gone since is left out.
     """
     folder = PhotoFolder.at(root)
     return contact_sheet(

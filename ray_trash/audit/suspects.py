@@ -32,8 +32,11 @@ def find_suspects(
 ) -> list[Suspect]:
     """Find photos that look like another class to a classifier that has not seen them, nor their copies.
 
-    It looks at the features (N, F) of a pretrained network, else at thumbnails. Photos, N, sketches and groups (N,) are
-    in one order.
+    Args:
+        photos: Catalog rows of accepted photos, N.
+        sketches: Of the same, in the same order.
+        groups: Group number of each, (N,).
+        features: Of a pretrained network, (N, F). Default: thumbnails are looked at.
 
     Returns:
         At most 50, highest score first. Empty where a class has fewer than five groups, for there is nothing to learn
@@ -78,8 +81,8 @@ def find_outliers(photos: pa.Table, sketches: pa.Table) -> list[Outlier]:
     """Find photos that stand out by how they were taken, by kind and then by how far out they are."""
     paths = photos["path"].to_pylist()
     aspect = photos["width"].to_numpy() / photos["height"].to_numpy()
+    median = float(np.median(np.maximum(aspect, 1 / aspect))) if len(aspect) else 1.0
     long_over_short = np.maximum(aspect, 1 / aspect)
-    median = float(np.median(long_over_short)) if len(aspect) else 1.0
     oddness = np.maximum(long_over_short / median, median / long_over_short)
     columns = {name: sketches[name].to_numpy() for name in ("sharpness", "contrast", "dark_share", "bright_share")}
     empty = (columns["contrast"] < EMPTY_BELOW) & (point_counts(sketches) < MIN_SHARED_POINTS)

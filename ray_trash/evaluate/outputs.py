@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,23 +19,72 @@ PREDICTIONS_FILE = "predictions.parquet"
 CONFUSION_PICTURE_FILE = "confusion_matrix.png"
 
 
-def class_figures(sums: ClassificationSums, classes: Sequence[str]) -> dict[str, Any]:
-    """Return how `evaluation.json` begins: ratios are 0..1, a ratio over nothing is null, `loss` is in nats."""
-    figures: dict[str, Any] = {}
-    for name, metric in METRICS.items():
-        figures[name] = metric.read(sums)
-        if name == "accuracy":
-            figures["accuracy_ci95"] = list(sums.accuracy_ci95)
-    return {
-        **figures,
-        "classes": list(classes),
-        "confusion_matrix": sums.confusion.tolist(),
-        "per_class": sums.per_class(classes),
-    }
+@dataclass(frozen=True)
+class Evaluation:
+    """What was evaluated, and what came of it.
+
+    Attributes:
+        sums: Over at least one photo.
+        classes: Names in label order.
+        checkpoint: The checkpoint's own id.
+        dataset_fingerprint: Over every accepted photo of the data root, whatever its split.
+        scoring: Device, precision, batch size, views.
+        counts: Files by `seen`, `accepted`, `rejected`, `ignored`; the last three add up to the first.
+        skipped: The rejected files, {path, reason}.
+        ignored: The files that are no photos of any class, {path, reason}.
+        selective: From `selective_figures`.
+        masked: From `masked_accuracies`, where photos were scored with parts hidden.
+        unknown: From `unknown_figures`, likewise.
+    """
+
+    sums: ClassificationSums
+    classes: Sequence[str]
+    split: str
+    checkpoint: str
+    checkpoint_path: str
+    dataset_fingerprint: str
+    scoring: Mapping[str, Any]
+    counts: Mapping[str, int]
+    skipped: Sequence[Mapping[str, str]]
+    ignored: Sequence[Mapping[str, str]]
+    warnings: Sequence[str]
+    selective: Mapping[str, Any] = field(default_factory=dict)
+    masked: Mapping[str, Any] | None = None
+    unknown: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `evaluation.json`: ratios are 0..1, a ratio over nothing is null, `loss` in nats."""
+        figures: dict[str, Any] = {}
+        for name, metric in METRICS.items():
+            figures[name] = metric.read(self.sums)
+            if name == "accuracy":
+                figures["accuracy_ci95"] = list(self.sums.accuracy_ci95)
+        return {
+            **figures,
+            "classes": list(self.classes),
+            "confusion_matrix": self.sums.confusion.tolist(),
+            "per_class": self.sums.per_class(self.classes),
+            "split": self.split,
+            "checkpoint": self.checkpoint,
+            "checkpoint_path": self.checkpoint_path,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "scoring": dict(self.scoring),
+            "counts": dict(self.counts),
+            "skipped": [dict(item) for item in self.skipped],
+            "ignored": [dict(item) for item in self.ignored],
+            "warnings": list(self.warnings),
+            **self.selective,
+            **({} if self.masked is None else {"masked": dict(self.masked)}),
+            **({} if self.unknown is None else {"unknown": dict(self.unknown)}),
+        }
 
 
 def evaluation_json(document: Mapping[str, Any]) -> bytes:
-    """Render the document as JSON; a number that is not finite, for which JSON has no word, is a `ValueError`."""
+    """Render the document as JSON.
+
+    Raises:
+        ValueError: A number is not finite, for which JSON has no word.
+    """
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -47,9 +97,15 @@ def predictions_table(
     sha256: Sequence[str],
     classes: Sequence[str],
 ) -> pa.Table:
-    """Make one row per scored photo, sorted by path, from (B, C) probabilities and (B,) of the other columns.
+    """Make one row per scored photo, sorted by path.
 
-    The classes, in label order, are in the schema's metadata, where `classes_of` reads them back.
+    Args:
+        paths: Relative to the data root, with `/`, each once.
+        true_labels: Class names of the folders.
+        probabilities: (B, C) float32, rows summing to 1.
+        abstained: (B,), true where `label` is not sure enough to be given.
+        sha256: Hex digests of the files.
+        classes: The C names in label order; in the schema's metadata, where `classes_of` reads them back.
     """
     predicted = probabilities.argmax(axis=1)  # (B,)
     table = pa.table(

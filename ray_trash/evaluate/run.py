@@ -28,7 +28,7 @@ from ray_trash.evaluate.outputs import (
     CONFUSION_PICTURE_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
-    class_figures,
+    Evaluation,
     evaluation_json,
     predictions_table,
 )
@@ -64,7 +64,7 @@ def evaluate_checkpoint(
     batch size and kind of processor give the same files for any number of workers.
 
     Args:
-        checkpoint: At a place that every worker can open.
+        checkpoint: An open one, at a place that every worker can open.
         data_root: Folder of class folders; folders of other classes are ignored and reported.
         split: Which side of the checkpoint's own split rule, or `all` photos whatever their side.
         out: Folder for the result.
@@ -122,33 +122,33 @@ def evaluate_checkpoint(
     label_numbers = np.array([document.classes.index(label) for label in labels])
     sums, *masked = (_count(probabilities, label_numbers, len(document.classes)) for probabilities in scores.photos)
     calibration, probabilities = document.calibration, scores.photos[0]
-    result = {
-        **class_figures(sums, document.classes),
-        "split": split,
-        "checkpoint": document.id,
-        "checkpoint_path": checkpoint.uri,
-        # Over every accepted photo of the data root, whatever its split.
-        "dataset_fingerprint": found_fingerprint,
-        "scoring": {
+    abstained = calibration.abstains(probabilities)
+    result = Evaluation(
+        sums=sums,
+        classes=document.classes,
+        split=split,
+        checkpoint=document.id,
+        checkpoint_path=checkpoint.uri,
+        dataset_fingerprint=found_fingerprint,
+        scoring={
             "device": plan.device,
             "precision": precision,
             "batch_size": computation.batch_photos,
             "views": document.views,
         },
-        "counts": _counts(catalog),
-        "skipped": _findings(catalog, "rejected"),
-        "ignored": _findings(catalog, "ignored"),
-        "warnings": warnings,
-        **selective_figures(probabilities, label_numbers, calibration, document.classes),
-    }
-    if with_masks:
-        result["masked"] = masked_accuracies(sums, border=masked[0], centre=masked[1])
-        result["unknown"] = unknown_figures(unknown_kinds, calibration.abstains(scores.squares))
+        counts=_counts(catalog),
+        skipped=_findings(catalog, "rejected"),
+        ignored=_findings(catalog, "ignored"),
+        warnings=warnings,
+        selective=selective_figures(probabilities, label_numbers, calibration, document.classes),
+        masked=masked_accuracies(sums, border=masked[0], centre=masked[1]) if with_masks else None,
+        unknown=unknown_figures(unknown_kinds, calibration.abstains(scores.squares)) if with_masks else None,
+    ).to_json()
     predictions = predictions_table(
         paths=photos["path"].to_pylist(),
         true_labels=labels,
         probabilities=probabilities,
-        abstained=calibration.abstains(probabilities),
+        abstained=abstained,
         sha256=photos["sha256"].to_pylist(),
         classes=document.classes,
     )
@@ -257,6 +257,7 @@ def _counts(catalog: pa.Table) -> dict[str, int]:
 
 
 def _findings(catalog: pa.Table, verdict: str) -> list[dict[str, str]]:
-    rows = catalog.filter(pc.equal(catalog["verdict"], verdict))
-    found: list[dict[str, str]] = rows.select(["path", "reason"]).to_pylist()
+    found: list[dict[str, str]] = (
+        catalog.filter(pc.equal(catalog["verdict"], verdict)).select(["path", "reason"]).to_pylist()
+    )
     return found

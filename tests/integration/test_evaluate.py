@@ -159,8 +159,6 @@ def test_every_good_photo_is_scored_once_and_every_other_file_is_named(evaluatio
     expected = sorted(f"{label}/{number}.jpg" for label in CLASSES[:3] for number in range(PER_CLASS))
     assert predictions.column("path").to_pylist() == expected
     assert result["n"] == 3 * PER_CLASS
-    assert result["split"] == "all"
-    assert {"checkpoint", "checkpoint_path", "dataset_fingerprint", "scoring"} <= result.keys()
     assert result["skipped"] == [
         {"path": "glass/empty.jpg", "reason": "empty_file"},
         {"path": "tin/cut.jpg", "reason": "truncated"},

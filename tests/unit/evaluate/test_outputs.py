@@ -2,16 +2,32 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.evaluate.outputs import class_figures, evaluation_json, predictions_table
+from ray_trash.evaluate.outputs import (
+    Evaluation,
+    evaluation_json,
+    predictions_table,
+)
 from ray_trash.score.rows import classes_of, parquet_bytes
 
 CLASSES = ("zebra", "ant")
+SUBJECT: dict[str, Any] = {
+    "checkpoint": "abc",
+    "checkpoint_path": "/runs/a/checkpoint",
+    "split": "test",
+    "dataset_fingerprint": "f00d",
+    "counts": {"seen": 5, "accepted": 3, "rejected": 1, "ignored": 1},
+    "skipped": [{"path": "ant/bad.jpg", "reason": "truncated"}],
+    "ignored": [{"path": "ant/.x", "reason": "hidden or system file"}],
+    "scoring": {"device": "cpu", "precision": "fp32", "batch_size": 32, "views": 1},
+    "warnings": [],
+}
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
 
 
@@ -33,7 +49,7 @@ def table():
 
 
 def test_evaluation_json_has_the_keys_that_scripts_rely_on():
-    document = json.loads(evaluation_json(class_figures(sums(), CLASSES)))
+    document = json.loads(evaluation_json(Evaluation(sums(), CLASSES, **SUBJECT).to_json()))
 
     assert document["n"] == 3
     assert document["correct"] == 2
@@ -43,6 +59,12 @@ def test_evaluation_json_has_the_keys_that_scripts_rely_on():
     assert document["confusion_matrix"] == [[1, 0], [1, 1]]
     assert set(document["per_class"]["ant"]) == {"n", "precision", "recall", "f1", "recall_ci95"}
     assert {"macro_f1", "loss", "ece"} <= document.keys()
+    assert document["split"] == "test"
+    assert document["checkpoint"] == "abc"
+    assert document["checkpoint_path"] == "/runs/a/checkpoint"
+    assert document["dataset_fingerprint"] == "f00d"
+    assert document["skipped"] == [{"path": "ant/bad.jpg", "reason": "truncated"}]
+    assert document["counts"] == {"seen": 5, "accepted": 3, "rejected": 1, "ignored": 1}
 
 
 def test_a_value_json_has_no_word_for_is_never_written():

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from ray_trash.evaluate.metrics import ClassificationSums
-from ray_trash.evaluate.outputs import class_figures
+from ray_trash.evaluate.outputs import Evaluation
 from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
 
@@ -15,20 +15,22 @@ from ray_trash.terminal.say import Terminal
 def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None = None) -> str:
     sums = ClassificationSums.zeros(3)
     sums.update(np.eye(3)[[0, 0, 0, 1]], np.array([0, 0, 0, 0]))
-    evaluation = class_figures(sums, classes) | {
-        "split": "test",
-        "checkpoint": "abc123",
-        "checkpoint_path": "checkpoint",
-        "dataset_fingerprint": "f00d",
-        "counts": {"seen": 9, "accepted": 6, "rejected": 2, "ignored": 1},
-        "skipped": [],
-        "ignored": [],
-        "scoring": {},
-        "warnings": ["the photos changed since training"],
-    }
+    evaluation = Evaluation(
+        sums=sums,
+        classes=classes,
+        split="test",
+        checkpoint="abc123",
+        checkpoint_path="checkpoint",
+        dataset_fingerprint="f00d",
+        counts={"seen": 9, "accepted": 6, "rejected": 2, "ignored": 1},
+        skipped=[],
+        ignored=[],
+        scoring={},
+        warnings=["the photos changed since training"],
+    )
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=False)
-    print_evaluation(evaluation | (more or {}), Terminal(console))
+    print_evaluation(evaluation.to_json() | (more or {}), Terminal(console))
     return stream.getvalue()
 
 
