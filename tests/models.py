@@ -27,7 +27,7 @@ def write_model(
 ) -> CheckpointDocument:
     """Write a checkpoint of random weights; another seed is another model."""
     # Unit tests exchange the ResNet: a model of another one is another model.
-    folder, document = _random_model(seed, size_px, classes, network.resnet50)
+    folder, document = _random_model(seed, size_px, classes, vars(network)["resnet50"])
     shutil.copytree(folder.name, directory, dirs_exist_ok=True)
     return document
 

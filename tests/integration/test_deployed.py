@@ -57,7 +57,7 @@ class Deployed:
         killed = processes(deployment)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: processes(deployment) - killed, timeout_s=180, what=f"another {deployment}")
+        wait_until(lambda: bool(processes(deployment) - killed), timeout_s=180, what=f"another {deployment}")
 
 
 def processes(deployment: str) -> set[int]:
