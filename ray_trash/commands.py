@@ -30,11 +30,7 @@ def _load(options: argparse.Namespace) -> Config:
 
 
 def _start_of(options: argparse.Namespace) -> dict[str, bool]:
-    return {
-        "resume": options.resume,
-        "overwrite": options.overwrite,
-        "allow_changed_data": options.allow_changed_data,
-    }
+    return {"resume": options.resume, "overwrite": options.overwrite, "allow_changed_data": options.allow_changed_data}
 
 
 def fetch(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -174,12 +170,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     out = Storage.at(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
-            checkpoint,
-            options.data,
-            split=options.split,
-            workers=options.workers,
-            out=out,
-            with_masks=options.masks,
+            checkpoint, options.data, split=options.split, workers=options.workers, out=out, with_masks=options.masks
         )
     print_evaluation(document, terminal)
     terminal.say(f"written to {out.uri}")

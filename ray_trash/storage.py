@@ -80,9 +80,7 @@ class Storage:
         # Only a URI has a query: in a local name a question mark is a letter like any other.
         base, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
         return Storage(
-            "/".join([base.rstrip("/"), *parts]) + mark + query,
-            self.filesystem,
-            "/".join([self.path, *parts]),
+            "/".join([base.rstrip("/"), *parts]) + mark + query, self.filesystem, "/".join([self.path, *parts])
         )
 
     def exists(self, name: str = "") -> bool:

@@ -19,10 +19,7 @@ from ray_trash.config.tree import Config, known_keys, unmet_needs
 from ray_trash.config.yaml import from_yaml, render_yaml
 from ray_trash.errors import ConfigError
 
-RENAMED = {
-    "evaluate.batch_size": "evaluate.forward_batch_photos",
-    "serve.max_batch_size": "serve.forward_batch_photos",
-}
+RENAMED = {"evaluate.batch_size": "evaluate.forward_batch_photos", "serve.max_batch_size": "serve.forward_batch_photos"}
 """Keys by their earlier names: refused where a person writes them, understood where an older checkpoint holds them."""
 
 
@@ -211,10 +208,7 @@ def _describe(problem: Any) -> tuple[str, str]:
     known = known_keys()
     parts = [str(part) for part in problem["loc"]]
     # Union branches add their own parts to the path; the key ends at the longest known prefix.
-    key = next(
-        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known),
-        ".".join(parts),
-    )
+    key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), ".".join(parts))
     if key == "tune.space":
         key = ".".join(parts)  # the keys below it are the user's
     message = problem["msg"].removeprefix("Value error, ")
