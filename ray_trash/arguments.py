@@ -12,6 +12,8 @@ from ray_trash.errors import ConfigError
 if TYPE_CHECKING:
     from ray_trash.terminal.say import Terminal
 
+_Add = Callable[..., argparse.Action]
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -24,9 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ray-trash {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
-    def command(
-        name: str, action: Callable[[argparse.Namespace, Terminal], Any], summary: str
-    ) -> argparse.ArgumentParser:
+    def command(name: str, action: Callable[[argparse.Namespace, Terminal], Any], summary: str) -> _Add:
         sub = subparsers.add_parser(name, help=summary, description=summary)
         if name == "audit":
             text = "write the result to FILE; without one, print one JSON object on stdout, and nothing else there"
@@ -35,138 +35,98 @@ def build_parser() -> argparse.ArgumentParser:
             text = "print one JSON object on stdout, and nothing else there"
             sub.add_argument("--json", action="store_const", const=commands.STDOUT, help=text)
         sub.set_defaults(action=action)
-        return sub
+        return sub.add_argument
 
-    fetch = command("fetch", commands.fetch, "download a known data set, check it, unpack it")
-    fetch.add_argument("name", metavar="NAME", help="trashnet")
-    fetch.add_argument("--to", required=True, metavar="DIR", help="where the class folders go")
-    fetch.add_argument("--archive", metavar="FILE", help="take this copy of the archive instead of downloading it")
+    add = command("fetch", commands.fetch, "download a known data set, check it, unpack it")
+    add("name", metavar="NAME", help="trashnet")
+    add("--to", required=True, metavar="DIR", help="where the class folders go")
+    add("--archive", metavar="FILE", help="take this copy of the archive instead of downloading it")
 
-    sample = command("sample", commands.sample, "render a small labelled sample set, offline")
-    sample.add_argument("--to", required=True, metavar="DIR", help="where the class folders go")
-    sample.add_argument("--per-class", type=_positive, default=40, metavar="N", help="photos of each class (40)")
-    sample.add_argument("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
+    add = command("sample", commands.sample, "render a small labelled sample set, offline")
+    add("--to", required=True, metavar="DIR", help="where the class folders go")
+    add("--per-class", type=_whole(1), default=40, metavar="N", help="photos of each class (40)")
+    add("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
 
-    audit = command(
+    add = command(
         "audit", commands.audit, "check every file; duplicates, leaks across the split, shortcuts, label suspects"
     )
-    audit.add_argument("root", metavar="DIR", help="folder of class folders, local or a URI")
-    audit.add_argument(
-        "--split",
-        default="auto",
-        metavar="RULE",
-        help="official, official-clean, grouped, stratified, or a CSV file (the photos' own lists, else grouped)",
-    )
-    audit.add_argument("--folds", type=_folds, metavar="N", help="write N split files for cross-validation by groups")
-    audit.add_argument(
-        "--features", metavar="WEIGHTS", help="look for suspects by a pretrained network: imagenet or a file"
-    )
-    audit.add_argument("--out", metavar="DIR", help="where audit.json, audit.png and the folds go")
+    add("root", metavar="DIR", help="folder of class folders, local or a URI")
+    text = "official, official-clean, grouped, stratified, or a CSV file (the photos' own lists, else grouped)"
+    add("--split", default="auto", metavar="RULE", help=text)
+    add("--folds", type=_whole(2), metavar="N", help="write N split files for cross-validation by groups")
+    add("--features", metavar="WEIGHTS", help="look for suspects by a pretrained network: imagenet or a file")
+    add("--out", metavar="DIR", help="where audit.json, audit.png and the folds go")
 
     for name, action, summary in (
         ("train", commands.train, "one training run"),
         ("tune", commands.tune, "a sweep; leaves the winner's checkpoint and config"),
         ("run", commands.run, "catalogue, train or sweep, evaluate on the kept-back photos"),
     ):
-        sub = command(name, action, summary)
-        _add_config(sub)
-        sub.add_argument("--resume", action="store_true", help="go on with the run of this name, if there is one")
-        sub.add_argument("--overwrite", action="store_true", help="remove the run of this name first")
-        sub.add_argument(
-            "--allow-changed-data", action="store_true", help="resume though photos are gone, new or changed"
-        )
+        add = command(name, action, summary)
+        _add_config(add)
+        add("--resume", action="store_true", help="go on with the run of this name, if there is one")
+        add("--overwrite", action="store_true", help="remove the run of this name first")
+        add("--allow-changed-data", action="store_true", help="resume though photos are gone, new or changed")
 
-    evaluate = command("evaluate", commands.evaluate, "exact metrics of a checkpoint on labelled photos")
-    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
-    evaluate.add_argument("--data", required=True, metavar="DIR", help="folder of class folders")
-    evaluate.add_argument(
-        "--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)"
-    )
-    evaluate.add_argument(
-        "--workers",
-        type=_positive,
-        metavar="N",
-        help="processes that predict (one per GPU or CPU, fewer for few photos)",
-    )
-    evaluate.add_argument(
-        "--masks",
-        action="store_true",
-        help="also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class",
-    )
-    evaluate.add_argument(
-        "--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go"
-    )
+    add = command("evaluate", commands.evaluate, "exact metrics of a checkpoint on labelled photos")
+    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
+    add("--data", required=True, metavar="DIR", help="folder of class folders")
+    add("--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)")
+    text = "processes that predict (one per GPU or CPU, fewer for few photos)"
+    add("--workers", type=_whole(1), metavar="N", help=text)
+    text = "also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class"
+    add("--masks", action="store_true", help=text)
+    add("--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go")
 
-    endpoint = command("serve", commands.serve, "the HTTP endpoint, in the foreground; SIGTERM stops it")
-    endpoint.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint directory; with --watch, that of the run"
-    )
-    endpoint.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    endpoint.add_argument("--port", type=_port, default=8000, help="port to listen on (8000); 0 takes a free one")
-    endpoint.add_argument("--replicas", type=_positive, metavar="N", help="processes that answer (serve.replicas)")
-    endpoint.add_argument(
-        "--watch", metavar="RUN", help="move to the run's checkpoint whenever there is a new good one"
-    )
-    _add_set(endpoint)
-    roll_back = command("rollback", commands.roll_back, "move an endpoint back to the model before this one")
-    roll_back.add_argument("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
-    roll_back.add_argument("--api-key-file", metavar="FILE", help="file with the endpoint's key (RAY_TRASH_API_KEY)")
+    add = command("serve", commands.serve, "the HTTP endpoint, in the foreground; SIGTERM stops it")
+    add("checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint directory; with --watch, that of the run")
+    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (8000); 0 takes a free one")
+    add("--replicas", type=_whole(1), metavar="N", help="processes that answer (serve.replicas)")
+    add("--watch", metavar="RUN", help="move to the run's checkpoint whenever there is a new good one")
+    _add_set(add)
 
-    export = command(
+    add = command("rollback", commands.roll_back, "move an endpoint back to the model before this one")
+    add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
+    add("--api-key-file", metavar="FILE", help="file with the endpoint's key (RAY_TRASH_API_KEY)")
+
+    add = command(
         "export", commands.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"
     )
-    export.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
-    export.add_argument("--format", required=True, choices=("onnx", "torch"), help="ONNX, or torch.export's pt2")
-    export.add_argument("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
-    export.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
+    add("--format", required=True, choices=("onnx", "torch"), help="ONNX, or torch.export's pt2")
+    add("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
+    add("--overwrite", action="store_true", help="replace the file if it is there")
 
-    score = command("score", commands.score, "label photos with a checkpoint or an endpoint, into a Parquet file")
-    score.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="a checkpoint directory (not with --url), then files, folders, URIs, and Parquet files of photos",
-    )
-    score.add_argument("--out", required=True, metavar="FILE.parquet", help="what to write, one row per input")
-    score.add_argument("--workers", type=_positive, metavar="N", help="processes that predict (one per GPU or machine)")
-    score.add_argument("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
-    score.add_argument("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
-    score.add_argument(
-        "--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)"
-    )
-    score.add_argument("--overwrite", action="store_true", help="replace FILE.parquet if it is there")
+    add = command("score", commands.score, "label photos with a checkpoint or an endpoint, into a Parquet file")
+    text = "a checkpoint directory (not with --url), then files, folders, URIs, and Parquet files of photos"
+    add("paths", nargs="+", metavar="PATH", help=text)
+    add("--out", required=True, metavar="FILE.parquet", help="what to write, one row per input")
+    add("--workers", type=_whole(1), metavar="N", help="processes that predict (one per GPU or machine)")
+    add("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
+    add("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
+    add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
+    add("--overwrite", action="store_true", help="replace FILE.parquet if it is there")
 
     _add_config(command("config", commands.config, "print the resolved config"))
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        found = int(text)
+        if found < least or (most is not None and found > most):
+            limits = f"at least {least}" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: must be {limits}")
+        return found
+
     return number
 
 
-def _folds(text: str) -> int:
-    number = _positive(text)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 2")
-    return number
+def _add_config(add: _Add) -> None:
+    add("config", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    _add_set(add)
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text}: must be 0 to 65535")
-    return number
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
-    _add_set(parser)
-
-
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key, such as train.epochs=3"
-    )
+def _add_set(add: _Add) -> None:
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key, such as train.epochs=3")

@@ -9,16 +9,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ray_trash.arguments import build_parser
 from ray_trash.cluster.ending import exit_process
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
-
-if TYPE_CHECKING:
-    from ray_trash.terminal.say import Terminal
 
 
 class Interrupted(BaseException):
@@ -43,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_environment()
     try:
         options = build_parser().parse_args(arguments)
-        result = options.action(options, _terminal())
+        from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
+
+        result = options.action(options, Terminal.stderr())
         if options.json == STDOUT:
             sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
     except RayTrashError as error:
-        _complain(f"error: {_one_line(str(error))}")
+        _complain(f"error: {error}")
         return error.exit_code
     except Interrupted as interruption:
         _complain(f"stopped by {interruption}. To continue: a run with --resume, a scoring with the same command.")
@@ -60,18 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("RAY_TRASH_TRACEBACK"):
             traceback.print_exc()
-        _complain(
-            f"error: unforeseen: {type(error).__name__}: {_one_line(str(error))}; "
-            "RAY_TRASH_TRACEBACK=1 shows where, please report it"
-        )
+        where = "RAY_TRASH_TRACEBACK=1 shows where, please report it"
+        _complain(f"error: unforeseen: {type(error).__name__}: {str(error).strip()}; {where}")
         return 1
     return 0
 
 
-def _complain(line: str) -> None:
+def _complain(text: str) -> None:
     # Whoever reads may have gone, as `tee` has after Ctrl-C; the exit code still says it.
     with contextlib.suppress(OSError):
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(" ".join(text.split()) + "\n")
         sys.stderr.flush()
 
 
@@ -79,13 +76,3 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     for handled in (signal.SIGTERM, signal.SIGINT):
         signal.signal(handled, signal.SIG_IGN)
     raise Interrupted(number)
-
-
-def _terminal() -> Terminal:
-    from ray_trash.terminal.say import Terminal
-
-    return Terminal.stderr()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

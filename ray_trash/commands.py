@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ray_trash.config import Config
     from ray_trash.terminal.say import Terminal
 
-
 STDOUT = "-"
 """As `--json FILE`: not a file."""
 AUDIT_FRACTION = 0.15
@@ -30,11 +29,7 @@ def _load(options: argparse.Namespace) -> Config:
 
 
 def _start_of(options: argparse.Namespace) -> dict[str, bool]:
-    return {
-        "resume": options.resume,
-        "overwrite": options.overwrite,
-        "allow_changed_data": options.allow_changed_data,
-    }
+    return {"resume": options.resume, "overwrite": options.overwrite, "allow_changed_data": options.allow_changed_data}
 
 
 def fetch(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -47,12 +42,7 @@ def fetch(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     what = "was complete, nothing to do" if fetched.was_there else "complete"
     for line in (f"{fetched.root}: {fetched.n_photos} photos, {what}", *fetched.notes):
         terminal.say(line)
-    return {
-        "root": str(fetched.root),
-        "n_photos": fetched.n_photos,
-        "was_there": fetched.was_there,
-        "notes": list(fetched.notes),
-    }
+    return {**vars(fetched), "root": str(fetched.root), "notes": list(fetched.notes)}
 
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -92,9 +82,9 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     if options.out:
         out = Storage.at(options.out)
         write_audit(document, listing.root, out)
-        folds = fold_files(photo_set.catalog, photo_set.relations, options.folds) if options.folds else {}
-        for name, content in folds.items():
-            out.write_bytes(name, content)
+        if options.folds:
+            for name, content in fold_files(photo_set.catalog, photo_set.relations, options.folds).items():
+                out.write_bytes(name, content)
     if options.json not in (None, STDOUT):
         target = Path(options.json).absolute()
         Storage.at(str(target.parent)).write_bytes(target.name, audit_json(document))
@@ -174,12 +164,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     out = Storage.at(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
-            checkpoint,
-            options.data,
-            split=options.split,
-            workers=options.workers,
-            out=out,
-            with_masks=options.masks,
+            checkpoint, options.data, split=options.split, workers=options.workers, out=out, with_masks=options.masks
         )
     print_evaluation(document, terminal)
     terminal.say(f"written to {out.uri}")
@@ -233,8 +218,8 @@ def export(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.model.export import export_checkpoint
 
     exported = export_checkpoint(options.checkpoint, options.format, out=options.out, overwrite=options.overwrite)
-    text = f"written to {exported['file']}; probabilities as the checkpoint's, within {exported['max_difference']:.1g}"
-    terminal.say(text)
+    difference = f"within {exported['max_difference']:.1g}"
+    terminal.say(f"written to {exported['file']}; probabilities as the checkpoint's, {difference}")
     return exported
 
 

@@ -11,8 +11,7 @@ RayTrashError                 anything unforeseen                    exit 1
 └── ClusterError              the cluster cannot give what is asked  exit 6
 ```
 
-A message says what is wrong, where, and what to do. Errors rise to the two edges, `cli` and `serve`,
-and are caught nowhere else. This module knows nobody.
+A message says what is wrong, where, and what to do. Errors rise to the two edges, `cli` and `serve`.
 """
 
 from __future__ import annotations
@@ -58,11 +57,7 @@ class DataError(RayTrashError):
 
 
 class ImageError(DataError):
-    """One photo cannot be used.
-
-    Attributes:
-        code: The reason, one of `ReasonCode`.
-    """
+    """One photo cannot be used; `code` is the reason."""
 
     def __init__(self, code: ReasonCode, message: str) -> None:
         """Say why, as a code and in words."""

@@ -1,7 +1,6 @@
 """A folder on any filesystem pyarrow opens: a local path, `s3://`, `gs://`.
 
-Bytes and directory trees in and out, with writes that are there whole or not at all. Knows nothing of
-what the files mean.
+Bytes and directory trees in and out, with writes that are there whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,12 +21,9 @@ from ray_trash.errors import StorageError
 
 @dataclass(frozen=True)
 class Storage:
-    """One folder, which need not exist yet.
+    """One folder, which need not exist yet, at `path` inside a filesystem; `uri` is absolute where it is local.
 
-    Attributes:
-        uri: The folder as a person writes it; an absolute path where it is local.
-        filesystem: What pyarrow opened for it.
-        path: The folder inside `filesystem`.
+    What reads or writes raises `StorageError` where a file is missing, or storage is full, read-only or out of reach.
     """
 
     uri: str
@@ -80,36 +76,22 @@ class Storage:
         # Only a URI has a query: in a local name a question mark is a letter like any other.
         base, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
         return Storage(
-            "/".join([base.rstrip("/"), *parts]) + mark + query,
-            self.filesystem,
-            "/".join([self.path, *parts]),
+            "/".join([base.rstrip("/"), *parts]) + mark + query, self.filesystem, "/".join([self.path, *parts])
         )
 
     def exists(self, name: str = "") -> bool:
-        """Say whether a file or folder is there; without a name, this folder.
-
-        Raises:
-            StorageError: The storage cannot be asked.
-        """
+        """Say whether a file or folder is there; without a name, this folder."""
         with self._translated("read", name):
             info = self.filesystem.get_file_info(self._join(name))
         return bool(info.type != fs.FileType.NotFound)
 
     def read_bytes(self, name: str) -> bytes:
-        """Read one file.
-
-        Raises:
-            StorageError: It is missing or cannot be read.
-        """
+        """Read one file."""
         with self._translated("read", name), self.filesystem.open_input_file(self._join(name)) as file:
             return bytes(file.read())
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write one file whole or not at all, with the folders above it.
-
-        Raises:
-            StorageError: The storage is full, read-only or out of reach.
-        """
+        """Write one file whole or not at all, with the folders above it."""
         with self._translated("write", name):
             if self.is_local:
                 _write_atomically(Path(self._join(name)), data)
@@ -120,14 +102,7 @@ class Storage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
-        """Open a file to be written piece by piece; it has its name only once the block has ended without an error.
-
-        Yields:
-            What pyarrow writes to.
-
-        Raises:
-            StorageError: The storage is full, read-only or out of reach.
-        """
+        """Open a file to be written piece by piece; it has its name only once the block has ended without an error."""
         folder, _, last = self._join(name).rpartition("/")
         temporary = f"{folder}/.{last}.unfinished"
         with self._translated("write", name):
@@ -137,7 +112,8 @@ class Storage:
                 with self.filesystem.open_output_stream(temporary) as file:
                     yield file
                 if self.is_local:
-                    sync_file(Path(temporary))
+                    with open(temporary, "rb") as written:
+                        os.fsync(written.fileno())
                 self.filesystem.move(temporary, self._join(name))
             except BaseException:
                 # Closing an object's upload keeps what there is of it, whatever ended the block.
@@ -148,21 +124,13 @@ class Storage:
                 sync_directory(Path(folder))
 
     def list_names(self) -> list[str]:
-        """List the names of the direct children, sorted; a missing folder has none.
-
-        Raises:
-            StorageError: The storage cannot be asked.
-        """
+        """List the names of the direct children, sorted; a missing folder has none."""
         with self._translated("list", ""):
             infos = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in infos)
 
     def remove(self, name: str) -> None:
-        """Remove a file or a tree; one that is not there is fine.
-
-        Raises:
-            StorageError: The storage refuses.
-        """
+        """Remove a file or a tree; one that is not there is fine."""
         with self._translated("remove", name):
             target = self._join(name)
             kind = self.filesystem.get_file_info(target).type
@@ -172,22 +140,13 @@ class Storage:
                 self.filesystem.delete_file(target)
 
     def upload(self, local: Path, name: str, *, last: str) -> None:
-        """Copy a local tree here under a name, the file `last` after all others.
-
-        Raises:
-            StorageError: The storage is full, read-only or out of reach.
-        """
-        files = sorted(path for path in local.rglob("*") if path.is_file())
-        files.sort(key=lambda path: path.relative_to(local).as_posix() == last)
-        for path in files:
-            self.write_bytes(f"{name}/{path.relative_to(local).as_posix()}", path.read_bytes())
+        """Copy a local tree here under a name, the file `last` after all others."""
+        files = sorted(path.relative_to(local).as_posix() for path in local.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda file: file == last):
+            self.write_bytes(f"{name}/{file}", (local / file).read_bytes())
 
     def copy(self, source: str, target: str, *, last: str) -> None:
-        """Copy a tree inside this folder, the file `last` after all others; an object store moves the bytes itself.
-
-        Raises:
-            StorageError: The source is missing, or the storage is full, read-only or out of reach.
-        """
+        """Copy a tree inside this folder, the file `last` after all others; an object store moves the bytes itself."""
         with self._translated("copy", source):
             base = self._join(source)
             infos = self.filesystem.get_file_info(fs.FileSelector(base, recursive=True))
@@ -224,15 +183,6 @@ def _write_atomically(target: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_directory(target.parent)
-
-
-def sync_file(file: Path) -> None:
-    """Make what was written to a local file survive a power cut."""
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sync_directory(directory: Path) -> None:

@@ -18,10 +18,7 @@ from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tree import (
     AugmentConfig,
     Config,
-    DataConfig,
-    EvaluateConfig,
     ImageConfig,
-    ModelConfig,
     TrainConfig,
     known_keys,
     unmet_needs,
@@ -33,11 +30,8 @@ from ray_trash.config.yaml import config_with
 __all__ = [
     "AugmentConfig",
     "Config",
-    "DataConfig",
     "Dimension",
-    "EvaluateConfig",
     "ImageConfig",
-    "ModelConfig",
     "Section",
     "ServeConfig",
     "TrainConfig",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,12 @@ from ray_trash.config.tree import Config, known_keys, unmet_needs
 from ray_trash.config.yaml import from_yaml, render_yaml
 from ray_trash.errors import ConfigError
 
-RENAMED = {
-    "evaluate.batch_size": "evaluate.forward_batch_photos",
-    "serve.max_batch_size": "serve.forward_batch_photos",
-}
+RENAMED = {"evaluate.batch_size": "evaluate.forward_batch_photos", "serve.max_batch_size": "serve.forward_batch_photos"}
 """Keys by their earlier names: refused where a person writes them, understood where an older checkpoint holds them."""
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a YAML or JSON config file and apply overrides.
-
-    Args:
-        path: The file.
-        overrides: Dotted key to value, as `parse_override` gives them.
+    """Read a YAML or JSON config file and apply overrides, dotted key to value.
 
     Raises:
         ConfigError: The file cannot be read, or the result is not a valid config; every mistake is named.
@@ -47,13 +40,16 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             f"{path}: expected a mapping of sections such as data, model, train; got {type(tree).__name__}"
         )
     written = _flatten(tree)
-    overrides = dict(overrides or {})
+    overrides = overrides or {}
     _refuse_unknown_keys([*written, *overrides], str(path))
     config = _validate(_nest({**written, **overrides}), str(path))
     # A key of the file that only an override leaves without effect is no mistake of the file.
-    alone = config if not overrides else _validate_or_none(_nest(written))
-    _refuse_inert_keys(overrides, config, str(path))
-    _refuse_inert_keys(written, config, str(path), unless_effective_in=alone)
+    try:
+        alone = Config.model_validate(_nest(written))
+    except ValidationError:
+        alone = config
+    _refuse_inert_keys(overrides, str(path), config)
+    _refuse_inert_keys(written, str(path), config, alone)
     return config
 
 
@@ -63,10 +59,10 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: A key is unknown, a value is refused, or an override has no effect.
     """
-    _refuse_unknown_keys(list(overrides), "override")
+    _refuse_unknown_keys(overrides, "override")
     tree = _flatten(config.model_dump(mode="json"))
     changed = _validate(_nest({**tree, **overrides}), "override")
-    _refuse_inert_keys(overrides, changed, "override")
+    _refuse_inert_keys(overrides, "override", changed)
     return changed
 
 
@@ -98,20 +94,16 @@ def config_from_tree(tree: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: The tree is not a valid config.
     """
-    return _validate(_nest(_by_new_names(_flatten(tree))), "stored config")
+    return _validate(_by_new_names(tree), "stored config")
 
 
 def serve_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> ServeConfig:
-    """Return the settings of an endpoint: those stored in its checkpoint, with some keys changed.
-
-    Args:
-        stored: The config in a checkpoint.
-        overrides: Dotted key to value, as `parse_override` gives them.
+    """Return the settings of an endpoint: those of the config in its checkpoint, with some dotted keys changed.
 
     Raises:
         ConfigError: A key is unknown, does not belong to serving, or is fixed in the checkpoint; or a value is refused.
     """
-    _refuse_unknown_keys(list(overrides), "override")
+    _refuse_unknown_keys(overrides, "override")
     foreign = [key for key in overrides if not key.startswith("serve.")]
     if foreign:
         raise ConfigError(f"{', '.join(foreign)}: has no effect on a checkpoint; only keys of serve can be changed")
@@ -120,8 +112,8 @@ def serve_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> Ser
             "serve.target_error: the thresholds that keep it are in the checkpoint; set it in the config that trains"
         )
     # The other sections have no effect here, and need values only to make a tree.
-    own = _by_new_names(_flatten({"serve": dict(stored.get("serve", {}))}))
-    tree = {"name": "served", "data": {"root": "none"}, **_nest(own)}
+    own = _by_new_names({"serve": dict(stored.get("serve", {}))})
+    tree = {"name": "served", "data": {"root": "none"}, **own}
     return override(_validate(tree, "the checkpoint's config"), overrides).serve
 
 
@@ -150,8 +142,8 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _by_new_names(flat: Mapping[str, Any]) -> dict[str, Any]:
-    return {RENAMED.get(key, key): value for key, value in flat.items()}
+def _by_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return _nest({RENAMED.get(key, key): value for key, value in _flatten(tree).items()})
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +157,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _refuse_unknown_keys(keys: Sequence[str], where: str) -> None:
+def _refuse_unknown_keys(keys: Iterable[str], where: str) -> None:
     unknown = [key for key in keys if key not in known_keys()]
     if unknown:
         raise ConfigError(f"{where}: " + "; ".join(f"unknown key {key}, {_advice(key)}" for key in unknown))
@@ -176,13 +168,8 @@ def _advice(key: str) -> str:
         return f"which is {RENAMED[key]} now"
     known = known_keys()
     leaves = {name.rpartition(".")[2]: name for name in known}
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not close:
-        close = [
-            leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1, cutoff=0.6)
-        ]
-    if not close:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    same_leaf = [leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1)]
+    close = difflib.get_close_matches(key, known, n=1) or same_leaf or difflib.get_close_matches(key, known, 1, 0.0)
     return f"did you mean {close[0]}?"
 
 
@@ -193,28 +180,17 @@ def _validate(tree: dict[str, Any], where: str) -> Config:
         # A key that takes one of several types has a problem for each of them: one line, joined by "or".
         problems: dict[str, str] = {}
         for key, message in map(_describe, error.errors()):
-            problems[key] = (
-                f"{problems[key]} or {message.removeprefix('input should be ')}" if key in problems else message
-            )
+            more = message.removeprefix("input should be ")
+            problems[key] = f"{problems[key]} or {more}" if key in problems else message
         text = "; ".join(f"{key}{message}" for key, message in problems.items())
         raise ConfigError(f"{where}: {text}") from error
-
-
-def _validate_or_none(tree: dict[str, Any]) -> Config | None:
-    try:
-        return Config.model_validate(tree)
-    except ValidationError:
-        return None
 
 
 def _describe(problem: Any) -> tuple[str, str]:
     known = known_keys()
     parts = [str(part) for part in problem["loc"]]
     # Union branches add their own parts to the path; the key ends at the longest known prefix.
-    key = next(
-        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known),
-        ".".join(parts),
-    )
+    key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), ".".join(parts))
     if key == "tune.space":
         key = ".".join(parts)  # the keys below it are the user's
     message = problem["msg"].removeprefix("Value error, ")
@@ -225,12 +201,10 @@ def _describe(problem: Any) -> tuple[str, str]:
     return f"{key}={problem['input']!r}: ", f"{message[0].lower()}{message[1:]}"
 
 
-def _refuse_inert_keys(
-    keys: Mapping[str, Any], config: Config, where: str, *, unless_effective_in: Config | None = None
-) -> None:
+def _refuse_inert_keys(keys: Iterable[str], where: str, config: Config, *others: Config) -> None:
+    # A key is allowed that has an effect in one of the others.
     unmet = unmet_needs(config)
-    # Without a second config nothing is allowed that has no effect in the first.
-    unmet_there = unmet if unless_effective_in is None else unmet_needs(unless_effective_in)
-    inert = [f"{key} has no effect here, it needs {unmet[key]}" for key in keys if key in unmet and key in unmet_there]
+    everywhere = set(unmet).intersection(*map(unmet_needs, others))
+    inert = [f"{key} has no effect here, it needs {unmet[key]}" for key in keys if key in everywhere]
     if inert:
         raise ConfigError(f"{where}: " + "; ".join(inert))

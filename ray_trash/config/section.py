@@ -17,11 +17,9 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class Needs:
-    """Stands in a field's `Annotated`: without what it needs, the key has no effect and is refused.
+    """Stands in a field's `Annotated`: where `is_met` denies it of a whole `Config`, the key has no effect.
 
-    Attributes:
-        what: Would give the key an effect, in words.
-        is_met: Whether a whole `Config` has it.
+    Such a key is refused; `what` would give it an effect, in words.
     """
 
     what: str

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 
 from ray_trash.config.section import Needs, Section
 
+_REPLICAS_ADDED = Needs("serve.max_replicas", lambda config: config.serve.max_replicas is not None)
+
 
 class ServeConfig(Section):
     """The HTTP endpoint, and what batch scoring shares with it."""
@@ -28,9 +30,7 @@ class ServeConfig(Section):
     """Processes that answer; with `serve.max_replicas`, the fewest."""
     max_replicas: int | None = Field(None, ge=1)
     """Ray adds replicas under load, up to this. Default: their number stays."""
-    target_requests_per_replica: Annotated[
-        float, Needs("serve.max_replicas", lambda config: config.serve.max_replicas is not None)
-    ] = Field(4.0, gt=0)
+    target_requests_per_replica: Annotated[float, _REPLICAS_ADDED] = Field(4.0, gt=0)
     """Ongoing requests per replica above which Ray adds a replica."""
     threads_per_replica: int | None = Field(None, ge=1)
     """CPU threads that compute in a replica. Default: the cluster's cores for one replica, and twice its share for each

@@ -8,6 +8,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from ray_trash.config.section import Needs, Section
 
+_STOPPED_EARLY = Needs("tune.scheduler=asha or median", lambda config: config.tune.scheduler != "none")
+_HALVED = Needs("tune.scheduler=asha", lambda config: config.tune.scheduler == "asha")
+_COMPARED = Needs("tune.verdict_seeds above 0", lambda config: config.tune.verdict_seeds > 0)
+
 Value = bool | int | float | str | list[Any] | None
 """A value that a key of the config can take, as YAML gives it."""
 Range = tuple[float, float]
@@ -55,19 +59,13 @@ class TuneConfig(Section):
     """How points are chosen: at random, every combination (ranges as three values), or by Optuna's TPE."""
     scheduler: Literal["asha", "median", "none"] = "asha"
     """Who stops losing trials: asynchronous successive halving, the median rule, or nobody."""
-    grace_epochs: Annotated[
-        int, Needs("tune.scheduler=asha or median", lambda config: config.tune.scheduler != "none")
-    ] = Field(1, ge=1)
+    grace_epochs: Annotated[int, _STOPPED_EARLY] = Field(1, ge=1)
     """No trial is stopped before so many epochs."""
-    reduction_factor: Annotated[int, Needs("tune.scheduler=asha", lambda config: config.tune.scheduler == "asha")] = (
-        Field(4, ge=2)
-    )
+    reduction_factor: Annotated[int, _HALVED] = Field(4, ge=2)
     """ASHA goes on with one in so many, at so many times the epochs. Source of the default: Li et al., 2020."""
     max_concurrent_trials: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Trials trained at the same time; `auto` is what the cluster has room for."""
-    finalists: Annotated[int, Needs("tune.verdict_seeds above 0", lambda config: config.tune.verdict_seeds > 0)] = (
-        Field(2, ge=1)
-    )
+    finalists: Annotated[int, _COMPARED] = Field(2, ge=1)
     """How many of the best trials are compared with the config as written."""
     verdict_seeds: int = Field(3, ge=0)
     """Seeds each finalist and the config as written are trained with once more; 0 takes the best trial at its word."""

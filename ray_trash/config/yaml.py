@@ -43,12 +43,7 @@ def render_yaml(tree: Mapping[str, Any]) -> str:
 
 
 def config_with(text: str, changes: Mapping[str, Any]) -> str:
-    """Return the text of a config file with some keys changed or added; comments and order stay.
-
-    Args:
-        text: YAML or JSON that `load_config` accepts.
-        changes: Dotted key to value.
-    """
+    """Return the text of a config file with some dotted keys changed or added; comments and order stay."""
     yaml = YAML()
     yaml.width = _LONGEST_LINE
     yaml.preserve_quotes = True

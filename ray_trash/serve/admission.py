@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ray_trash.config import ServeConfig
-from ray_trash.serve.contract import ServeError
+from ray_trash.serve.contract import ServeError, come_again
 
 PROTECTED = ("/v1/", "/metrics")
 """Where the key is asked for; the rest tells nothing about photos or models."""
@@ -105,8 +105,8 @@ class Admission:
         """Refuse one request more, and so many bytes, where too much is being answered."""
         too_many = self.waiting_requests >= self.settings.max_waiting_requests
         if too_many or self.waiting_bytes + n_bytes > self._max_bytes:
-            text = f"too many {'requests' if too_many else 'bytes'} are waiting; come again"
-            raise ServeError(503, "busy", text, retry_after_s=self.settings.retry_after_s)
+            what = "requests" if too_many else "bytes"
+            raise come_again("busy", f"too many {what} are waiting", self.settings.retry_after_s)
 
 
 class _LimitedBody:

@@ -13,11 +13,7 @@ MIN_BUSY_S = 1.0
 
 
 class Backlog:
-    """Photos in work and photos done. Told of both, by one thread.
-
-    Attributes:
-        waiting: Photos that are being answered.
-    """
+    """Told by one thread of photos in work, of which there are `waiting`, and of photos done."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with no photos and no rate."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,18 +17,12 @@ from ray_trash.errors import ClusterError
 START_TIMEOUT_S = 180
 """How long it may take until it answers, on a machine that has other things to do."""
 STOP_TIMEOUT_S = 30
-_READY = r"^ready: (http://\S+) .*"
+_READY = re.compile(r"^ready: (http://\S+) .*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Child:
-    """An endpoint that answers.
-
-    Attributes:
-        url: Its address.
-        pid: Its process.
-        said: The line in which it said so.
-    """
+    """An endpoint that answers, its process, and the line in which it said so."""
 
     url: str
     pid: int
@@ -48,15 +41,13 @@ def endpoint(checkpoint: str, *arguments: str) -> Iterator[Child]:
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w") as log:
         child = subprocess.Popen(command, stderr=log, start_new_session=True)
         try:
-            while not (
-                found := re.search(r"^ready: (http://\S+) .*", said := Path(log.name).read_text(), re.MULTILINE)
-            ):
+            while not (found := _READY.search(said := Path(log.name).read_text())):
                 if child.poll() is not None or time.monotonic() > deadline_s:
                     raise ClusterError(f"the endpoint did not start within {START_TIMEOUT_S} s: {said.strip()}")
                 time.sleep(0.1)
             yield Child(found[1], child.pid, found[0])
         finally:
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
             try:
                 child.wait(timeout=STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:

@@ -5,6 +5,7 @@ Encoded photos in, the endpoint's answers out. Knows nothing of how they are com
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import random
 import threading
@@ -42,16 +43,17 @@ class TooSlowError(ClusterError):
 
 
 class Client:
-    """Talks to one endpoint; one client may be used by several threads at a time."""
+    """Talks to one endpoint; one client may be used by several threads at a time.
+
+    What asks raises `ConfigError` where the address or the key is wrong, and `ClusterError` where the endpoint cannot
+    be reached, is full, too slow, or answers nonsense.
+    """
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = 60.0, retries: int = 5) -> None:
-        """Remember whom to ask; nothing is contacted.
+        """Remember whom to ask, such as `http://127.0.0.1:8000`; nothing is contacted.
 
-        Args:
-            url: The endpoint's root, such as `http://127.0.0.1:8000`.
-            api_key: Sent with every request, where it is given.
-            timeout_s: How long one attempt may take to connect, and then between two pieces of the answer.
-            retries: How often a request is tried again; one that was too late, once.
+        `timeout_s` is for an attempt to connect, and then between two pieces of the answer. `retries` is how often a
+        request is tried again; one that was too late, once.
         """
         self.url = url.rstrip("/")
         self.patience_s = (retries + 1) * (4 * timeout_s + MAX_WAIT_S)
@@ -69,21 +71,12 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self.close()
-
-    def close(self) -> None:
         """Close the connections; a request that waits for its next attempt gives up."""
         self._closed.set()
         self._http.close()
 
     def model(self) -> dict[str, Any]:
-        """Ask which model answers.
-
-        Raises:
-            ConfigError: The address or the key is wrong.
-            ClusterError: The endpoint cannot be reached, is full, or answers nonsense.
-        """
+        """Ask which model answers."""
         card = self._ask("GET", "/v1/model")
         if not isinstance(card.get("id"), str) or not isinstance(card.get("classes"), list):
             raise self._nonsense()
@@ -92,13 +85,10 @@ class Client:
     def score(self, photos: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
         """Ask for the answers to photos, given as name and encoded bytes.
 
-        Returns:
-            A result for each, in order, as `POST /v1/score` gives it, with the `model_id` of who answered.
+        A result for each, in order, is as `POST /v1/score` gives it, with the `model_id` of who answered.
 
         Raises:
-            ConfigError: The address, the key or the request is wrong; `TooLargeError` where fewer photos may do.
-            ClusterError: The endpoint cannot be reached, is full, is too slow, or answers nonsense; `TooSlowError`
-                where fewer photos may do.
+            TooLargeError, TooSlowError: Fewer photos may do.
         """
         files = [("images", (name, encoded, "application/octet-stream")) for name, encoded in photos]
         answer = self._ask("POST", "/v1/score", files=files)
@@ -111,19 +101,13 @@ class Client:
         return [{**result, "model_id": model_id} for result in results]
 
     def roll_back(self) -> dict[str, Any]:
-        """Ask for the model before this one, once: a second time would be another step back.
-
-        Returns:
-            What `model` returns, of the model that answers now.
+        """Ask for the model before this one, once: a second time would be another step back. Returns what answers now.
 
         Raises:
-            ConfigError: The address or the key is wrong.
-            ClusterError: The endpoint cannot be reached.
             RayTrashError: It refuses; there may be no model before this one.
         """
-        return self._ask(
-            "POST", "/v1/model/rollback", retries=0, headers={ROLL_BACK_HEADER: "1"}, timeout=ROLL_BACK_TIMEOUT_S
-        )
+        given = {"headers": {ROLL_BACK_HEADER: "1"}, "timeout": ROLL_BACK_TIMEOUT_S}
+        return self._ask("POST", "/v1/model/rollback", retries=0, **given)
 
     def _ask(self, method: str, path: str, *, retries: int | None = None, **content: Any) -> dict[str, Any]:
         attempt, was_late = 0, False
@@ -162,13 +146,10 @@ class Client:
             raise ConfigError(f"{self.url}: {_REFUSED[status]} (status {status}: {_message_of(response)})")
         if status != 200:
             raise RayTrashError(f"{self.url}: answers with status {status}: {_message_of(response)}")
-        try:
-            answer = response.json()
-        except ValueError as error:
-            raise self._nonsense() from error
-        if not isinstance(answer, dict):
-            raise self._nonsense()
-        return answer
+        with contextlib.suppress(ValueError):
+            if isinstance(answer := response.json(), dict):
+                return answer
+        raise self._nonsense()
 
     def _nonsense(self) -> ClusterError:
         return ClusterError(f"{self.url}: what answers there is no ray-trash endpoint, or one of another version")
@@ -183,11 +164,8 @@ def _message_of(response: httpx.Response) -> str:
 
 def _retry_after_s(response: httpx.Response) -> float:
     text = response.headers.get("retry-after", "")
-    try:
+    with contextlib.suppress(ValueError):
         return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return 0.0
+    return 0.0

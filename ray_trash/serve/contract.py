@@ -6,7 +6,7 @@ Letters in shapes: N photos of a request, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,13 +16,18 @@ from pydantic import BaseModel
 from ray_trash.errors import RayTrashError
 
 
-class ModelCard(BaseModel, frozen=True):
-    """The model that answers."""
+class ModelName(BaseModel):
+    """Who answered."""
 
     id: str
     """The checkpoint's id."""
     classes: tuple[str, ...]
     """Names in label order."""
+
+
+class ModelCard(ModelName, frozen=True):
+    """The model that answers."""
+
     engine: str
     """What computes, such as `openvino float32 on cpu`."""
     preprocessing: dict[str, Any]
@@ -82,13 +87,6 @@ class Refused(BaseModel):
     error: ErrorBody
 
 
-class ModelName(BaseModel):
-    """Who answered."""
-
-    id: str
-    classes: tuple[str, ...]
-
-
 class ScoreBody(BaseModel):
     """The answers, in the order of the photos."""
 
@@ -116,21 +114,17 @@ class AliveBody(BaseModel):
 
 @dataclass(frozen=True)
 class Scored:
-    """The answers to the photos of one request, in order.
-
-    Attributes:
-        model: Who answered, all of them.
-        probabilities: (N, C) float32; rows of photos that cannot be used are zero.
-        abstained: (N,), whether the answer is not sure.
-        refused: Position to (reason code, message) of photos that cannot be used.
-        batch_sizes: Photos in the forward passes this request took part in.
-    """
+    """The answers to the photos of one request, in order; one model answered them all."""
 
     model: ModelCard
     probabilities: NDArray[np.float32]
+    """(N, C); rows of photos that cannot be used are zero."""
     abstained: NDArray[np.bool_]
+    """(N,), whether the answer is not sure."""
     refused: Mapping[int, tuple[str, str]]
-    batch_sizes: Sequence[int] = field(default=())
+    """Position to (reason code, message) of photos that cannot be used."""
+    batch_sizes: Sequence[int] = ()
+    """Photos in the forward passes this request took part in."""
 
 
 class Backend(Protocol):
@@ -138,19 +132,15 @@ class Backend(Protocol):
 
     async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
         """Answer encoded photos."""
-        ...
 
     async def card(self) -> ModelCard | None:
         """Return the model that answers, None before there is one."""
-        ...
 
     async def swap_state(self) -> Mapping[str, Any]:
         """Say what became of the newest attempt to change the model, as JSON; empty where there was none."""
-        ...
 
     async def roll_back(self) -> ModelCard:
         """Go back to the model before this one."""
-        ...
 
 
 class ServeError(RayTrashError):
@@ -166,6 +156,11 @@ class ServeError(RayTrashError):
         return ProblemBody(error=ErrorBody(code=self.code, message=str(self)))
 
 
+def come_again(code: str, reason: str, retry_after_s: int) -> ServeError:
+    """Make the error of a request that may be answered later."""
+    return ServeError(503, code, f"{reason}; come again", retry_after_s=retry_after_s)
+
+
 def not_ready(retry_after_s: int) -> ServeError:
     """Say that there is no model yet."""
-    return ServeError(503, "not_ready", "the model is being loaded; come again", retry_after_s=retry_after_s)
+    return come_again("not_ready", "the model is being loaded", retry_after_s)

@@ -33,15 +33,9 @@ async def run_endpoint(
     api_key: str | None,
     terminal: Terminal,
 ) -> None:
-    """Serve a checkpoint until SIGTERM or SIGINT; needs a connection to Ray.
+    """Serve a checkpoint on a socket from `bind` until SIGTERM or SIGINT; needs a connection to Ray.
 
-    Args:
-        checkpoint: The first model.
-        settings: The `serve` section.
-        taken: From `bind`.
-        watched: Folder whose checkpoint is moved to whenever it is another good one.
-        api_key: What clients must send.
-        terminal: For progress.
+    Whenever the folder `watched` has another good checkpoint, that one is moved to.
 
     Raises:
         CheckpointError: The checkpoint does not answer as it should.
@@ -68,13 +62,11 @@ async def run_endpoint(
             card = starting.result()
             host, port = taken.getsockname()[:2]
             address = f"[{host}]" if ":" in host else host
-            terminal.say(
-                f"ready: http://{address}:{port} answers by {card.id} ({card.engine}); stop it with Ctrl-C or SIGTERM"
-            )
+            who = f"{card.id} ({card.engine})"
+            terminal.say(f"ready: http://{address}:{port} answers by {who}; stop it with Ctrl-C or SIGTERM")
             if watched is not None:
-                watching = asyncio.ensure_future(
-                    _watch(watched, checkpoint, fleet, settings.watch_interval_s, terminal)
-                )
+                work = _watch(watched, checkpoint, fleet, settings.watch_interval_s, terminal)
+                watching = asyncio.ensure_future(work)
             await stop.wait()
             terminal.say("stopping: answering what is waiting")
         gateway.draining = True

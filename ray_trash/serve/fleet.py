@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import time
@@ -28,7 +29,7 @@ from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint
-from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
+from ray_trash.serve.contract import ModelCard, Scored, ServeError, come_again, not_ready
 from ray_trash.serve.replica import START_TIMEOUT_S, Origin, SharedReplica
 
 DRAIN_TIMEOUT_S = 60.0
@@ -45,11 +46,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Generation:
-    """One checkpoint and its replicas, an application of Ray Serve.
-
-    Attributes:
-        waiting: Requests that are being answered.
-    """
+    """One checkpoint and its replicas, an application of Ray Serve; `waiting` counts requests that are in work."""
 
     name: str
     checkpoint: Checkpoint
@@ -59,20 +56,15 @@ class Generation:
 
 
 class Fleet:
-    """A `Backend` on Ray Serve; needs a connected Ray.
-
-    Attributes:
-        wish: What the user's Serve config says, kept with what is started for `adopt`; None for `ray-trash serve`.
-    """
+    """A `Backend` on Ray Serve; needs a connected Ray."""
 
     def __init__(self, settings: ServeConfig, *, name: str | None = None) -> None:
-        """Start with nobody to answer.
+        """Start with nobody to answer; `name` begins the names of its applications, of which a cluster may have others.
 
-        Args:
-            settings: The `serve` section.
-            name: Begins the names of its applications. Default: one of its own, as others may be on the same cluster.
+        Default: a name of its own.
         """
         self.wish: Mapping[str, Any] | None = None
+        """What the user's Serve config says, kept with what is started for `adopt`; None for `ray-trash serve`."""
         self._settings = settings
         self._now: Generation | None = None
         self._before: Checkpoint | None = None
@@ -97,11 +89,7 @@ class Fleet:
                 raise
 
     async def roll_back(self) -> ModelCard:
-        """Go back to the checkpoint before this one.
-
-        Raises:
-            ServeError: There is none, or it cannot be started.
-        """
+        """Go back to the checkpoint before this one."""
         # What is before is known once a move that is under way is over.
         async with self._exchanging:
             if self._before is None:
@@ -124,11 +112,7 @@ class Fleet:
         return None if self._now is None else self._now.card
 
     async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
-        """Answer encoded photos; what a failing replica leaves unanswered, another is asked.
-
-        Raises:
-            ServeError: There is no model yet, all replicas are busy, or there is no answer in time.
-        """
+        """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         now = self._now
         if now is None:
             raise not_ready(self._settings.retry_after_s)
@@ -139,11 +123,10 @@ class Fleet:
             now.waiting -= 1
 
     async def adopt(self) -> Checkpoint | None:
-        """Go on with the replicas of a fleet of this name whose process has ended.
+        """Go on with the replicas of a fleet of this name whose process has ended; None where there are none.
 
-        Returns:
-            Their checkpoint, which went from Ray's memory with that process: until it is swapped to once more, a
-            replica that dies stays away. None where there are no replicas.
+        Their checkpoint went from Ray's memory with that process: until what is returned is swapped to once more, a
+        replica that dies stays away.
         """
         names = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
         self._deployed.update(names)
@@ -196,29 +179,25 @@ class Fleet:
         name = f"{self._name}-{secrets.token_hex(4)}"
         self._deployed.add(name)
         application = _describe_replicas(self._settings, Origin(ray.put(checkpoint), self.wish))
+        run = functools.partial(serve.run, application, name=name, route_prefix=None)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                handle = await in_daemon_thread(
-                    lambda: serve.run(application, name=name, route_prefix=None), name="serve.run"
-                )
+                handle = await in_daemon_thread(run, name="serve.run")
                 card = (await handle.card.remote()).value()
-        except TimeoutError as error:
+        except (TimeoutError, RayServeException, RayError, RuntimeError, RayTrashError) as error:
             await self._delete(name)
-            raise ClusterError(
-                f"{checkpoint.uri}: its replicas did not start within {START_TIMEOUT_S:g} s: {self._settings.replicas} "
-                f"with {REPLICA_CPUS} CPUs each; is the cluster full?"
-            ) from error
-        except (RayServeException, RayError, RuntimeError) as error:
-            await self._delete(name)
-            raise ClusterError(f"{checkpoint.uri}: its replicas do not start: {_last_line(error)}") from error
-        except RayTrashError:
-            await self._delete(name)
-            raise
+            if isinstance(error, RayTrashError):
+                raise
+            what = f"do not start: {_last_line(error)}"
+            if isinstance(error, TimeoutError):
+                asked = f"{self._settings.replicas} with {REPLICA_CPUS} CPUs each; is the cluster full?"
+                what = f"did not start within {START_TIMEOUT_S:g} s: {asked}"
+            raise ClusterError(f"{checkpoint.uri}: its replicas {what}") from error
         return Generation(name, checkpoint, handle, card)
 
     async def _ask(self, handle: DeploymentHandle[Any], photos: Sequence[bytes], timeout_s: float) -> Scored:
         deadline_s = time.monotonic() + timeout_s
-        come_again_s = self._settings.retry_after_s
+        retry_after_s = self._settings.retry_after_s
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with asyncio.timeout(deadline_s - time.monotonic()):
@@ -227,14 +206,12 @@ class Fleet:
             except TimeoutError as error:
                 raise ServeError(504, "timeout", f"there was no answer within {timeout_s:g} s") from error
             except BackPressureError as error:
-                text = "all replicas are busy; come again"
-                raise ServeError(503, "busy", text, retry_after_s=come_again_s) from error
+                raise come_again("busy", "all replicas are busy", retry_after_s) from error
             except (RayActorError, RayTaskError, DeploymentUnavailableError) as error:
                 what = _last_line(error)
                 _logger.warning("a replica failed under a request (attempt %d of %d): %s", attempt, ATTEMPTS, what)
                 if attempt == ATTEMPTS:
-                    text = "the replica failed; come again"
-                    raise ServeError(503, "replica_failed", text, retry_after_s=come_again_s) from error
+                    raise come_again("replica_failed", "the replica failed", retry_after_s) from error
         raise AssertionError("the last attempt answers or raises")
 
     async def _drain(self, generation: Generation) -> None:
@@ -246,13 +223,12 @@ class Fleet:
     async def _delete(self, name: str) -> None:
         self._deployed.discard(name)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(
-                in_daemon_thread(lambda: _end_application(name), name="serve.delete"), DELETE_TIMEOUT_S
-            )
+            async with asyncio.timeout(DELETE_TIMEOUT_S):
+                await in_daemon_thread(lambda: _end_application(name), name="serve.delete")
 
 
 def _applications(fleet: str) -> list[str]:
-    """List what a fleet has on Ray Serve, the newest first."""
+    # The newest first.
     found = {name: about for name, about in serve.status().applications.items() if name.startswith(f"{fleet}-")}
     return sorted(found, key=lambda name: found[name].last_deployed_time_s, reverse=True)
 
@@ -261,11 +237,8 @@ def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Applicati
     plan = plan_replicas(settings, ray.cluster_resources())
     options: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
-        scaling = {
-            "min_replicas": settings.replicas,
-            "max_replicas": settings.max_replicas,
-            "target_ongoing_requests": settings.target_requests_per_replica,
-        }
+        scaling: dict[str, Any] = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
+        scaling["target_ongoing_requests"] = settings.target_requests_per_replica
         options = {"autoscaling_config": scaling}
     replicas = serve.deployment(
         name="Model",
@@ -283,8 +256,7 @@ def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Applicati
 
 def _end_application(name: str) -> None:
     serve.delete(name, _blocking=False)
-    # That sends a call and does not wait; this comes back once the controller has had it.
-    serve.status()
+    serve.status()  # comes back once the controller has had that call, which does not wait
 
 
 def _last_line(error: BaseException) -> str:

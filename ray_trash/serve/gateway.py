@@ -19,24 +19,10 @@ from starlette.types import ASGIApp
 
 from ray_trash import __version__
 from ray_trash.config import ServeConfig
+from ray_trash.serve import contract
 from ray_trash.serve.admission import PROTECTED, Admission, json_answer, problem
 from ray_trash.serve.backlog import Backlog
-from ray_trash.serve.contract import (
-    AliveBody,
-    Answered,
-    Backend,
-    ErrorBody,
-    Limits,
-    ModelBody,
-    ModelCard,
-    ModelName,
-    Refused,
-    ScoreBody,
-    Scored,
-    ServeError,
-    UnusableBody,
-    not_ready,
-)
+from ray_trash.serve.contract import ServeError, come_again, not_ready
 from ray_trash.serve.key import ROLL_BACK_HEADER
 from ray_trash.serve.openapi import DESCRIPTION, problems, request_body
 from ray_trash.serve.pages import page_routes
@@ -51,29 +37,20 @@ _NOT_BASE64 = ("undecodable", "the data is not base64")
 
 
 class Gateway:
-    """Answers requests with what a backend computes.
+    """Answers requests with what a backend computes."""
 
-    Attributes:
-        draining: Whether no new work is wanted: `/readyz` says so, requests are still answered.
-    """
-
-    def __init__(self, backend: Backend, settings: ServeConfig, *, api_key: str | None) -> None:
+    def __init__(self, backend: contract.Backend, settings: ServeConfig, *, api_key: str | None) -> None:
         """Take a backend that need not be ready yet."""
         self.draining = False
+        """Whether no new work is wanted: `/readyz` says so, requests are still answered."""
         self._backend, self._settings, self._api_key = backend, settings, api_key
         self._telemetry = Telemetry()
         self._backlog = Backlog()
 
     def application(self) -> ASGIApp:
         """Build the ASGI application."""
-        app = FastAPI(
-            title="ray-trash",
-            version=__version__,
-            description=DESCRIPTION,
-            docs_url=None,
-            redoc_url=None,
-            routes=[*page_routes()],
-        )
+        about: dict[str, Any] = {"title": "ray-trash", "version": __version__, "description": DESCRIPTION}
+        app = FastAPI(**about, docs_url=None, redoc_url=None, routes=[*page_routes()])
         for kind in (ServeError, HTTPException, Exception):
             app.add_exception_handler(kind, _answer_error)
         # Only told here, for the description: `Admission` looks at the key.
@@ -89,8 +66,8 @@ class Gateway:
             "POST /v1/score",
             self.post_score,
             "Score photos",
-            problems(400, 401, 408, 413, 415, 429, 503, 504) | {422: {"model": UnusableBody}},
-            response_model=ScoreBody,
+            problems(400, 401, 408, 413, 415, 429, 503, 504) | {422: {"model": contract.UnusableBody}},
+            response_model=contract.ScoreBody,
             openapi_extra={"requestBody": request_body(self._settings)},
         )
         route("GET /v1/model", self.get_model, "Who answers", problems(401, 503))
@@ -112,7 +89,7 @@ class Gateway:
         started, status = time.monotonic(), 500
         try:
             body = await self._answer(request)
-            status = 422 if isinstance(body, UnusableBody) else 200
+            status = 422 if isinstance(body, contract.UnusableBody) else 200
         except ServeError as error:
             status = error.status
             raise
@@ -121,18 +98,18 @@ class Gateway:
             self._telemetry.seconds.observe(time.monotonic() - started)
         return json_answer(body, status)
 
-    async def _answer(self, request: Request) -> ScoreBody:
+    async def _answer(self, request: Request) -> contract.ScoreBody:
         photos = await read_photos(request, max_images=self._settings.max_batch_images)
         usable = [encoded for encoded in photos.encoded if encoded is not None]
         with self._in_work(len(photos.names)):
             scored = await self._until_hung_up(request, usable)
         self._telemetry.count(scored)
-        model, results = ModelName(id=scored.model.id, classes=scored.model.classes), _results(photos, scored)
-        if photos.single and isinstance(results[0], Refused):
-            return UnusableBody(model=model, results=results, error=results[0].error)
-        return ScoreBody(model=model, results=results)
+        results = _results(photos, scored)
+        if photos.single and isinstance(results[0], contract.Refused):
+            return contract.UnusableBody(model=scored.model, results=results, error=results[0].error)
+        return contract.ScoreBody(model=scored.model, results=results)
 
-    async def _until_hung_up(self, request: Request, encoded: list[bytes]) -> Scored:
+    async def _until_hung_up(self, request: Request, encoded: list[bytes]) -> contract.Scored:
         # The backend keeps the deadline; this is for clients that go away before it.
         scoring = asyncio.ensure_future(self._backend.score(encoded, timeout_s=self._settings.timeout_s))
         leaving = asyncio.ensure_future(_hung_up(request))
@@ -153,9 +130,7 @@ class Gateway:
         late_s = backlog.expected_s(n) - LATEST_SHARE * settings.timeout_s
         if too_many or late_s > 0:
             retry_after_s = max(settings.retry_after_s, math.ceil(late_s))
-            raise ServeError(
-                503, "busy", f"{backlog.waiting} photos are waiting; come again", retry_after_s=retry_after_s
-            )
+            raise come_again("busy", f"{backlog.waiting} photos are waiting", retry_after_s)
         backlog.begin(n)
         self._telemetry.in_flight.set(backlog.waiting)
         answered = False
@@ -166,11 +141,11 @@ class Gateway:
             backlog.end(n, answered=answered)
             self._telemetry.in_flight.set(backlog.waiting)
 
-    async def get_model(self) -> ModelBody:
+    async def get_model(self) -> contract.ModelBody:
         """Say who answers, what a request may hold, and what became of the newest attempt to change the model."""
         return await self._describe(await self._card())
 
-    async def post_rollback(self, request: Request) -> ModelBody:
+    async def post_rollback(self, request: Request) -> contract.ModelBody:
         """Go back to the model before this one; without a key, only for clients on this machine."""
         if ROLL_BACK_HEADER not in request.headers:
             raise ServeError(403, "forbidden", f"send the header {ROLL_BACK_HEADER}")
@@ -181,45 +156,46 @@ class Gateway:
             raise ServeError(403, "forbidden", "without a key this is answered on the machine of the endpoint only")
         return await self._describe(await self._backend.roll_back())
 
-    async def get_alive(self) -> AliveBody:
+    async def get_alive(self) -> contract.AliveBody:
         """Answer as long as this process does."""
-        return AliveBody(status="ok")
+        return contract.AliveBody(status="ok")
 
-    async def get_ready(self) -> AliveBody:
+    async def get_ready(self) -> contract.AliveBody:
         """Answer once a model has answered a photo, and no longer once this endpoint is told to stop."""
         if self.draining:
             raise ServeError(503, "stopping", "this endpoint is stopping")
         await self._card()
-        return AliveBody(status="ok")
+        return contract.AliveBody(status="ok")
 
     async def get_metrics(self) -> Response:
         """Render counters as Prometheus reads them."""
         return Response(self._telemetry.text(), media_type="text/plain; version=0.0.4")
 
-    async def _card(self) -> ModelCard:
+    async def _card(self) -> contract.ModelCard:
         card = await self._backend.card()
         if card is None:
             raise not_ready(self._settings.retry_after_s)
         self._telemetry.show_model(card)
         return card
 
-    async def _describe(self, card: ModelCard) -> ModelBody:
-        limits = Limits.model_validate(self._settings, from_attributes=True)
-        return ModelBody(**dict(card), limits=limits, swap=dict(await self._backend.swap_state()))
+    async def _describe(self, card: contract.ModelCard) -> contract.ModelBody:
+        limits = contract.Limits.model_validate(self._settings, from_attributes=True)
+        return contract.ModelBody(**dict(card), limits=limits, swap=dict(await self._backend.swap_state()))
 
 
-def _results(photos: Photos, scored: Scored) -> list[Answered | Refused]:
+def _results(photos: Photos, scored: contract.Scored) -> list[contract.Answered | contract.Refused]:
     classes, positions, refused = scored.model.classes, itertools.count(), {**scored.refused, -1: _NOT_BASE64}
-    results: list[Answered | Refused] = []
+    results: list[contract.Answered | contract.Refused] = []
     for name, encoded in zip(photos.names, photos.encoded, strict=True):
         position = -1 if encoded is None else next(positions)
         if position in refused:
             code, message = refused[position]
-            results.append(Refused(name=name, status="error", error=ErrorBody(code=code, message=message)))
+            why = contract.ErrorBody(code=code, message=message)
+            results.append(contract.Refused(name=name, status="error", error=why))
             continue
         row = scored.probabilities[position]
         results.append(
-            Answered(
+            contract.Answered(
                 name=name,
                 status="ok",
                 label=classes[int(row.argmax())],

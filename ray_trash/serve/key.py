@@ -14,11 +14,7 @@ ROLL_BACK_HEADER = "x-ray-trash"
 
 
 def read_key(path: str | None, *, option: str) -> str | None:
-    """Return the key from a file; else from the environment; None where neither is given.
-
-    Args:
-        path: The file.
-        option: What the user calls it, for messages, such as `--api-key-file`.
+    """Return the key from a file, which the user names by `option`; else from the environment; None without either.
 
     Raises:
         ConfigError: The file cannot be read, or a key is empty or not plain ASCII.

@@ -22,19 +22,12 @@ def request_body(settings: ServeConfig) -> dict[str, Any]:
     """Describe what `POST /v1/score` takes."""
     photo: dict[str, Any] = {"type": "string", "format": "binary"}
     name = {"type": "string", "description": "cut to 1024 characters"}
-    images: dict[str, Any] = {
-        "type": "array",
-        "minItems": 1,
-        "items": {
-            "type": "object",
-            "required": ["data"],
-            "properties": {"name": name, "data": {"type": "string", "contentEncoding": "base64"}},
-            "additionalProperties": False,
-        },
+    named = _object("data", {"name": name, "data": {"type": "string", "contentEncoding": "base64"}})
+    schemas = {
+        "multipart/form-data": _object(FIELD, {FIELD: {"type": "array", "minItems": 1, "items": photo}}),
+        "application/json": _object(FIELD, {FIELD: {"type": "array", "minItems": 1, "items": named}}),
+        **dict.fromkeys(IMAGE_TYPES, photo),
     }
-    form = {"type": "array", "minItems": 1, "items": photo}
-    taken = {"multipart/form-data": _object_of_photos(form), "application/json": _object_of_photos(images)}
-    schemas = {**taken, **dict.fromkeys(IMAGE_TYPES, photo)}
     return {
         "description": f"1 to {settings.max_batch_images} photos, {settings.max_body_mib:g} MiB at most; 413 beyond",
         "required": True,
@@ -42,5 +35,5 @@ def request_body(settings: ServeConfig) -> dict[str, Any]:
     }
 
 
-def _object_of_photos(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": [FIELD], "properties": {FIELD: schema}, "additionalProperties": False}
+def _object(required: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [required], "properties": properties, "additionalProperties": False}

@@ -9,18 +9,15 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import PurePath
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""Of every page and of all that belongs to it."""
+"""Of every page and of all that belongs to it, beside those that `Admission` gives every answer."""
 
 _PATHS = {"index.html": "/", "docs.html": "/docs"}
 """Of the pages; every other file has its own name as its path."""
@@ -33,15 +30,9 @@ def page_routes() -> list[Route]:
     They are for everybody: a page asks for the key and sends it with what it asks the interface.
     """
     found = [file for place in ("ray_trash.serve.web", "fastapi_swagger.resources") for file in files(place).iterdir()]
-    return [
-        _route(_PATHS.get(file.name, f"/{file.name}"), file.read_bytes(), _MEDIA_TYPES[PurePath(file.name).suffix])
-        for file in found
-        if PurePath(file.name).suffix in _MEDIA_TYPES
-    ]
-
-
-def _route(path: str, content: bytes, media_type: str) -> Route:
-    async def answer(request: Request) -> Response:
-        return Response(content, media_type=media_type, headers=HEADERS)
-
-    return Route(path, answer, methods=["GET"])
+    routes = []
+    for file in found:
+        if media_type := _MEDIA_TYPES.get(PurePath(file.name).suffix):
+            answer = Response(file.read_bytes(), media_type=media_type, headers=HEADERS)
+            routes.append(Route(_PATHS.get(file.name, f"/{file.name}"), answer, methods=["GET"]))
+    return routes

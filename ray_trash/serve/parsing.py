@@ -30,16 +30,11 @@ _MAX_JSON_PARTS = 100_000
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos of a request.
-
-    Attributes:
-        names: As the client calls them, in order.
-        encoded: Their bytes; None where the client's base64 is none.
-        single: Whether the body is one raw photo.
-    """
+    """The photos of a request, in order; `single` where the body is one raw photo."""
 
     names: tuple[str, ...]
     encoded: tuple[bytes | None, ...]
+    """Their bytes; None where the client's base64 is none."""
     single: bool = False
 
 
@@ -82,12 +77,11 @@ async def _read_multipart(request: Request, max_images: int) -> Photos:
         foreign = sorted({name for name, _ in fields if name != FIELD})
         if foreign:
             raise _bad_request(f"unknown field {foreign[0][:80]!r}: photos go into fields called {FIELD}")
-        files = [value for _, value in fields]
-        if len(files) > max_images:
+        if len(fields) > max_images:
             raise _too_many(max_images)
-        if not all(isinstance(file, UploadFile) for file in files):
+        uploads = [value for _, value in fields if isinstance(value, UploadFile)]
+        if len(uploads) < len(fields):
             raise _bad_request(f"a field {FIELD} is text, not a file: give it a file name")
-        uploads = [file for file in files if isinstance(file, UploadFile)]
         names = tuple(_shortened(upload.filename or f"image-{n}") for n, upload in enumerate(uploads))
         return Photos(names, tuple([await upload.read() for upload in uploads]))
     finally:

@@ -6,7 +6,6 @@ uvicorn itself only watches connections that have been answered once.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,11 +22,9 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
     """Make the class of connections with these deadlines, each counted from the first moment it can run out."""
 
     class TimedProtocol(H11Protocol):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self._waits_for: str | None = None
-            self._deadline: asyncio.TimerHandle | None = None
-            self._unread: asyncio.TimerHandle | None = None
+        _waits_for: str | None = None
+        _deadline: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             if len(self.connections) >= MAX_CONNECTIONS:

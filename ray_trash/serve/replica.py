@@ -37,33 +37,23 @@ _SLICE_PHOTOS = 8
 START_TIMEOUT_S = 180.0
 """How long a replica may take to load a checkpoint and answer the first photo."""
 
-
 Slice = list[NDArray[np.uint8]]
 """Some photos of one request, each (S, S, 3)."""
-
-
-def _count_photos(slices: Sequence[Slice]) -> int:
-    return sum(map(len, slices))
 
 
 class Replica:
     """Answers photos by one checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], n_threads: int) -> None:
-        """Load a checkpoint; an error of it is kept for `card`, since Ray would only try again and again.
+        """Load a checkpoint to compute in so many CPU threads; `settings` is the `serve` section.
 
-        Args:
-            checkpoint: An open one.
-            settings: The `serve` section.
-            n_threads: CPU threads that compute.
+        An error of it is kept for `card`, since Ray would only try again and again.
         """
         self._settings = ServeConfig.model_validate(settings)
-        processors = os.cpu_count() or 1
         # Of one request as many as can run at once: more get in each other's way, and leave others no thread.
-        self._decoding_at_once = min(MAX_DECODING_THREADS, processors)
-        self._decoders = ThreadPoolExecutor(
-            max(MIN_DECODING_THREADS, self._decoding_at_once), thread_name_prefix="decode"
-        )
+        self._decoding_at_once = min(MAX_DECODING_THREADS, os.cpu_count() or 1)
+        n_decoders = max(MIN_DECODING_THREADS, self._decoding_at_once)
+        self._decoders = ThreadPoolExecutor(n_decoders, thread_name_prefix="decode")
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._broken = ""
         batching: Any = self._predict
@@ -73,11 +63,7 @@ class Replica:
         self._loaded = carry(lambda: Predictor.load(checkpoint, **given, n_threads=n_threads))
 
     async def check_health(self) -> None:
-        """Have Ray Serve replace this replica where its newest batch could not be computed.
-
-        Raises:
-            RuntimeError: It could not.
-        """
+        """Raise an error, so that Ray Serve replaces this replica, where its newest batch could not be computed."""
         if self._broken:
             raise RuntimeError(self._broken)
 
@@ -132,7 +118,7 @@ class Replica:
             waiting.clear()
         return prepared
 
-    @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=_count_photos)
+    @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=lambda slices: sum(map(len, slices)))
     async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], tuple[int, int]]]:
         # To each slice (B, C), and a number and the size of the batch it was in.
         squares = [square for each in slices for square in each]
@@ -176,16 +162,12 @@ def card_of(predictor: Predictor) -> ModelCard:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a replica's model comes from.
-
-    Attributes:
-        checkpoint: In Ray's memory, so that a replica that is replaced later loads what was checked, whatever has
-            become of the files by then.
-        wish: What the user's Serve config said when it was started; None for `ray-trash serve`.
-    """
+    """Where a replica's model comes from."""
 
     checkpoint: ray.ObjectRef[Checkpoint]
+    """In Ray's memory, so that a later replica loads what was checked, whatever has become of the files by then."""
     wish: Mapping[str, Any] | None = None
+    """What the user's Serve config said when it was started; None for `ray-trash serve`."""
 
 
 class SharedReplica(Replica):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
 
 import uvicorn
 
@@ -41,7 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def server_of(gateway: Gateway, settings: ServeConfig) -> uvicorn.Server:
     """Put a gateway on a server that leaves signals to whoever runs it."""
-    return _Server(
+    server = uvicorn.Server(
         uvicorn.Config(
             gateway.application(),
             http=timed_protocol(header_timeout_s=settings.header_timeout_s, body_timeout_s=settings.body_timeout_s),
@@ -55,11 +54,5 @@ def server_of(gateway: Gateway, settings: ServeConfig) -> uvicorn.Server:
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         )
     )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to whoever runs it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    return server

@@ -17,14 +17,9 @@ LOOKS = 3
 async def watch(
     place: Storage, served: Checkpoint, fleet: Fleet, *, interval_s: float, say: Callable[[str], None]
 ) -> None:
-    """Look at a checkpoint's folder again and again; never returns.
+    """Look at a folder again and again for another checkpoint than is `served`; never returns.
 
-    Args:
-        place: The folder.
-        served: What was there when it was loaded.
-        fleet: Who serves.
-        interval_s: Between two looks.
-        say: Told of every swap and every refusal, in a line.
+    `say` is told of every swap and every refusal, in a line.
     """
     seen, failed_looks = served.marker, 0
     while True:
