@@ -130,9 +130,7 @@ def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
         return network
     # Batch-norm statistics are averaged once an epoch by `average_statistics`, not copied from rank 0 every step.
     return DistributedDataParallel(
-        network,
-        device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        network, device_ids=[worker.device.index] if worker.device.type == "cuda" else None, broadcast_buffers=False
     )
 
 

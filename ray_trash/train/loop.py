@@ -22,13 +22,7 @@ from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
 from ray_trash.train.board import Step
-from ray_trash.train.epoch import (
-    average_statistics,
-    diverged_error,
-    global_batch_size,
-    train_epoch,
-    validate,
-)
+from ray_trash.train.epoch import average_statistics, diverged_error, global_batch_size, train_epoch, validate
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
@@ -159,11 +153,7 @@ def _run_epoch(
     now = time.perf_counter()
     # Whether there is time for another epoch is one worker's to say, or some would wait for the others in it.
     seconds, since_last_s = worker.from_first((now - started, now - since))
-    metrics = {
-        "train_loss": training.loss,
-        "train_accuracy": training.accuracy,
-        **validation_record(validation),
-    }
+    metrics = {"train_loss": training.loss, "train_accuracy": training.accuracy, **validation_record(validation)}
     epochs_before = state.run.epochs_of(config.train)
     state.run = state.run.after_epoch(metrics, training.steps, config.train, seconds=since_last_s)
     named_after = config.train.select_by if config.train.select_by.endswith("loss") else "val_loss"

@@ -175,17 +175,14 @@ def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, T
         train_worker,
         train_loop_config={"job": job, "initial": ray.put(dict(initial))},
         scaling_config=ScalingConfig(
-            num_workers=plan.workers,
-            use_gpu=plan.device == "cuda",
-            resources_per_worker=plan.resources_per_worker,
+            num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=plan.resources_per_worker
         ),
         run_config=RunConfig(
             name=job.attempt,
             storage_path=ray_files.path,
             storage_filesystem=ray_files.filesystem,
             failure_config=FailureConfig(
-                max_failures=job.config.train.max_worker_failures,
-                controller_failure_limit=WORKER_START_ATTEMPTS,
+                max_failures=job.config.train.max_worker_failures, controller_failure_limit=WORKER_START_ATTEMPTS
             ),
             callbacks=cast(Any, list(share.callbacks)),  # annotated as the callbacks of Ray Tune
         ),

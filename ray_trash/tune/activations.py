@@ -40,11 +40,7 @@ class _Computed:
 
 
 def share_activations(
-    base: PreparedRun,
-    photos: TrainingPhotos,
-    workers: WorkerPlan,
-    points: Sequence[Point],
-    say: Callable[[str], None],
+    base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, points: Sequence[Point], say: Callable[[str], None]
 ) -> frozenset[int] | None:
     """Compute the activations that the points known beforehand have in common, on one machine of the cluster.
 

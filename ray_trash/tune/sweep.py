@@ -117,11 +117,7 @@ def run_sweep(prepared: PreparedSweep, source: str, *, terminal: Terminal) -> Sw
     """
     base, config = prepared.base, prepared.base.config
     plan = plan_trials(
-        config.train,
-        config.tune,
-        ray.cluster_resources(),
-        machines=count_machines(),
-        trials=prepared.n_trials,
+        config.train, config.tune, ray.cluster_resources(), machines=count_machines(), trials=prepared.n_trials
     )
     with recorded(base.run, "sweep", overwrite=base.overwrite, say=terminal.say):
         finished = _finished(base.run, metric_of(config))
