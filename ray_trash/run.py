@@ -8,7 +8,8 @@ from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
-from ray_trash.train.run import PreparedRun, TrainResult, run_training
+from ray_trash.train.photos import PreparedRun
+from ray_trash.train.run import TrainResult, run_training
 from ray_trash.tune.sweep import PreparedSweep, SweepResult, run_sweep
 
 RUN_FILES = (
@@ -26,26 +27,20 @@ SWEEP_FILES = (
 def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Terminal) -> dict[str, Any]:
     """Train, or search if that is what was prepared, and evaluate the best checkpoint.
 
-    Needs a connection to Ray. `source` is the text of the config file.
-
-    Where the split keeps no photos back, as in a copy of TrashNet without its test part, validation is
-    evaluated and named as such.
-
-    Raises:
-        RayTrashError: Anything a user can put right, by its kind.
+    Needs a connection to Ray. `source` is the text of the config file. Where the split keeps no photos back, as in a
+    copy of TrashNet without its test part, validation is evaluated and named as such.
     """
     result: TrainResult | SweepResult
     if isinstance(prepared, PreparedSweep):
-        config = prepared.base.config
-        result = run_sweep(prepared, source, terminal=terminal)
+        config, result = prepared.base.config, run_sweep(prepared, source, terminal=terminal)
     else:
-        config = prepared.config
-        result = run_training(prepared, terminal=terminal)
+        config, result = prepared.config, run_training(prepared, terminal=terminal)
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
         terminal.say("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
-    checkpoint = open_checkpoint(result.checkpoint)
-    document = evaluate_checkpoint(checkpoint, config.data.root, split=split, out=result.run, with_masks=True)
+    document = evaluate_checkpoint(
+        open_checkpoint(result.checkpoint), config.data.root, split=split, out=result.run, with_masks=True
+    )
     print_evaluation(document, terminal)
     for name, what in (
         ("checkpoint", "the best checkpoint"),

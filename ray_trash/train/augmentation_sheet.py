@@ -15,10 +15,7 @@ EPOCHS = 8
 
 
 def augmentation_sheet(config: Config, photos: TrainingPhotos, root: str) -> bytes:
-    """Draw a row for one photo of every class: as evaluation sees it, then as the first epochs train on it.
-
-    The inputs come from the code that feeds training. Returns a PNG file.
-    """
+    """Draw one photo of every class, in a PNG file: as evaluation sees it, then as the first epochs train on it."""
     table, folder = photos.train, PhotoFolder.at(root)
     columns = [
         Transform(Preprocessing.from_config(config.image)),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import ray
@@ -40,20 +41,16 @@ class Board:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._lock = threading.Lock()
-        self._events: list[Event] = []
+        self._events: SimpleQueue[Event] = SimpleQueue()
         self._outcome: Carried[None] = Carried(None)
 
     def post(self, event: Event) -> None:
         """Add an event."""
-        with self._lock:
-            self._events.append(event)
+        self._events.put(event)
 
     def take(self) -> list[Event]:
-        """Return the events since the last call."""
-        with self._lock:
-            events, self._events = self._events, []
-        return events
+        """Return the events since the last call; only one thread takes."""
+        return [self._events.get() for _ in range(self._events.qsize())]
 
     def end(self, outcome: Carried[None]) -> None:
         """Keep the first error: a restarted worker must not try again."""
@@ -77,11 +74,7 @@ class SharedBoard:
         self._actor.post.remote(event)
 
     def take(self) -> list[Event]:
-        """Return the events since the last call.
-
-        Raises:
-            ray.exceptions.RayError: The cluster is gone, or busy for seconds.
-        """
+        """Return the events since the last call; `RayError` where the cluster is gone, or busy for seconds."""
         events: list[Event] = ray.get(self._actor.take.remote(), timeout=10)
         return events
 
@@ -136,15 +129,10 @@ class Display:
                 self._show(event)
 
     def _show(self, event: Event) -> None:
-        if isinstance(event, Step):
-            self._show_step(event)
-        else:
+        if not isinstance(event, Step):
             self._terminal.say(event if isinstance(event, str) else event.line())
-
-    def _show_step(self, at: Step) -> None:
-        if not self._terminal.is_live:
-            return
-        if self._bar is None:
-            self._bar = self._progress.add_task("", note="")
-        note = f"loss {at.loss:.4f}  {at.images_per_s:.1f} photos/s"
-        self._progress.update(self._bar, completed=at.step, total=at.steps, description=f"epoch {at.epoch}", note=note)
+        elif self._terminal.is_live:
+            if self._bar is None:
+                self._bar = self._progress.add_task("", note="")
+            epoch, note = f"epoch {event.epoch}", f"loss {event.loss:.4f}  {event.images_per_s:.1f} photos/s"
+            self._progress.update(self._bar, completed=event.step, total=event.steps, description=epoch, note=note)

@@ -66,13 +66,10 @@ def train_epoch(
     *,
     on_step: Callable[[int, int, float, float], None] | None = None,
 ) -> TrainingFigures:
-    """Train for one epoch.
+    """Train for one epoch; every worker raises `DivergedError` at the same step where it cannot go on.
 
     Which stages are frozen, and the network's mode, are the caller's. `on_step` is called with step, steps, the step's
     mean loss on this worker, and photos per second over all workers.
-
-    Raises:
-        DivergedError: A gradient or the epoch's loss is not finite; raised by every worker at the same step.
     """
     config, train = job.config, job.config.train
     epoch = state.run.epochs_done
@@ -130,9 +127,7 @@ def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
         return network
     # Batch-norm statistics are averaged once an epoch by `average_statistics`, not copied from rank 0 every step.
     return DistributedDataParallel(
-        network,
-        device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        network, device_ids=[worker.device.index] if worker.device.type == "cuda" else None, broadcast_buffers=False
     )
 
 
@@ -201,12 +196,10 @@ def average_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -
 def validate(
     network: ResNet, job: TrainJob, worker: Worker, inputs: NetworkInputs, *, views: int = 1
 ) -> tuple[ClassificationSums, np.ndarray]:
-    """Score every validation photo once, over all workers, who call this together.
+    """Score every validation photo once, over all workers: the sums, and (N, C) float32 in the order of the photos.
 
-    With `views` of 8 a photo's probabilities are the mean over its symmetries, and `inputs` must be photos.
-
-    Returns:
-        What it adds up to, and the probabilities (N, C) float32 in the order of the photos.
+    All workers call this together. With `views` of 8 a photo's probabilities are the mean over its symmetries, and
+    `inputs` must be photos.
     """
     rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
     size = job.config.evaluate.forward_batch_photos

@@ -29,13 +29,10 @@ class TrainJob(TrainData):
     """One run, as its workers see it.
 
     Attributes:
-        classes: Names in label order.
         root: The data root, absolute where local.
         data: What the checkpoint says of its data: fingerprint, split rule, photos per split.
-        run_uri: The run directory.
         attempt: Names this start of the run; a worker of an earlier start must not write.
         in_memory: Whether decoded photos come with the workers' data set.
-        device: Where to compute.
         board: Where what happens is posted, for the driver to show.
         runs_per_machine: How many runs share a machine's processors.
     """

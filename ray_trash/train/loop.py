@@ -1,8 +1,4 @@
-"""The loop of one worker: setup, resume, then epoch after epoch.
-
-A worker that is started again after a failure runs the same function and goes on from the newest
-checkpoint that is complete. Knows Ray only as the place its progress is posted to.
-"""
+"""The loop of one worker: setup, resume, then epoch after epoch; Ray is only the place its progress is posted to."""
 
 from __future__ import annotations
 
@@ -22,13 +18,7 @@ from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
 from ray_trash.train.board import Step
-from ray_trash.train.epoch import (
-    average_statistics,
-    diverged_error,
-    global_batch_size,
-    train_epoch,
-    validate,
-)
+from ray_trash.train.epoch import average_statistics, diverged_error, global_batch_size, train_epoch, validate
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
@@ -41,7 +31,6 @@ from ray_trash.train.run_directory import (
     publish,
     repair_best,
     require_attempt,
-    set_best,
     write_metrics,
 )
 from ray_trash.train.schedule import frozen_stages_at
@@ -64,20 +53,17 @@ def train(
 ) -> None:
     """Train until the run is over, from its newest complete checkpoint if it has one.
 
-    All workers call this together: `initial` is what a run begins with that has not begun, and `report` is called by
-    each of them after every epoch.
-
-    Raises:
-        DivergedError: The loss is not finite; raised by every worker together.
-        StorageError: The run directory cannot be written; raised by every worker together.
-        RayTrashError: Anything else a user can put right, by its kind.
+    All workers call this together, and fail together: with a `DivergedError` where the loss is not finite, and with a
+    `StorageError` where the run directory cannot be written. `initial` is what a run begins with that has not begun,
+    and `report` is called by each of them after every epoch.
     """
     run, say = Storage.at(job.run_uri), job.board.post
     state = build_state(job, initial, worker.device)
     _resume(state, run, job, worker)
     if worker.is_first:
         say(_start_line(job, worker, state))
-    worker.on_first(lambda: _mend(run, state))
+    # A kill may have come between a checkpoint and what is made from it.
+    worker.on_first(lambda: _follow_checkpoint(run, state))
     tracking = Tracking(run, job.config, state, say) if worker.is_first else None
     for record, validation in _epochs(job, state, worker, source):
         worker.on_first(lambda: _save(job, run, state))
@@ -111,8 +97,7 @@ def _start_line(job: TrainJob, worker: Worker, state: TrainState) -> str:
     )
 
 
-def _mend(run: Storage, state: TrainState) -> None:
-    # A kill may have come between a checkpoint and what is made from it.
+def _follow_checkpoint(run: Storage, state: TrainState) -> None:
     repair_best(run, state.best_checkpoint)
     write_metrics(run, [record.to_json() for record in state.history])
 
@@ -132,9 +117,8 @@ def _epochs(
         ended = time.perf_counter()
         if record.is_best and views > 1:
             # The temperature has to fit what is answered, which is the mean over the views; epochs are compared by one.
-            _, state.val_probabilities = validate(
-                state.served, job, worker, PhotoInputs(source, job, worker), views=views
-            )
+            photos = PhotoInputs(source, job, worker)
+            _, state.val_probabilities = validate(state.served, job, worker, photos, views=views)
         yield record, validation
 
 
@@ -144,26 +128,21 @@ def _run_epoch(
     config, epoch = job.config, state.run.epochs_done
     started = time.perf_counter()
     torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, worker.rank]).generate_state(1)[0]))
-    frozen = frozen_stages_at(
-        epoch, frozen_stages=config.model.frozen_stages, unfreeze_every_epochs=config.train.unfreeze_every_epochs
-    )
+    stages, every = config.model.frozen_stages, config.train.unfreeze_every_epochs
+    frozen = frozen_stages_at(epoch, frozen_stages=stages, unfreeze_every_epochs=every)
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)
     training = train_epoch(state, job, worker, inputs, on_step=_step_poster(job, epoch) if worker.is_first else None)
-    average_statistics(state.network, worker, frozen_stages=frozen)
-    if state.ema is not None:
-        average_statistics(state.ema, worker, frozen_stages=frozen)
+    for network in (state.network, state.ema):
+        if network is not None:
+            average_statistics(network, worker, frozen_stages=frozen)
     validation, state.val_probabilities = validate(state.served, job, worker, inputs)
     if not np.isfinite(validation.loss):
         raise diverged_error(f"the validation loss is {validation.loss:g}", epoch, training.rates)
     now = time.perf_counter()
     # Whether there is time for another epoch is one worker's to say, or some would wait for the others in it.
     seconds, since_last_s = worker.from_first((now - started, now - since))
-    metrics = {
-        "train_loss": training.loss,
-        "train_accuracy": training.accuracy,
-        **validation_record(validation),
-    }
+    metrics = {"train_loss": training.loss, "train_accuracy": training.accuracy, **validation_record(validation)}
     epochs_before = state.run.epochs_of(config.train)
     state.run = state.run.after_epoch(metrics, training.steps, config.train, seconds=since_last_s)
     named_after = config.train.select_by if config.train.select_by.endswith("loss") else "val_loss"
@@ -202,10 +181,7 @@ def _step_poster(job: TrainJob, epoch: int) -> Callable[[int, int, float, float]
 def _save(job: TrainJob, run: Storage, state: TrainState) -> None:
     # The checkpoint comes first: everything after it can be made again from it.
     require_attempt(run, job.attempt)
-    newest = state.history[-1]
-    publish(run, newest.checkpoint, lambda folder: save_state(state, job, folder))
-    if newest.is_best:
-        set_best(run, newest.checkpoint)
-    write_metrics(run, [record.to_json() for record in state.history])
+    publish(run, state.history[-1].checkpoint, lambda folder: save_state(state, job, folder))
+    _follow_checkpoint(run, state)
     keep = job.config.train.keep_checkpoints
     prune(run, keep=None if keep == "all" else keep, best=state.best_checkpoint)

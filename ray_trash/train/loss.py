@@ -18,13 +18,9 @@ from ray_trash.config import AugmentConfig
 
 @dataclass(frozen=True)
 class Mixture:
-    """A batch whose photos may carry a second one.
+    """A batch (B, 3, S, S) whose photos may carry a second one, with the labels (B,) of the first and of the second.
 
-    Attributes:
-        photos: (B, 3, S, S).
-        labels: (B,) of the first photo.
-        other_labels: (B,) of the second.
-        share: The first photo's share, in 0..1; 1 where nothing was mixed.
+    `share` is the first photo's, in 0..1; 1 where nothing was mixed.
     """
 
     photos: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+from torch import Tensor
 
 from ray_trash.audit.run import audit_photos, write_audit
 from ray_trash.config import Config
@@ -46,16 +47,21 @@ _BALANCE = {
 
 
 @dataclass(frozen=True)
-class TrainingPhotos:
-    """The photos of one run.
+class PreparedRun:
+    """A run whose mistakes that show without a cluster have been looked for; it begins with `initial`, by name."""
 
-    Attributes:
-        classes: Names in label order.
-        train: Photos to train on.
-        val: Photos to validate on.
-        decoded: Ray Data set of decoded photos; None where they are streamed.
-        data: What a checkpoint says of its data.
-    """
+    config: Config
+    run: Storage
+    listing: Listing
+    rule: SplitRule
+    initial: Mapping[str, Tensor]
+    overwrite: bool
+    allow_changed_data: bool
+
+
+@dataclass(frozen=True)
+class TrainingPhotos:
+    """The photos of one run; `decoded` is None where they are streamed, `data` what a checkpoint says of its data."""
 
     classes: tuple[str, ...]
     train: PhotoTable
@@ -64,36 +70,22 @@ class TrainingPhotos:
     data: dict[str, Any]
 
 
-def prepare_photos(
-    config: Config,
-    listing: Listing,
-    rule: SplitRule,
-    run: Storage,
-    say: Callable[[str], None],
-    *,
-    begun: bool,
-    allow_changed_data: bool,
-) -> TrainingPhotos:
+def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: bool) -> TrainingPhotos:
     """Read the photos and split them, and write `catalog.parquet` and, for people, `audit.json` and `audit.png`.
 
-    Args:
-        config: The resolved config.
-        listing: The files under the data root.
-        rule: How they are split, as `make_rule` gives it.
-        run: The run directory.
-        say: Takes lines for people.
-        begun: Whether something has been trained already, on the photos of `catalog.parquet`.
-        allow_changed_data: Go on though those were other photos, or others were kept back.
+    Where something has been trained already, on the photos of `catalog.parquet`, `allow_changed_data` goes on though
+    those were other photos, or others were kept back.
 
     Raises:
         DataError: There are bad photos and `data.on_bad_image` is `fail`, a class has no usable photo,
             a side of the split is empty, or the photos are not those this run has trained on.
     """
+    config, run, listing = prepared.config, prepared.run, prepared.listing
     cached = _fits_in_memory(config, len(listing.files))
-    photo_set = read_photo_set(listing, Preprocessing.from_config(config.image), rule, keep_pixels=cached)
+    photo_set = read_photo_set(listing, Preprocessing.from_config(config.image), prepared.rule, keep_pixels=cached)
     catalog = photo_set.catalog
     changes = _changes_since_training(run, catalog) if begun else ""
-    if changes and not allow_changed_data:
+    if changes and not prepared.allow_changed_data:
         raise DataError(
             f"data.root: the photos are not those this run has trained on: {changes}; restore them and "
             "their split, start anew with --overwrite, or go on all the same with --allow-changed-data"

@@ -13,18 +13,10 @@ _RATES = ("learning_rate", "head_learning_rate", "images_per_s")
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch.
+    """One epoch, from 1: `metrics` are `train_...` and `val_...`, `images_per_s` is of training, over all workers.
 
-    Attributes:
-        epoch: Its number, from 1.
-        metrics: `train_...` and `val_...`, by name.
-        learning_rate: That of the last stage at the epoch's first step; the head's where every stage stays frozen.
-        head_learning_rate: That of the head at the epoch's first step.
-        steps: Optimizer steps.
-        images_per_s: Photos trained on a second, over all workers.
-        seconds: What training and validation took.
-        is_best: Whether it is the best epoch so far.
-        stop_reason: Why the run is over, empty while it is not.
+    The learning rates are those of the epoch's first step: of the last stage, or the head's where every stage stays
+    frozen, and of the head. `stop_reason` says why the run is over, and is empty while it is not.
     """
 
     epoch: int

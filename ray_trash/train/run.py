@@ -17,8 +17,8 @@ from torch import Tensor
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
-from ray_trash.dataset.listing import Listing, list_photos
-from ray_trash.dataset.split import SplitRule, make_rule
+from ray_trash.dataset.listing import list_photos
+from ray_trash.dataset.split import make_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state
@@ -29,7 +29,7 @@ from ray_trash.terminal.text import last_line
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
-from ray_trash.train.photos import TrainingPhotos, prepare_photos
+from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
 from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, METRICS, RAY, read_metrics, refuse_existing
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
@@ -51,28 +51,11 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class PreparedRun:
-    """A run whose mistakes that show without a cluster have been looked for; it begins with `initial`, by name."""
-
-    config: Config
-    run: Storage
-    listing: Listing
-    rule: SplitRule
-    initial: Mapping[str, Tensor]
-    overwrite: bool
-    allow_changed_data: bool
-
-
-@dataclass(frozen=True)
 class SweepShare:
-    """What a run that is a trial has from its sweep.
+    """What a run that is a trial has from its sweep: the photos of all trials, and the workers of one.
 
-    Attributes:
-        photos: Catalogued, split and decoded once for all trials.
-        plan: The workers of one trial.
-        runs_per_machine: How many trials share a machine's processors.
-        on_epoch: Called with what is reported of every epoch, where the trial trains in its own process.
-        callbacks: Ray Train's, where it has workers.
+    What is reported of an epoch goes to `on_epoch` where a trial trains in its own process, and to Ray Train's
+    `callbacks` where it has workers.
     """
 
     photos: TrainingPhotos
@@ -85,33 +68,30 @@ class SweepShare:
 def prepare_run(
     config: Config, *, resume: bool, overwrite: bool, terminal: Terminal, allow_changed_data: bool = False
 ) -> PreparedRun:
-    """Check everything that can be checked before Ray has started, and write nothing.
-
-    Raises:
-        RayTrashError: Anything a user can put right, by its kind.
-    """
+    """Check everything that can be checked before Ray has started, and write nothing."""
     run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
     listing = list_photos(config.data.root, config.data.classes)
     rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
-    initial = _initial_weights(config, len(listing.classes), terminal.say)
-    return PreparedRun(config, run, listing, rule, initial, overwrite, allow_changed_data)
+    # Loaded here, once: workers may have no network, and they must all begin with the same head.
+    network = seeded_network(config, len(listing.classes))
+    for line in load_pretrained(network, config.model.weights):
+        terminal.say(line)
+    return PreparedRun(config, run, listing, rule, plain_state(network.state_dict()), overwrite, allow_changed_data)
 
 
 def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
     """Train as the config says; needs a connection to Ray.
 
     `share` is what a trial has from its sweep. Default: the run looks at its photos itself.
-
-    Raises:
-        RayTrashError: Anything a user can put right, by its kind.
     """
     config, run, say = prepared.config, prepared.run, terminal.say
     plan = share.plan if share else _plan(config, say)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         if share is None:
-            share = SweepShare(_prepare_photos(prepared, say), plan)
+            share = SweepShare(prepare_photos(prepared, say, begun=run.exists(METRICS)), plan)
+            run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, share.photos, prepared.listing.root))
         photos = share.photos
         if len(photos.train) < plan.workers:
             raise DataError(
@@ -149,24 +129,6 @@ def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
     return WorkerPlan(1, "cuda" if device == "cuda" else "cpu", cpus_per_worker=0.0, in_process=True)
 
 
-def _prepare_photos(prepared: PreparedRun, say: Callable[[str], None]) -> TrainingPhotos:
-    config, run, listing = prepared.config, prepared.run, prepared.listing
-    begun = run.exists(METRICS)
-    photos = prepare_photos(
-        config, listing, prepared.rule, run, say, begun=begun, allow_changed_data=prepared.allow_changed_data
-    )
-    run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, photos, listing.root))
-    return photos
-
-
-def _initial_weights(config: Config, n_classes: int, say: Callable[[str], None]) -> dict[str, Tensor]:
-    # Loaded here, once: workers may have no network, and they must all begin with the same head.
-    network = seeded_network(config, n_classes)
-    for line in load_pretrained(network, config.model.weights):
-        say(line)
-    return plain_state(network.state_dict())
-
-
 def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, Tensor]) -> None:
     # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
     # for good. So each start has a name of its own there, and resume goes by our checkpoints alone.
@@ -175,17 +137,14 @@ def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, T
         train_worker,
         train_loop_config={"job": job, "initial": ray.put(dict(initial))},
         scaling_config=ScalingConfig(
-            num_workers=plan.workers,
-            use_gpu=plan.device == "cuda",
-            resources_per_worker=plan.resources_per_worker,
+            num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=plan.resources_per_worker
         ),
         run_config=RunConfig(
             name=job.attempt,
             storage_path=ray_files.path,
             storage_filesystem=ray_files.filesystem,
             failure_config=FailureConfig(
-                max_failures=job.config.train.max_worker_failures,
-                controller_failure_limit=WORKER_START_ATTEMPTS,
+                max_failures=job.config.train.max_worker_failures, controller_failure_limit=WORKER_START_ATTEMPTS
             ),
             callbacks=cast(Any, list(share.callbacks)),  # annotated as the callbacks of Ray Tune
         ),

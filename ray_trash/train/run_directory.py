@@ -31,7 +31,7 @@ METRICS = "metrics.jsonl"
 AUGMENTATION_SHEET = "augmentation.png"
 RUN = "run.json"
 RAY = "ray"
-_EPOCH_NAME = re.compile(r"^epoch-(\d+)-")
+_EPOCH_NAME = re.compile(r"epoch-\d+-")
 
 
 def epoch_name(epoch: int, metric: str, value: float) -> str:
@@ -40,44 +40,18 @@ def epoch_name(epoch: int, metric: str, value: float) -> str:
 
 
 def refuse_existing(run: Storage, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a name that has a run already, unless it was said what to do with it.
-
-    Raises:
-        ConfigError: There is a run and neither was asked for, or both were.
-    """
+    """Refuse a name that has a run already, unless it was said what to do with it, and a demand for both."""
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: go on with the run, or remove it")
-    if _has_run(run) and not resume and not overwrite:
+    if has_run(run) and not resume and not overwrite:
         raise ConfigError(
             f"{run.uri}: there is a run of this name already; go on with --resume, start it anew with "
             "--overwrite, or choose another with --set name=..."
         )
 
 
-def start_run(run: Storage, *, overwrite: bool, document: Mapping[str, Any]) -> bool:
-    """Claim a run directory for a new start.
-
-    `document` is what `run.json` says from now on; its `attempt` fences off workers of earlier starts.
-
-    Returns:
-        Whether there was a run to go on with.
-
-    Raises:
-        StorageError: The storage cannot be written.
-    """
-    exists = _has_run(run)
-    try:
-        if exists and overwrite:
-            for name in run.list_names():
-                run.remove(name)
-            exists = False
-        update_run(run, document)
-    except StorageError as error:
-        raise StorageError(f"storage: {error}; set storage to a place that can be written") from error
-    return exists
-
-
-def _has_run(run: Storage) -> bool:
+def has_run(run: Storage) -> bool:
+    """Say whether there is a run to go on with."""
     return run.exists(RUN) or run.exists(CHECKPOINTS)
 
 
@@ -94,20 +68,14 @@ def update_run(run: Storage, changes: Mapping[str, Any]) -> None:
 
 
 def require_attempt(run: Storage, attempt: str) -> None:
-    """Refuse to write into a run that another start has taken over.
-
-    Raises:
-        StorageError: `run.json` names another attempt.
-    """
-    current = read_run(run).get("attempt")
-    if current != attempt:
+    """Refuse to write into a run that another start has taken over: `run.json` then names its attempt."""
+    if read_run(run).get("attempt") != attempt:
         raise StorageError(f"{run.uri}: another start of this run has taken over; this one stops")
 
 
 def write_metrics(run: Storage, history: Sequence[Mapping[str, Any]]) -> None:
     """Write one line an epoch, the whole file at once."""
-    lines = "".join(json.dumps(record) + "\n" for record in history)
-    run.write_bytes(METRICS, lines.encode())
+    run.write_bytes(METRICS, "".join(json.dumps(record) + "\n" for record in history).encode())
 
 
 def read_metrics(run: Storage) -> list[dict[str, Any]]:
@@ -122,9 +90,7 @@ def checkpoint_names(run: Storage) -> list[str]:
 
 
 def _epoch_of(name: str) -> int:
-    match = _EPOCH_NAME.match(name)
-    assert match is not None, name
-    return int(match[1])
+    return int(name.split("-")[1])
 
 
 def newest_complete(run: Storage, say: Callable[[str], None]) -> Checkpoint | None:
@@ -138,15 +104,11 @@ def newest_complete(run: Storage, say: Callable[[str], None]) -> Checkpoint | No
 
 
 def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
-    """Have a checkpoint written and make it appear under its name, whole.
-
-    `write` fills a local folder; the marker must be the last file it writes.
-    """
+    """Have `write` fill a local folder, the marker last, and make it appear as a checkpoint of that name, whole."""
     target = f"{CHECKPOINTS}/{name}"
-    epoch = _epoch_of(name)
     for stale in checkpoint_names(run):
         # Left by an attempt that was killed, or by a start whose newest checkpoint was damaged.
-        if _epoch_of(stale) >= epoch:
+        if _epoch_of(stale) >= _epoch_of(name):
             _discard(run, f"{CHECKPOINTS}/{stale}")
     if run.is_local:
         partial = run.local_path() / CHECKPOINTS / f".{name}"
@@ -166,12 +128,9 @@ def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
             run.upload(Path(folder), target, last=MARKER)
 
 
-def set_best(run: Storage, name: str) -> None:
-    """Make `checkpoint/` a copy of one of the epochs' checkpoints.
-
-    A kill inside leaves a `checkpoint/` that is the old one, the new one, or refused as incomplete; the next
-    start repairs it.
-    """
+def _set_best(run: Storage, name: str) -> None:
+    # A kill inside leaves a `checkpoint/` that is the old one, the new one, or refused as incomplete; the next start
+    # repairs it.
     if run.is_local:
         base = run.local_path()
         fresh, old = base / f".{BEST}.new", base / f".{BEST}.old"
@@ -200,12 +159,12 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def repair_best(run: Storage, best: str | None) -> None:
-    """Bring `checkpoint/` in line with the best epoch, after a kill between the two writes."""
+    """Make `checkpoint/` a copy of the best epoch's checkpoint, unless it is one."""
     if best is None or not run.exists(f"{CHECKPOINTS}/{best}"):
         return
     wanted = run.child(CHECKPOINTS, best).read_bytes(MARKER)
     if not run.exists(f"{BEST}/{MARKER}") or run.child(BEST).read_bytes(MARKER) != wanted:
-        set_best(run, best)
+        _set_best(run, best)
 
 
 def prune(run: Storage, *, keep: int | None, best: str | None) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from ray_trash.errors import RayTrashError
+from ray_trash.errors import RayTrashError, StorageError
 from ray_trash.storage import Storage
-from ray_trash.train.run_directory import read_run, start_run, update_run
+from ray_trash.train.run_directory import has_run, read_run, update_run
 from ray_trash.train.state import package_versions
 
 
@@ -18,22 +18,18 @@ from ray_trash.train.state import package_versions
 def recorded(run: Storage, kind: str, *, overwrite: bool, say: Callable[[str], None]) -> Iterator[str]:
     """Record in `run.json` that the block runs, and how it ended: in words, and the name of the error's class.
 
-    Yields:
-        The attempt: a name for this start, which fences off workers of earlier ones.
-
-    Raises:
-        StorageError: The storage cannot be written.
+    Yields the attempt: a name for this start, which fences off workers of earlier ones.
     """
-    attempt = secrets.token_hex(8)
-    document = {
-        "status": "running",
-        "attempt": attempt,
-        "started_at": _now(),
-        "ended_at": None,
-        "versions": package_versions(),
-    }
-    there = start_run(run, overwrite=overwrite, document=document)
-    say(f"{kind} {run.uri}" + (", going on" if there else ""))
+    attempt, exists = secrets.token_hex(8), has_run(run)
+    begun = {"status": "running", "attempt": attempt, "started_at": _now(), "ended_at": None}
+    try:
+        if exists and overwrite:
+            for name in run.list_names():
+                run.remove(name)
+        update_run(run, {**begun, "versions": package_versions()})
+    except StorageError as error:
+        raise StorageError(f"storage: {error}; set storage to a place that can be written") from error
+    say(f"{kind} {run.uri}" + (", going on" if exists and not overwrite else ""))
     started = time.monotonic()
 
     def end(status: str, reason: str | None = None, error_kind: str | None = None) -> None:

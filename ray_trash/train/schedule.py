@@ -25,9 +25,7 @@ def is_better(value: float, best: float | None, direction: Direction) -> bool:
 
 
 def cosine_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
-    """Return what the peak learning rate is multiplied by at a step, from 0.
-
-    Linear to 1 over the warm-up, then half a cosine to 0 at `total_steps`.
+    """Return the share of the peak learning rate at a step: linear to 1 over the warm-up, then half a cosine to 0.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, without restarts.
     """
@@ -67,15 +65,12 @@ class RunState:
 
     Attributes:
         epochs_done: Epochs that are trained, validated and saved.
-        steps_done: Optimizer steps.
         plateau: Epochs since the monitored value was better or the rate was cut.
-        plateau_cuts: How often the learning rate was cut.
         stopping: Epochs since the monitored value was better.
         best_value: Value of the selecting metric at the best epoch.
-        best_epoch: The best epoch, from 1; 0 before there is one.
+        best_epoch: From 1; 0 before there is one.
         epochs_s: Seconds of each epoch, with the writing that went before it.
-        stop_kind: Why the run is over; None while it is not.
-        stop_reason: The same in words.
+        stop_kind: Why the run is over, in words in `stop_reason`; None while it is not.
     """
 
     epochs_done: int = 0
@@ -90,10 +85,7 @@ class RunState:
     stop_reason: str = ""
 
     def epochs_of(self, train: TrainConfig) -> int:
-        """Return how many epochs the run has, those that are done at least.
-
-        `train.epochs`, or as many as fit `train.time_budget_min` at the pace of the last ones.
-        """
+        """Return `train.epochs`, or as many as fit the time budget at the pace of the last; at least those done."""
         if train.time_budget_min is None or not self.epochs_s:
             return train.epochs
         left_s = max(0.0, 60 * train.time_budget_min - sum(self.epochs_s))
@@ -152,6 +144,4 @@ class RunState:
 
 def frozen_stages_at(epoch: int, *, frozen_stages: int, unfreeze_every_epochs: int | None) -> int:
     """Return how many stages are frozen in an epoch, from 0: all five at first where they are freed one by one."""
-    if unfreeze_every_epochs is None:
-        return frozen_stages
-    return max(frozen_stages, 5 - epoch // unfreeze_every_epochs)
+    return max(frozen_stages, 5 - epoch // unfreeze_every_epochs) if unfreeze_every_epochs else frozen_stages

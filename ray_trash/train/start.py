@@ -62,17 +62,13 @@ def train_here(
     decoded: ray.data.Dataset | None,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Train alone, in this process.
-
-    Raises:
-        RayTrashError: Anything a user can put right, by its kind.
-    """
-    worker = _build_worker(job, resolve_device(job.device), rank=0, world=1, local_rank=0, local_world=1)
+    """Train alone, in this process."""
+    worker = _build_worker(job, resolve_device(job.device))
     train(job, initial, worker, build_source(job.root, decoded, worker.device), report)
 
 
 def _build_worker(
-    job: TrainJob, device: torch.device, *, rank: int, world: int, local_rank: int, local_world: int
+    job: TrainJob, device: torch.device, *, rank: int = 0, world: int = 1, local_rank: int = 0, local_world: int = 1
 ) -> Worker:
     # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
     torch.set_num_threads(max(1, usable_cpus() // (local_world * job.runs_per_machine)))

@@ -43,9 +43,6 @@ class TrainState:
         network: What is trained, not wrapped.
         ema: Moving average of its weights, which is what is validated and saved; None where it is off.
         optimizer: Over the groups of `model.network.parameter_groups`.
-        run: Epochs, steps, patience, best.
-        history: One record an epoch.
-        mlflow_run_id: MLflow's name for the run.
         val_probabilities: What the newest epoch says of every validation photo, (N, C) float32: the mean over
             `evaluate.views` if it is the best so far, else one view.
         trained_on: The photos of earlier starts, which may have been others, packed as `trained_on` does.
@@ -112,11 +109,7 @@ def build_optimizer(network: ResNet, config: Config) -> Optimizer:
 
 
 def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> None:
-    """Bring a fresh state to where a checkpoint left off.
-
-    Raises:
-        CheckpointError: The checkpoint is of another class list or another architecture.
-    """
+    """Bring a fresh state to where a checkpoint left off; a `CheckpointError` if classes or architecture differ."""
     if checkpoint.document.classes != job.classes:
         raise CheckpointError(
             f"{checkpoint.uri}: trained on the classes {', '.join(checkpoint.document.classes)}; "
@@ -128,9 +121,8 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> N
         if state.ema is not None:
             state.ema.load_state_dict(checkpoint.weights())
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{checkpoint.uri}: does not fit the config's network; resume with the config of the run"
-        ) from error
+        message = f"{checkpoint.uri}: does not fit the config's network; resume with the config of the run"
+        raise CheckpointError(message) from error
     restore_optimizer(state.optimizer, saved["optimizer"])
     state.history = [EpochRecord.from_json(record) for record in saved["history"]]
     state.run = RunState.from_json(saved["progress"]).resumed(job.config.train)
@@ -145,13 +137,11 @@ def package_versions() -> dict[str, str]:
 
 def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
     """Write a checkpoint that can be served and resumed from."""
-    config = job.config
-    record = state.history[-1]
+    config, record, probabilities = job.config, state.history[-1], state.val_probabilities
     preprocessing = Preprocessing.from_config(config.image)
     calibration = Calibration.none(len(job.classes))
-    if state.val_probabilities is not None:
-        target_error = config.serve.target_error
-        calibration = fit_calibration(state.val_probabilities, job.val.labels, target_error=target_error)
+    if probabilities is not None:
+        calibration = fit_calibration(probabilities, job.val.labels, target_error=config.serve.target_error)
     document = CheckpointDocument(
         classes=job.classes,
         hidden_layers=config.model.hidden_layers,
@@ -178,7 +168,7 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
             "optimizer": state.optimizer.state_dict(),
             # Where a moving average is served, what is trained is another network.
             "network": dict(state.network.state_dict()) if state.ema is not None else None,
-            VAL_PROBABILITIES: None if state.val_probabilities is None else torch.from_numpy(state.val_probabilities),
+            VAL_PROBABILITIES: None if probabilities is None else torch.from_numpy(probabilities),
             "mlflow_run_id": state.mlflow_run_id,
         },
     )

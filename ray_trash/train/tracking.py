@@ -31,33 +31,28 @@ class Tracking:
     """All that is drawn of a run."""
 
     def __init__(self, run: Storage, config: Config, state: TrainState, say: Callable[[str], None]) -> None:
-        """Go on where the state is; MLflow's name for the run is kept in it.
-
-        Raises:
-            ConfigError: MLflow is not installed, or its server does not take the run.
-        """
+        """Go on where the state is; MLflow's name for the run is kept in it."""
         self._tensorboard = TensorBoard(run, first_epoch=state.run.epochs_done + 1)
-        self._mlflow = MLflow(config, state.mlflow_run_id, say) if config.train.mlflow_tracking_uri else None
-        if self._mlflow is not None:
-            state.mlflow_run_id = self._mlflow.run_id
+        self._trackers: list[TensorBoard | MLflow] = [self._tensorboard]
+        if config.train.mlflow_tracking_uri:
+            self._trackers.append(mlflow := MLflow(config, state.mlflow_run_id, say))
+            state.mlflow_run_id = mlflow.run_id
         if run.exists(AUGMENTATION_SHEET):
             self._tensorboard.add_picture("augmentation", run.read_bytes(AUGMENTATION_SHEET), 0)
 
     def add_epoch(self, record: EpochRecord, validation: ClassificationSums, classes: Sequence[str]) -> None:
         """Add the curves of an epoch, and the confusion matrix of one that is the best so far or the last."""
-        self._tensorboard.add_epoch(record)
+        for tracker in self._trackers:
+            tracker.add_epoch(record)
         # Drawing takes longer than an epoch of a head whose photos are kept, and the workers wait for it.
         if record.is_best or record.stop_reason:
             picture = draw_confusion_matrix(validation.confusion, classes, title="validation")
             self._tensorboard.add_picture("confusion_matrix", picture, record.epoch)
-        if self._mlflow is not None:
-            self._mlflow.add_epoch(record)
 
     def close(self) -> None:
         """Write what is left."""
-        self._tensorboard.close()
-        if self._mlflow is not None:
-            self._mlflow.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class TensorBoard:
@@ -77,9 +72,8 @@ class TensorBoard:
         """Add the curves of one epoch."""
         for name, value in record.curves.items():
             group, _, rest = name.partition("_")
-            self._writer.add_scalar(
-                f"{group}/{rest}" if group in ("train", "val") else f"run/{name}", value, record.epoch
-            )
+            tag = f"{group}/{rest}" if group in ("train", "val") else f"run/{name}"
+            self._writer.add_scalar(tag, value, record.epoch)
         self._flush()
 
     def add_picture(self, tag: str, png: bytes, epoch: int) -> None:
@@ -90,9 +84,9 @@ class TensorBoard:
 
     def close(self) -> None:
         """Write what is left."""
+        self._flush()
         self._writer.close()
         if self._folder:
-            self._run.upload(self._path, TENSORBOARD, last="")
             self._folder.cleanup()
 
     def _flush(self) -> None:
@@ -105,11 +99,7 @@ class MLflow:
     """Parameters and curves in MLflow, on the tracking server that the config names."""
 
     def __init__(self, config: Config, run_id: str | None, say: Callable[[str], None]) -> None:
-        """Start a run, or go on with one.
-
-        Raises:
-            ConfigError: MLflow is not installed, or its server does not take the run.
-        """
+        """Start a run, or go on with one; a `ConfigError` where MLflow is not installed or its server refuses."""
         require_mlflow(config)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -152,11 +142,7 @@ class MLflow:
 
 
 def require_mlflow(config: Config) -> None:
-    """Refuse a tracking server where MLflow is not installed.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Refuse a tracking server where MLflow is not installed."""
     if config.train.mlflow_tracking_uri is not None and importlib.util.find_spec("mlflow") is None:
         raise ConfigError(
             "train.mlflow_tracking_uri is set but MLflow is not installed; pip install 'ray-trash[mlflow]'"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,7 @@ from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.train.frozen.compute import GIB, activation_files, compute_missing
 from ray_trash.train.job import TrainData
-from ray_trash.train.photos import TrainingPhotos
-from ray_trash.train.run import PreparedRun
+from ray_trash.train.photos import PreparedRun, TrainingPhotos
 from ray_trash.train.start import build_source
 from ray_trash.train.worker import Worker
 from ray_trash.tune.search import Point
@@ -31,28 +30,12 @@ COMPUTE_TIMEOUT_S = 12 * 3600.0
 """How long one machine may compute for all trials: a million photos on two cores take as long."""
 
 
-@dataclass(frozen=True)
-class _Computed:
-    bytes_per_photo: Mapping[int, int]
-    """By number of frozen stages, of one view of a training photo."""
-    n_bytes: int = 0
-    seconds: float = 0.0
-
-
 def share_activations(
-    base: PreparedRun,
-    photos: TrainingPhotos,
-    workers: WorkerPlan,
-    points: Sequence[Point],
-    say: Callable[[str], None],
+    base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, points: Sequence[Point], say: Callable[[str], None]
 ) -> frozenset[int] | None:
     """Compute the activations that the points known beforehand have in common, on one machine of the cluster.
 
-    Returns:
-        Numbers of frozen stages whose activations are there; None where trials differ in what is below them.
-
-    Raises:
-        StorageError: The disk does not take them.
+    Returns the numbers of frozen stages whose activations are there; None where trials differ in what is below them.
     """
     if any(key.startswith(("augment.", "image.")) for point in points for key in point.params):
         return None
@@ -66,7 +49,7 @@ def share_activations(
         return frozenset()
     compute = partial(_compute, replace(base, config=wanted[max(wanted)]), photos, workers, sorted(wanted))
     if workers.device == "cpu" and count_machines() == 1:
-        computed = compute()
+        cached, line = compute()
     else:
         # The driver may be on a machine without GPUs, or without trials.
         reserved = workers.resources_per_worker
@@ -74,21 +57,18 @@ def share_activations(
             num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1
         )
         what = "the activations of the frozen stages"
-        computed = fetch(remote.remote(compute), what=what, timeout_s=COMPUTE_TIMEOUT_S).value()
-    cached = sorted(computed.bytes_per_photo)
+        cached, line = fetch(remote.remote(compute), what=what, timeout_s=COMPUTE_TIMEOUT_S).value()
     if cached:
-        named = ", ".join(f"{n}: {computed.bytes_per_photo[n] / 1024:.0f} KiB" for n in cached)
-        say(
-            f"all trials share the activations of {'/'.join(map(str, cached))} frozen stages: "
-            f"{computed.n_bytes / GIB:.2f} GiB ({named} a view of a photo), "
-            + (f"computed in {computed.seconds:.0f} s" if computed.seconds else "computed before")
-        )
-    for n_frozen in sorted(set(wanted) - set(cached)):
+        say(line)
+    for n_frozen in sorted(set(wanted) - cached):
         say(f"trials with {n_frozen} frozen stages compute them anew: they do not fit train.cache_frozen_gib")
-    return frozenset(cached)
+    return cached
 
 
-def _compute(base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, stages: Sequence[int]) -> _Computed:
+def _compute(
+    base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, stages: Sequence[int]
+) -> tuple[frozenset[int], str]:
+    """Compute what fits for some numbers of frozen stages; return these, and what there is in a line."""
     config, data = base.config, TrainData(base.config, photos.train, photos.val)
     device = resolve_device(workers.device)
     # Ray gives a task few threads; nothing else runs yet.
@@ -105,12 +85,16 @@ def _compute(base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, sta
             left -= files[n_frozen].n_bytes
             fitting[n_frozen] = files[n_frozen]
     if not fitting:
-        return _Computed({})
+        return frozenset(), ""
     source = build_source(base.listing.root, photos.decoded, device)
     started = time.perf_counter()
     n_computed = compute_missing(fitting, source, data, worker, network)
-    return _Computed(
-        {n_frozen: own.sets["train"].bytes_per_photo for n_frozen, own in fitting.items()},
-        sum(own.n_bytes for own in fitting.values()),
-        time.perf_counter() - started if n_computed else 0.0,
+    seconds = time.perf_counter() - started
+    sizes = {n_frozen: own.sets["train"].bytes_per_photo / 1024 for n_frozen, own in sorted(fitting.items())}
+    line = (
+        f"all trials share the activations of {'/'.join(map(str, sizes))} frozen stages: "
+        f"{sum(own.n_bytes for own in fitting.values()) / GIB:.2f} GiB "
+        f"({', '.join(f'{n_frozen}: {kib:.0f} KiB' for n_frozen, kib in sizes.items())} a view of a photo), "
+        + (f"computed in {seconds:.0f} s" if n_computed else "computed before")
     )
+    return frozenset(fitting), line

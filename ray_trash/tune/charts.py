@@ -1,9 +1,8 @@
 """The charts of a sweep: trials in, SVG out, to be put into a page.
 
 Text and lines take the colour of the text around them, so that a chart follows its page's light or dark theme. Draws
-through matplotlib's objects, so that no backend is chosen and no figure stays behind in the process.
-
-Everywhere, `scored` are trials that have a finite best value, the best first.
+through matplotlib's objects, so that no backend is chosen and no figure stays behind in the process. `scored` are
+trials that have a finite best value, the best first.
 """
 
 from __future__ import annotations
@@ -97,11 +96,7 @@ def parallel_coordinates(scored: Sequence[TrialRecord], space: Mapping[str, Dime
 
 @matplotlib.rc_context(_STYLE)
 def learning_curves(scored: Sequence[TrialRecord], *, metric: str) -> str:
-    """Draw the metric over the epochs, a line for each trial: a dot at its best epoch, a cross where it was pruned.
-
-    Returns:
-        SVG, or nothing where no trial has a curve.
-    """
+    """Draw the metric over the epochs, a dot at a best epoch, a cross where a trial was pruned; "" without a curve."""
     curves = [
         {epoch: value for epoch, value in enumerate(record.curve, start=1) if math.isfinite(value)} for record in scored
     ]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_trash.config import Config
 from ray_trash.evaluate.metrics import direction_of
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.terminal.say import Terminal
@@ -24,13 +23,9 @@ from ray_trash.tune.verdict import judge, verdict_lines
 
 @dataclass(frozen=True)
 class Finals:
-    """How the sweep ended.
+    """How the sweep ended: the winner's trial number and the run directory of its best training, below the sweep's.
 
-    Attributes:
-        winner: Its trial number.
-        run: Run directory of its best training, relative to the sweep's.
-        lines: Sentences for people.
-        document: Content of `verdict.json`.
+    `lines` are sentences for people, `document` the content of `verdict.json`.
     """
 
     winner: int
@@ -39,19 +34,14 @@ class Finals:
     document: Mapping[str, Any]
 
 
-def finalists(order: Sequence[TrialRecord], config: Config) -> list[TrialRecord]:
-    """Choose who is trained again: the config as written if it could be trained, and the best other trials."""
-    written = [record for record in order if record.trial == AS_WRITTEN]
-    others = [record for record in order if record.trial != AS_WRITTEN]
-    return [*written, *others[: config.tune.finalists]]
-
-
 def compare_finalists(sweep: Sweep, order: Sequence[TrialRecord], terminal: Terminal) -> Finals:
     """Train the finalists with fresh seeds, compare them, and name the winner.
 
     `order` holds all trials that have a value, the best first; at least one.
     """
-    config, contenders = sweep.config, finalists(order, sweep.config)
+    config = sweep.config
+    written = [record for record in order if record.trial == AS_WRITTEN]  # none where it could not be trained
+    contenders = [*written, *[record for record in order if record.trial != AS_WRITTEN][: config.tune.finalists]]
     if len(contenders) == 1:
         return _undoubted(contenders[0], f"trial {contenders[0].trial}, the only one that could be trained")
     if config.tune.verdict_seeds == 0:
@@ -86,9 +76,6 @@ def _undoubted(winner: TrialRecord, why: str, lost: Sequence[str] = ()) -> Final
 
 def _correct(sweep: Sweep, records: Sequence[TrialRecord]) -> NDArray[np.bool_]:
     """Say of each training which validation photos its best epoch answered rightly: (S, N)."""
-    rows = []
-    for record in records:
-        checkpoint = open_checkpoint(directory_of(sweep.run, record.run).child(BEST), with_trainer=True)
-        probabilities = checkpoint.trainer()[VAL_PROBABILITIES].numpy()  # (N, C)
-        rows.append(probabilities.argmax(1) == sweep.photos.val.labels)
-    return np.stack(rows)
+    best = [directory_of(sweep.run, record.run).child(BEST) for record in records]
+    said = [open_checkpoint(one, with_trainer=True).trainer()[VAL_PROBABILITIES].numpy() for one in best]  # (N, C) each
+    return np.stack([probabilities.argmax(1) == sweep.photos.val.labels for probabilities in said])

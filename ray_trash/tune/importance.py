@@ -13,7 +13,6 @@ from ray_trash.tune.trials import TrialRecord
 
 MIN_TRIALS = 6
 """With fewer trials that have a score, a forest has nothing to split."""
-
 _TREES = 50
 _REPEATS = 5
 _ROUNDING = 1e-9
@@ -27,9 +26,8 @@ def importances(records: Sequence[TrialRecord], space: Mapping[str, Dimension]) 
     key whose effect depends on another shares its part with that one. Failed trials do not count, pruned ones with
     their best value so far.
 
-    Returns:
-        Key to its share, at least 0, in the order of the space. The shares add up to 1, or are all 0 where no key
-        matters; empty where fewer than six trials have a finite value.
+    Returns the share of each key, in the order of the space. Shares add up to 1, or are all 0 where no key matters;
+    there are none where fewer than six trials have a finite value.
 
     Source: permutation importance of a random forest, Breiman 2001, "Random forests", Machine Learning 45, 5-32,
     section 10, here from the error on the trials the forest was grown from, which are too few to keep any back.

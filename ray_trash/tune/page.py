@@ -1,7 +1,4 @@
-"""A sweep as one page to look at: trials in, HTML out.
-
-The page stands alone: style and drawings are in it, it loads nothing and runs nothing.
-"""
+"""A sweep as one page to look at, with style and drawings in it: it loads nothing and runs nothing."""
 
 from __future__ import annotations
 
@@ -40,26 +37,23 @@ def sweep_page(
     ]
     scored = ranked(trials, higher_is_better=higher_is_better)
     shares = importances(trials, space)
-    page = (
-        _environment()
-        .get_template("sweep.html.j2")
-        .render(
-            title=title,
-            lines=lines,
-            metric=metric,
-            direction="higher is better" if higher_is_better else "lower is better",
-            space=list(space),
-            scored=scored,
-            rest=sorted((record for record in trials if record not in scored), key=lambda record: record.trial),
-            as_written=AS_WRITTEN,
-            palette=charts.PALETTE,
-            colour_ends=charts.coloured_range(scored) if scored else (),
-            parallel=charts.parallel_coordinates(scored, space, metric=metric) if scored else "",
-            curves=charts.learning_curves(scored, metric=metric),
-            shares=shares,
-            bars=charts.importance_bars(shares) if any(shares.values()) else "",
-            min_trials=MIN_TRIALS,
-        )
+    template = _environment().get_template("sweep.html.j2")
+    page = template.render(
+        title=title,
+        lines=lines,
+        metric=metric,
+        direction="higher is better" if higher_is_better else "lower is better",
+        space=list(space),
+        scored=scored,
+        rest=sorted((record for record in trials if record not in scored), key=lambda record: record.trial),
+        as_written=AS_WRITTEN,
+        palette=charts.PALETTE,
+        colour_ends=charts.coloured_range(scored) if scored else (),
+        parallel=charts.parallel_coordinates(scored, space, metric=metric) if scored else "",
+        curves=charts.learning_curves(scored, metric=metric),
+        shares=shares,
+        bars=charts.importance_bars(shares) if any(shares.values()) else "",
+        min_trials=MIN_TRIALS,
     )
     return page.encode()
 

@@ -17,12 +17,9 @@ _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 @dataclass(frozen=True)
 class Point:
-    """What one training of a sweep is given; Ray Tune carries it as a dict.
+    """What one training of a sweep is given: its trial's number, its run directory below the sweep's, and values.
 
-    Attributes:
-        number: Of the trial; 0 is the config as written.
-        run: Its run directory, relative to the sweep's.
-        params: Keys and values to train with.
+    Ray Tune carries it as a dict.
     """
 
     number: int

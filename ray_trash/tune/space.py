@@ -1,7 +1,4 @@
-"""From the search space of a sweep to the points of its trials: a value for every searched key, as `override` takes it.
-
-Plain Python, but for handing the space to Optuna, which is done in Ray Tune's terms.
-"""
+"""From the search space of a sweep to the points of its trials: a value for every searched key, for `override`."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ import importlib.util
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -16,33 +15,21 @@ import numpy as np
 from ray_trash.config import Config, Dimension, known_keys, override, unmet_needs
 from ray_trash.errors import ConfigError
 
-_ONE_CATALOGUE = "photos are catalogued, split and decoded once for the whole sweep"
-_SAME_RESOURCES = "all trials get the same resources"
-_ONE_CACHE = "all trials share one cache"
-_CHANGES_NO_RESULT = "it changes no result of a training"
-
-FIXED: Mapping[str, str] = {
-    "name": "it names the sweep's folder",
-    "storage": "all trials are kept in one place",
-    "serve.": "it is about answering, and changes no training",
-    "data.": _ONE_CATALOGUE,
-    "image.stored_short_side_px": _ONE_CATALOGUE,
-    "model.weights": "weights are loaded once for the whole sweep",
-    "train.workers": _SAME_RESOURCES,
-    "train.cpus_per_worker": _SAME_RESOURCES,
-    "train.device": _SAME_RESOURCES,
-    "train.wait_for_workers_s": _SAME_RESOURCES,
-    "train.select_by": "trials are ranked by it",
-    "train.time_budget_min": "all trials get the same time",
-    "train.cache_frozen": _ONE_CACHE,
-    "train.cache_frozen_gib": _ONE_CACHE,
-    "train.cache_frozen_dir": _ONE_CACHE,
-    "train.keep_checkpoints": _CHANGES_NO_RESULT,
-    "train.max_worker_failures": _CHANGES_NO_RESULT,
-    "train.mlflow_tracking_uri": "all trials are recorded in one place",
-    "evaluate.": _CHANGES_NO_RESULT,
-    "tune.": "it describes the sweep itself",
+_FIXED_BY_REASON = {
+    "it names the sweep's folder": "name",
+    "all trials are kept in one place": "storage",
+    "it is about answering, and changes no training": "serve.",
+    "photos are catalogued, split and decoded once for the whole sweep": "data. image.stored_short_side_px",
+    "weights are loaded once for the whole sweep": "model.weights",
+    "all trials get the same resources": "train.workers train.cpus_per_worker train.device train.wait_for_workers_s",
+    "trials are ranked by it": "train.select_by",
+    "all trials get the same time": "train.time_budget_min",
+    "all trials share one cache": "train.cache_frozen train.cache_frozen_gib train.cache_frozen_dir",
+    "it changes no result of a training": "train.keep_checkpoints train.max_worker_failures evaluate.",
+    "all trials are recorded in one place": "train.mlflow_tracking_uri",
+    "it describes the sweep itself": "tune.",
 }
+FIXED = {key: reason for reason, keys in _FIXED_BY_REASON.items() for key in keys.split()}
 """Why a key cannot be searched; a name that ends in a dot stands for every key of that section."""
 
 OUTSIDE = -0.14
@@ -57,23 +44,15 @@ _INSIDE = (3 - math.sqrt(5)) / 2
 def search_space(config: Config) -> dict[str, Dimension]:
     """Return the space of the config after checking it, or the default one where the config has none.
 
-    Choices are as the config reads them, each once.
-
-    Raises:
-        ConfigError: A key is unknown, fixed or without effect, or a value is refused; every mistake is named.
+    Choices are as the config reads them, each once. A `ConfigError` names every key that is unknown, fixed or without
+    effect, and every value that is refused.
     """
     if config.tune.space is None:
         return default_space(config)
-    problems: list[str] = []
-    space: dict[str, Dimension] = {}
-    for key, dimension in config.tune.space.items():
-        wrong = _problems(config, key, dimension)
-        problems.extend(wrong)
-        if not wrong:
-            space[key] = _as_read(config, key, dimension)
+    problems = [why for key, dimension in config.tune.space.items() for why in _problems(config, key, dimension)]
     if problems:
         raise ConfigError("; ".join(dict.fromkeys(problems)))
-    return space
+    return {key: _as_read(config, key, dimension) for key, dimension in config.tune.space.items()}
 
 
 def default_space(config: Config) -> dict[str, Dimension]:
@@ -96,25 +75,15 @@ def default_space(config: Config) -> dict[str, Dimension]:
 
 def as_written(config: Config, space: Mapping[str, Dimension]) -> dict[str, Any]:
     """Return the config's own value of every searched key, which may lie outside the space; sequences are lists."""
-    tree = config.model_dump(mode="json")
-    point: dict[str, Any] = {}
-    for key in space:
-        value: Any = tree
-        for part in key.split("."):
-            value = value[part]
-        point[key] = value
-    return point
+    tree: Any = config.model_dump(mode="json")
+    return {key: reduce(getitem, key.split("."), tree) for key in space}
 
 
 def points(config: Config, space: Mapping[str, Dimension]) -> tuple[dict[str, Any], ...]:
-    """Choose the points to try, each of them once and all of them accepted by the config.
+    """Choose at most `tune.trials` points to try, the config as written first; fewer where the space has fewer.
 
-    Returns:
-        At most `tune.trials` points, the config as written first; fewer where the space has fewer. With
-        `tune.search=optuna` that first one alone: Optuna chooses the others as results come in.
-
-    Raises:
-        ConfigError: The config refuses a combination of values; the point is named.
+    Each is there once and accepted by the config; a `ConfigError` names the first that is not. With
+    `tune.search=optuna` there is that first one alone: Optuna chooses the others as results come in.
     """
     candidates: Iterable[dict[str, Any]] = ()
     if config.tune.search == "random":
@@ -145,11 +114,7 @@ def n_grid_points(space: Mapping[str, Dimension]) -> int:
 
 
 def require_optuna() -> None:
-    """Check that Optuna can be imported.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
+    """Refuse to go on where Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("tune.search=optuna: Optuna is not installed; pip install 'ray-trash[optuna]'")
 
@@ -169,8 +134,8 @@ def optuna_space(space: Mapping[str, Dimension]) -> dict[str, Any]:
 
 
 def _problems(config: Config, key: str, dimension: Dimension) -> list[str]:
-    reason = _why_fixed(key)
-    if reason:
+    reason = FIXED.get(key) or FIXED.get(f"{key.partition('.')[0]}.")
+    if reason and key in known_keys():
         return [f"tune.space.{key} cannot be searched: {reason}"]
     interval = dimension.uniform or dimension.loguniform
     values = dimension.choice or interval or dimension.int or ()
@@ -180,13 +145,6 @@ def _problems(config: Config, key: str, dimension: Dimension) -> list[str]:
         if _refusal(config, key, low + _INSIDE * (high - low)):
             return [f"tune.space.{key} takes whole numbers only; search it with int or choice"]
     return refused
-
-
-def _why_fixed(key: str) -> str:
-    if key not in known_keys():
-        return ""
-    section = f"{key.partition('.')[0]}."
-    return FIXED.get(key, FIXED.get(section, ""))
 
 
 def _refusal(config: Config, key: str, value: Any) -> str:

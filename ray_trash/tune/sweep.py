@@ -30,8 +30,8 @@ from ray_trash.model.tensors import HEAD_PREFIX
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import counted
-from ray_trash.train.photos import prepare_photos
-from ray_trash.train.run import PreparedRun, prepare_run
+from ray_trash.train.photos import PreparedRun, prepare_photos
+from ray_trash.train.run import prepare_run
 from ray_trash.train.run_directory import BEST, RUN, read_metrics, read_run
 from ray_trash.train.run_record import recorded
 from ray_trash.tune.activations import share_activations
@@ -52,10 +52,7 @@ VERDICT_FILE = "verdict.json"
 class PreparedSweep:
     """A sweep whose mistakes that show without a cluster have been looked for.
 
-    Attributes:
-        base: Of the config as written.
-        space: What is searched.
-        points: Those that are known beforehand, the config as written first.
+    `base` is of the config as written; `points` are those known beforehand, the config as written first.
     """
 
     base: PreparedRun
@@ -71,15 +68,9 @@ class PreparedSweep:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A finished sweep.
+    """A finished sweep: its directory, the winner's checkpoint and trial, and all trials, the config as written first.
 
-    Attributes:
-        run: Its directory.
-        checkpoint: The winner's.
-        winner: Its trial.
-        records: Of all trials, the config as written first.
-        verdict: Content of `verdict.json`.
-        n_test: Photos the split keeps back for testing.
+    `verdict` is the content of `verdict.json`, `n_test` the number of photos the split keeps back for testing.
     """
 
     run: Storage
@@ -93,12 +84,7 @@ class SweepResult:
 def prepare_sweep(
     config: Config, *, resume: bool, overwrite: bool, terminal: Terminal, allow_changed_data: bool = False
 ) -> PreparedSweep:
-    """Check everything that can be checked before Ray has started, and write nothing; arguments as of `prepare_run`.
-
-    Raises:
-        ConfigError: A key cannot be searched, a value or a combination is refused, or Optuna is missing.
-        RayTrashError: Anything else a user can put right, by its kind.
-    """
+    """Check everything that can be checked before Ray has started, and write nothing; arguments as of `prepare_run`."""
     if config.tune.search == "optuna":
         require_optuna()
     space = search_space(config)
@@ -110,23 +96,29 @@ def prepare_sweep(
 
 
 def run_sweep(prepared: PreparedSweep, source: str, *, terminal: Terminal) -> SweepResult:
-    """Search, judge, and leave the winner; needs a connection to Ray. `source` is the text of the config file.
-
-    Raises:
-        RayTrashError: Anything a user can put right, by its kind; that all trials failed, with their reasons.
-    """
+    """Search, judge, and leave the winner; needs a connection to Ray. `source` is the text of the config file."""
     base, config = prepared.base, prepared.base.config
     plan = plan_trials(
-        config.train,
-        config.tune,
-        ray.cluster_resources(),
-        machines=count_machines(),
-        trials=prepared.n_trials,
+        config.train, config.tune, ray.cluster_resources(), machines=count_machines(), trials=prepared.n_trials
     )
     with recorded(base.run, "sweep", overwrite=base.overwrite, say=terminal.say):
         finished = _finished(base.run, metric_of(config))
         sweep = _build(prepared, plan, finished, terminal)
-        records = _searched(sweep, prepared, finished, terminal)
+        decided, workers = _with_history(prepared.points, finished), plan.workers
+        terminal.say(
+            f"{prepared.n_trials} trials over {', '.join(prepared.space)}; {plan.concurrent} at a time, "
+            f"{counted(workers.workers, 'worker')} on {workers.device} each; scheduler {config.tune.scheduler}, "
+            f"compared by {sweep.metric}"
+        )
+        records = search(
+            sweep,
+            prepared.space,
+            decided,
+            terminal,
+            n_trials=max(prepared.n_trials, len(decided)),
+            finished=finished,
+            keep=lambda records: sweep.run.write_bytes(TRIALS_FILE, trials_json(records)),
+        )
         higher = direction_of(sweep.metric) == "max"
         order = ranked(records, higher_is_better=higher)
         if not order:
@@ -161,15 +153,7 @@ def _finished(run: Storage, metric: str) -> list[TrialRecord]:
 
 def _build(prepared: PreparedSweep, plan: TrialPlan, finished: Sequence[TrialRecord], terminal: Terminal) -> Sweep:
     base, config, run = prepared.base, prepared.base.config, prepared.base.run
-    photos = prepare_photos(
-        config,
-        base.listing,
-        base.rule,
-        run,
-        terminal.say,
-        begun=run.exists(TRIALS),
-        allow_changed_data=base.allow_changed_data,
-    )
+    photos = prepare_photos(base, terminal.say, begun=run.exists(TRIALS))
     run.write_bytes("config.json", to_json(config).encode())
     # A head is of a trial's own seed, and random weights are all of it.
     has_backbone = config.model.weights != "none"
@@ -182,26 +166,6 @@ def _build(prepared: PreparedSweep, plan: TrialPlan, finished: Sequence[TrialRec
         plan=plan,
         cached_stages=share_activations(base, photos, plan.workers, prepared.points, terminal.say),
         finished=frozenset(record.run for record in finished),
-    )
-
-
-def _searched(
-    sweep: Sweep, prepared: PreparedSweep, finished: Sequence[TrialRecord], terminal: Terminal
-) -> list[TrialRecord]:
-    decided, workers = _with_history(prepared.points, finished), sweep.plan.workers
-    terminal.say(
-        f"{prepared.n_trials} trials over {', '.join(prepared.space)}; {sweep.plan.concurrent} at a time, "
-        f"{counted(workers.workers, 'worker')} on {workers.device} each; scheduler {sweep.config.tune.scheduler}, "
-        f"compared by {sweep.metric}"
-    )
-    return search(
-        sweep,
-        prepared.space,
-        decided,
-        terminal,
-        n_trials=max(prepared.n_trials, len(decided)),
-        finished=finished,
-        keep=lambda records: sweep.run.write_bytes(TRIALS_FILE, trials_json(records)),
     )
 
 

@@ -8,22 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.tune
-import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ray_trash.cluster.capacity import TrialPlan
 from ray_trash.cluster.connect import silence_ray
 from ray_trash.config import Config, override
 from ray_trash.errors import RayTrashError
-from ray_trash.model.network import build_network
 from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import fit_state, plain_state
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.loop import IS_OVER
-from ray_trash.train.photos import TrainingPhotos
-from ray_trash.train.run import PreparedRun, SweepShare, run_training
+from ray_trash.train.photos import PreparedRun, TrainingPhotos
+from ray_trash.train.run import SweepShare, run_training
 from ray_trash.train.run_directory import RUN, read_metrics, read_run
+from ray_trash.train.state import seeded_network
 from ray_trash.tune.schedulers import EPOCH
 from ray_trash.tune.search import Point
 
@@ -35,7 +34,6 @@ class Sweep:
     Attributes:
         base: The config as written, the sweep's directory, and pretrained weights below the head, if there are any.
         metric: What trials are compared by.
-        photos: Catalogued, split and decoded once.
         plan: How trials share the cluster.
         cached_stages: Numbers of frozen stages whose activations are there already; None where trials differ in
             what is below them, and each sees to its own.
@@ -83,9 +81,7 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
     with contextlib.suppress(RayTrashError):
         config = trial_config(sweep, point)
         initial = plain_state(initial_network(sweep.base, config).state_dict())
-        prepared = replace(
-            sweep.base, config=config, run=run, initial=initial, overwrite=False, allow_changed_data=False
-        )
+        prepared = replace(sweep.base, config=config, run=run, initial=initial, overwrite=False)
         run_training(prepared, terminal=Terminal.silent(), share=share)
 
 
@@ -107,11 +103,7 @@ def trial_config(sweep: Sweep, point: Point) -> Config:
 
 def initial_network(base: PreparedRun, config: Config) -> ResNet:
     """Build the network a training begins with: the sweep's weights below the head, and a head of its own seed."""
-    model = config.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        n_classes = len(base.listing.classes)
-        network = build_network(n_classes, hidden_layers=model.hidden_layers, dropout=model.dropout)
+    network = seeded_network(config, len(base.listing.classes))
     if base.initial:
         fit_state(network, base.initial, where="sweep", pretrained=True)
     return network

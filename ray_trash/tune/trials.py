@@ -20,16 +20,13 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        trial: Its number.
         params: Every searched key with the trial's value.
         run: Its run directory, relative to the sweep's.
-        epochs_run: Epochs it trained.
         best_epoch: The epoch with the best value, from 1; None where it has none.
         best_value: The best value of the sweep's metric on validation.
         metrics: Validation's, of the best epoch.
         seconds: Of its epochs together.
         status: `done`, `pruned` by the scheduler, or `failed`.
-        stop_reason: Why it stopped, in words.
         curve: The metric after every epoch.
     """
 
@@ -55,11 +52,10 @@ def ranked(records: Sequence[TrialRecord], *, higher_is_better: bool) -> list[Tr
 
 def trials_json(records: Sequence[TrialRecord]) -> bytes:
     """Render `trials.json`: every trial, the config as written first; curves are left to `metrics.jsonl`."""
-    rows = []
-    for record in sorted(records, key=lambda record: record.trial):
-        row = {**asdict(record), "seconds": round(record.seconds, 1)}
+    ordered = sorted(records, key=lambda record: record.trial)
+    rows = [{**asdict(record), "seconds": round(record.seconds, 1)} for record in ordered]
+    for row in rows:
         del row["curve"]
-        rows.append(row)
     return (json.dumps(rows, indent=2) + "\n").encode()
 
 

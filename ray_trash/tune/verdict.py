@@ -16,7 +16,6 @@ from ray_trash.tune.trials import AS_WRITTEN
 
 FALSE_ALARMS = 0.05
 """How often a sweep without any true difference may find one, in either direction, all its candidates together."""
-
 _CELLS_PER_CHUNK = 2_000_000
 """Counts held at once: 16 MB of integers, and as much again as floats."""
 _TWO_DECIMALS_FROM = 10_000
@@ -28,9 +27,8 @@ class Comparison:
     """A candidate against the config as written.
 
     Attributes:
-        difference: Mean accuracy of the candidate less that of the config as written, -1..1.
-        low: Low end of the interval of the difference, its level corrected for the number of candidates.
-        high: High end.
+        difference: Mean accuracy of the candidate less that of the config as written, -1..1, in an interval from `low`
+            to `high` whose level is corrected for the number of candidates.
         p_value: Two-sided, multiplied by the number of candidates, at most 1.
         significant: The whole interval is above 0.
     """
@@ -44,14 +42,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the trainings with fresh seeds say.
-
-    JSON turns the trial numbers into strings.
+    """What the trainings with fresh seeds say, by trial number; JSON turns these into strings.
 
     Attributes:
         winner: The trial to keep; 0 where no candidate is significantly better.
-        comparisons: Of every candidate, by trial number.
-        accuracies: Of every contender by trial number, one for each seed, 0..1.
+        accuracies: Of every contender, one for each seed, 0..1.
         n_photos: Validation photos that each training was scored on.
         seeds: Trainings of each contender.
     """
@@ -78,16 +73,8 @@ def compare(
     percentiles of the differences. With one training a side the photos alone are resampled, and what another seed
     would have given is not seen. The result is the same for any order of the photos.
 
-    Args:
-        candidate: (S, N) bool, whether each training is right on each photo.
-        baseline: (S, N) bool, the same photos in the same order; S may differ.
-        n_comparisons: Candidates that are compared with this baseline, at least 1; the level of the interval is
-            1 - 0.05 / n_comparisons.
-        seed: Of the resampling.
-        n_resamples: R.
-
-    Raises:
-        ValueError: The arrays are no answers on the same photos, or there is nothing to compare.
+    Both sides are (S, N) bool, whether each training is right on each photo, the photos in the same order; S may
+    differ. `n_comparisons` candidates are compared with this baseline: the level is 1 - 0.05 / n_comparisons.
 
     Sources: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 8 (data of more than one sample)
     and 13 (percentile intervals); Davison and Hinkley 1997, "Bootstrap Methods and their Application", chapter 4 (the
@@ -119,17 +106,9 @@ def compare(
 def judge(correct: Mapping[int, NDArray[np.bool_]], *, seed: int = 0) -> Verdict:
     """Choose between the config as written, trial 0, and the candidates.
 
-    Args:
-        correct: Trial number to (S, N) bool, whether each training is right on each photo; the same photos in the
-            same order for all.
-        seed: Of the resampling.
-
-    Returns:
-        The winner is the significant candidate with the largest mean accuracy, of equals the first trial, and
-        trial 0 where there is none.
-
-    Raises:
-        ValueError: Trial 0 is missing, or the arrays differ in shape or cannot be compared.
+    `correct` is trial number to (S, N) bool, whether each training is right on each photo; the same photos in the same
+    order for all. The winner is the significant candidate with the largest mean accuracy, of equals the first trial,
+    and trial 0 where there is none.
     """
     if AS_WRITTEN not in correct:
         raise ValueError(f"the config as written, trial {AS_WRITTEN}, is not among the trials {sorted(correct)}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ray_trash.config import Config, why_not_cached
-from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform
+from ray_trash.dataset.stream import PhotoSource
 from ray_trash.errors import ConfigError, StorageError
 from ray_trash.image.augment import augmentation_values
 from ray_trash.image.preprocess import Preprocessing
@@ -25,7 +25,7 @@ from ray_trash.model.network import evaluation_mode
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.frozen.files import ActivationFiles, ActivationSet, Side, key_of, make_room
 from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
-from ray_trash.train.job import TrainData, training_transform
+from ray_trash.train.job import TrainData
 from ray_trash.train.worker import Worker
 
 _SIDES: tuple[Side, ...] = ("val", "train")
@@ -41,17 +41,13 @@ def build_inputs(
 ) -> NetworkInputs:
     """Choose what a worker's network is fed with, and compute what is missing of it; all workers call this together.
 
-    The frozen stages of `network` must be as they stay.
-
-    Raises:
-        ConfigError: `train.cache_frozen` is `on`, and what is to be kept does not fit.
-        StorageError: The disk does not take it, on this worker or another.
+    The frozen stages of `network` must be as they stay. A `ConfigError` where `train.cache_frozen` is `on` and what is
+    to be kept does not fit, a `StorageError` where a disk does not take it, on this worker or another.
     """
     photos = PhotoInputs(source, data, worker)
     train, n_frozen = data.config.train, data.config.model.frozen_stages
-    if train.cache_frozen == "off" or why_not_cached(data.config):
-        return photos
-    if train.cache_frozen == "auto" and n_views(data.config) >= train.epochs:
+    used_once = train.cache_frozen == "auto" and n_views(data.config) >= train.epochs
+    if train.cache_frozen == "off" or why_not_cached(data.config) or used_once:
         return photos
     files = activation_files(data, worker.dtype, network, [n_frozen])[n_frozen]
     obstacle = _obstacle(data.config, files)
@@ -80,7 +76,7 @@ def activation_files(
     Training's are bf16, which halves them; validation's have the format of the arithmetic, so that the figures a
     run is judged by are the same with and without them.
     """
-    config = data.config
+    config, preprocessing = data.config, Preprocessing.from_config(data.config.image)
     photos = {side: hashlib.sha256(getattr(data, side).keys.tobytes()).hexdigest() for side in ("train", "val")}
     found = {}
     for n in n_frozen:
@@ -89,8 +85,8 @@ def activation_files(
                 "cut": n,
                 "weights": frozen_digest(network, n),
                 "arithmetic": str(dtype),
-                "preprocessing": Preprocessing.from_config(config.image).to_json(),
-                "augmentation": augmentation_values(config.augment, Preprocessing.from_config(config.image)),
+                "preprocessing": preprocessing.to_json(),
+                "augmentation": augmentation_values(config.augment, preprocessing),
                 "photos": photos,
             }
         )
@@ -115,15 +111,15 @@ def compute_missing(
 ) -> int:
     """Compute and write whatever files are missing, shared among the workers of a machine, and open all.
 
-    All workers call this together. Files are by number of frozen stages; a chunk that several lack is computed in one
-    pass.
-
-    Returns:
-        Views of photos that this worker computed.
-
-    Raises:
-        StorageError: The disk does not take them, on this worker or another.
+    All workers call this together, and fail together where the disk of one does not take them. Files are by number of
+    frozen stages; a chunk that several lack is computed in one pass. Returns the views of photos that this worker
+    computed.
     """
+
+    def open_all() -> None:
+        for own in files.values():
+            own.open()
+
     n_computed = 0
     for tries_left in reversed(range(_BUILD_TRIES)):
         missing = {side: {n: set(own.missing(side)) for n, own in files.items()} for side in _SIDES}
@@ -132,17 +128,12 @@ def compute_missing(
         compute = partial(_compute, files, missing, source, data, worker, network)
         n_computed += worker.on_all(compute, failed="could not keep activations of the frozen stages")
         try:
-            worker.on_all(partial(_open, files), failed="lost activations of the frozen stages")
+            worker.on_all(open_all, failed="lost activations of the frozen stages")
             break
         except StorageError:
             if not tries_left:
                 raise
     return n_computed
-
-
-def _open(files: Mapping[int, ActivationFiles]) -> None:
-    for own in files.values():
-        own.open()
 
 
 def _compute(
@@ -163,19 +154,14 @@ def _compute(
         )
     photos = PhotoInputs(source, data, worker)
     for side in _SIDES:
-        table: PhotoTable = getattr(data, side)
         chunks_of = next(iter(files.values())).sets[side]
         wanted = sorted(frozenset().union(*missing[side].values()))[worker.local_rank :: worker.local_world]
         for view in sorted({view for view, _ in wanted}):
             chunks = [chunk for v, chunk in wanted if v == view]
             positions = [chunks_of.positions(chunk) for chunk in chunks]
-            transform = (
-                training_transform(config, view)
-                if side == "train"
-                else Transform(Preprocessing.from_config(config.image))
-            )
+            batches = photos.training(positions, view) if side == "train" else photos.validation(positions)
             with torch.inference_mode(), evaluation_mode(network), worker.autocast():
-                for chunk, batch in zip(chunks, photos.transformed(table, positions, transform), strict=True):
+                for chunk, batch in zip(chunks, batches, strict=True):
                     n_computed += len(batch)
                     lacking = [n for n in files if (view, chunk) in missing[side][n]]
                     for n, activations in activations_after(network, batch, lacking).items():

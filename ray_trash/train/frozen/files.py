@@ -78,12 +78,7 @@ def key_of(depends_on: Mapping[str, Any]) -> str:
 
 
 class ActivationFiles:
-    """The activations of both sides: what is there, what is missing, reading and writing.
-
-    Attributes:
-        folder: Where they are.
-        sets: What there is to be of each side.
-    """
+    """The activations of both sides in `folder`: what is there, what is missing, reading and writing."""
 
     def __init__(self, folder: Path, key: str, sets: Iterable[ActivationSet]) -> None:
         """Name the files; nothing is touched."""
@@ -109,11 +104,7 @@ class ActivationFiles:
         ]
 
     def write(self, side: Side, view: int, chunk: int, activations: Tensor) -> None:
-        """Keep the activations of a chunk, (B, C, H, W) or (B, C), on any device, rounded to the format of the side.
-
-        Raises:
-            StorageError: The disk is full, read-only or out of reach.
-        """
+        """Keep the activations of a chunk, (B, C, H, W) or (B, C), on any device, rounded to the format of the side."""
         described = self.sets[side]
         values = activations.permute(0, 2, 3, 1) if activations.ndim == 4 else activations
         data = values.to("cpu", described.dtype).contiguous().view(torch.uint8).numpy()
@@ -135,11 +126,7 @@ class ActivationFiles:
             ) from error
 
     def open(self) -> None:
-        """Map every file, so that whoever makes room on the disk takes nothing away from this process.
-
-        Raises:
-            StorageError: A file is missing.
-        """
+        """Map every file, so that whoever makes room on the disk takes nothing away from this process."""
         for side, described in self.sets.items():
             for view, chunk in described.chunks():
                 path = self.folder / _name(side, view, chunk)
@@ -176,12 +163,11 @@ def make_room(folder: Path, keep: frozenset[str], *, budget_bytes: int, needed_b
     others = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         # The folder is the user's to name, and may hold other things of theirs.
-        others = [
+        others = sorted(
             (entry.stat().st_mtime, entry.name)
             for entry in entries
             if _SET_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False) and entry.name not in keep
-        ]
-    others.sort()
+        )
     sizes = {name: _size_of(folder / name) for _, name in others}
     removed = []
     for _, name in others:

@@ -35,19 +35,18 @@ class PhotoInputs:
 
     def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
         """Yield each batch as training sees it in an epoch, from 0."""
-        return self.transformed(self._data.train, batches, training_transform(self._data.config, epoch))
+        return self._transformed(self._data.train, batches, training_transform(self._data.config, epoch))
 
     def validation(self, batches: Batches) -> Iterator[Tensor]:
         """Yield each batch as validation sees it."""
-        return self.transformed(self._data.val, batches, Transform(Preprocessing.from_config(self._data.config.image)))
+        return self._transformed(self._data.val, batches, Transform(Preprocessing.from_config(self._data.config.image)))
 
     def trained_part(self, network: ResNet) -> nn.Module:
         """Return the whole network."""
         whole: nn.Module = network
         return whole
 
-    def transformed(self, table: PhotoTable, batches: Batches, transform: Transform) -> Iterator[Tensor]:
-        """Yield batches of a table under a transform."""
+    def _transformed(self, table: PhotoTable, batches: Batches, transform: Transform) -> Iterator[Tensor]:
         for photos in self._source.batches(table, batches, transform):
             yield normalise(torch.from_numpy(photos).to(self._worker.device), transform.preprocessing)
 
