@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from ray_trash.audit import probes
 from ray_trash.audit.probes import run_probes
 from ray_trash.audit.suspects import find_outliers, find_suspects
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
@@ -16,6 +18,12 @@ N = 240
 LABELS = np.array(["glass", "paper", "metal"])[np.arange(N) % 3]
 SIDES = ["val" if number % 4 == 3 else "train" for number in range(N)]
 ALONE = np.arange(N)
+
+
+@pytest.fixture(autouse=True)
+def small_forest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grow as many trees as tell these made-up photos apart."""
+    monkeypatch.setattr(probes, "_TREES", 30)
 
 
 def photos(sides: Sequence[str | None] = SIDES, **columns: object) -> pa.Table:
