@@ -193,7 +193,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_scoring_goes_on_with_no_row_tw
     assert not out.exists()
     finished = command(*arguments, "--json")
     assert finished.code == 0, finished.err
-    assert f"going on: {len(made)} of 6 parts" in finished.err
+    assert f"going on: {len(made)} of 6 chunks" in finished.err
     assert json.loads(finished.out)["n"] == 1500
     expected = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
     assert pq.read_table(out)["path"].to_pylist() == expected
