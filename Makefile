@@ -24,7 +24,7 @@ quietly = $(1) > $(2) 2>&1 || { status=$$?; tail -n 40 $(2) >&2; echo "failed: $
 # Hundreds of processes would each compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo unit test lint check format lock
+.PHONY: help setup demo unit integration test lint check format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -57,7 +57,9 @@ demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU c
 unit: setup ## run the unit tests
 	$(PYTEST) tests/unit --durations=5
 
-test: unit ## run every test
+test: unit integration ## run every test
+
+integration: setup ## run the tests of whole processes and clusters
 	$(PYTEST) tests/e2e tests/integration --durations=15
 
 check: lint ## lint, and the floor of branches that unit tests reach, which takes half as long again as they do

@@ -182,6 +182,7 @@ def _unpack(archive: Path, target: Path, dataset: KnownDataset) -> Path:
         with zipfile.ZipFile(archive) as packed:
             names = [name for name in packed.namelist() if "__MACOSX" not in name.split("/")]
             packed.extractall(target, names)
+    # NotImplementedError is zipfile's word for a compression it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive}: the archive is damaged: {error}") from error
     source = target / dataset.archive_folder
