@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
-import yaml
 from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
+from ray_trash.config.yaml import from_yaml
 from tests.corpus import jpeg, smooth_photo
 from tests.e2e.command import wait_until
 from tests.models import spoil_weights, write_model
@@ -34,7 +34,7 @@ class Deployed:
         serve.start(http_options={"port": port})
 
     def deploy(self, checkpoint: Path) -> None:
-        tree = yaml.safe_load(CONFIG.read_text())
+        tree = from_yaml(CONFIG.read_text(), str(CONFIG))
         (application,) = tree["applications"]
         application["deployments"][0]["user_config"]["checkpoint"] = str(checkpoint)
         client: Any = _get_global_client()
