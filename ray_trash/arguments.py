@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _Add = Callable[..., argparse.Action]
 
+_LABELS = "CSV or Parquet table of paths and labels (the folders are the labels)"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -51,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "audit", commands.audit, "check every file; duplicates, leaks across the split, shortcuts, label suspects"
     )
     add("root", metavar="DIR", help="folder of class folders, local or a URI")
+    add("--labels", metavar="FILE", help=_LABELS)
     text = "official, official-clean, grouped, stratified, or a CSV file (the photos' own lists, else grouped)"
     add("--split", default="auto", metavar="RULE", help=text)
     add("--folds", type=_whole(2), metavar="N", help="write N split files for cross-validation by groups")
@@ -71,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = command("evaluate", commands.evaluate, "exact metrics of a checkpoint on labelled photos")
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
     add("--data", required=True, metavar="DIR", help="folder of class folders")
+    add("--labels", metavar="FILE", help=_LABELS)
     add("--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)")
     text = "processes that predict (one per GPU or CPU, fewer for few photos)"
     add("--workers", type=_whole(1), metavar="N", help=text)

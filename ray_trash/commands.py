@@ -68,7 +68,7 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
-    listing = list_photos(options.root)
+    listing = list_photos(options.root, labels_uri=options.labels)
     rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
     features = None
     if options.features:
@@ -164,7 +164,13 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     out = Storage.at(options.out)
     with ray_session(dashboard=False):
         document = evaluate_checkpoint(
-            checkpoint, options.data, split=options.split, workers=options.workers, out=out, with_masks=options.masks
+            checkpoint,
+            options.data,
+            labels_uri=options.labels,
+            split=options.split,
+            workers=options.workers,
+            out=out,
+            with_masks=options.masks,
         )
     print_evaluation(document, terminal)
     terminal.say(f"written to {out.uri}")

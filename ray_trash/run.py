@@ -39,7 +39,12 @@ def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Ter
     if split == "val":
         terminal.say("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
     document = evaluate_checkpoint(
-        open_checkpoint(result.checkpoint), config.data.root, split=split, out=result.run, with_masks=True
+        open_checkpoint(result.checkpoint),
+        config.data.root,
+        labels_uri=config.data.labels,
+        split=split,
+        out=result.run,
+        with_masks=True,
     )
     print_evaluation(document, terminal)
     for name, what in (

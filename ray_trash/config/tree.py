@@ -42,8 +42,11 @@ class DataConfig(Section):
     split: str = "auto"
     """`official` (list files beside the photos), `official-clean` (that, without training photos that have a twin on
     another side or two labels), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
-    a hash of each photo's content), or a CSV file `path,split`. `auto`: `official` where its lists are, else
-    `grouped`."""
+    a hash of each photo's content), or a table with columns `path` and `split`. `auto`: what `labels` says where it has
+    a `split`, `official` where its lists are, else `grouped`."""
+    labels: str | None = None
+    """A table that says which class a photo is, wherever it lies below `root`: CSV or Parquet, a local path or a URI,
+    with columns `path` and `label`, or what other data sets call them, and perhaps `split`. Default: folders say it."""
     val_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that goes to validation, expected over the content hash."""
     test_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)

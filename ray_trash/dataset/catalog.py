@@ -20,6 +20,11 @@ from ray_trash.terminal.text import counted
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
+_SIDE_NAMES: dict[str, Side] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 Verdict = Literal["accepted", "rejected", "ignored"]
 
 CATALOG_SCHEMA = pa.schema(
@@ -68,6 +73,14 @@ class CatalogRow:
     def accepted(self) -> bool:
         """Whether it is a photo that can be used."""
         return self.verdict == "accepted"
+
+
+def named_side(name: str) -> Side:
+    """Return the side that data sets call by a name, in any case; it is a `ValueError` if there is none."""
+    try:
+        return _SIDE_NAMES[name.strip().lower()]
+    except KeyError:
+        raise ValueError(f"{name!r} is no side of the split; there are {', '.join(SIDES)}") from None
 
 
 def rows_of(catalog: pa.Table) -> list[CatalogRow]:

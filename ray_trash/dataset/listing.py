@@ -8,14 +8,17 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from ray_trash.dataset.catalog import CatalogRow
+from ray_trash.dataset.catalog import CatalogRow, Side
+from ray_trash.dataset.labels import read_labels
+from ray_trash.dataset.photo_index import PhotoIndex
 from ray_trash.dataset.walk import Entry, walk
 from ray_trash.errors import DataError, ReasonCode, StorageError
 from ray_trash.storage import Storage
+from ray_trash.terminal.text import counted, listed
 
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 """Folders and files that operating systems leave behind, in lower case. Names that start with a dot
@@ -23,6 +26,8 @@ SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """How photos are usually named. Only folders are judged by it: a file is a photo by its content."""
+
+_TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 _REASON_CODES = frozenset(get_args(ReasonCode))
 _REASON_OF_KIND = {"directory_link": "directory link", "outside": "outside_root", "unreadable": "unreadable"}
@@ -48,6 +53,7 @@ class Listing:
         ignored: Hidden and system files, and what lies outside the class folders.
         rejected: What can be refused without opening it.
         warnings: Sentences for the user.
+        assignments: Side of each path, where the table of labels says it.
     """
 
     root: str
@@ -56,17 +62,20 @@ class Listing:
     ignored: tuple[Finding, ...]
     rejected: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    assignments: Mapping[str, Side] = field(default_factory=dict)
 
 
-def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
+def list_photos(root: str, classes: Sequence[str] | None = None, labels_uri: str | None = None) -> Listing:
     """List every file under a root, each with its class or the reason why it has none.
 
     The class of a file is the first folder below the class root. That is `root` itself, or the only folder in it where
     that one holds the class folders (`root/images/glass/1.jpg`). Without `classes`, in label order, these are all the
-    class folders, sorted.
+    class folders, sorted. With a table of labels at `labels_uri`, its labels are the classes, wherever photos lie.
 
     Raises:
-        DataError: The root is missing, no folder, cannot be listed or holds no photo, or a class has no folder.
+        DataError: The root is missing, no folder, cannot be listed or holds no photo, or a class has no folder; or
+            the table cannot be used.
+        ConfigError: The table cannot be read.
     """
     try:
         storage = Storage.at(root)
@@ -75,18 +84,38 @@ def list_photos(root: str, classes: Sequence[str] | None = None) -> Listing:
     entries = walk(storage)
     class_root = _find_class_root(entries, classes)
     folders = _class_folders(entries, class_root)
+    table = None
+    if labels_uri is not None:
+        readable = (entry.path for entry in entries if judge_place(entry) == "file")
+        table = read_labels(labels_uri, PhotoIndex(readable, storage.uri, PHOTO_SUFFIXES))
+        folders = set(table.labels.values())
     if classes is not None:
-        _require_folders(classes, folders, storage.child(*filter(None, [class_root])).uri)
+        _require_folders(classes, folders, labels_uri or storage.child(*filter(None, [class_root])).uri)
     labels = tuple(classes) if classes is not None else tuple(sorted(folders))
-    judged = [_judge(entry, class_root, labels) for entry in entries]
+
+    def find_label(path: str) -> str | None:
+        return table.labels.get(path) if table else _label(path.split("/"), class_root)
+
+    unlabelled = "not in a class folder" if table is None else "not in data.labels"
+    judged = [_judge(entry, find_label, labels, unlabelled) for entry in entries]
     files = tuple(verdict for verdict in judged if isinstance(verdict, CatalogRow))
     findings = [verdict for verdict in judged if isinstance(verdict, Finding)]
     rejected = tuple(finding for finding in findings if finding.reason in _REASON_CODES)
     ignored = tuple(finding for finding in findings if finding.reason not in _REASON_CODES)
     if not files:
-        raise DataError(_no_photos(storage.uri, ignored, rejected))
-    warnings = (*_warn_of_twins(labels), *_warn_of_nesting(files, class_root))
+        raise DataError(_no_photos(storage.uri, ignored, rejected, _advise_tables(entries)))
+    if table is not None:
+        warnings = (*_warn_of_twins(labels), *table.warnings, *_warn_of_unlabelled(ignored, unlabelled))
+        return Listing(storage.uri, labels, files, ignored, rejected, warnings, table.sides)
+    advice = _advise_tables(entries) if len(labels) == 1 else ""
+    warnings = (*_warn_of_twins(labels), *_warn_of_nesting(files, class_root), *filter(None, [advice]))
     return Listing(storage.uri, labels, files, ignored, rejected, warnings)
+
+
+def index_photos(listing: Listing) -> PhotoIndex:
+    """Index all files of a listing, so that what a table says of them can be found."""
+    paths = [finding.path for finding in (*listing.ignored, *listing.rejected)]
+    return PhotoIndex([*paths, *(file.path for file in listing.files)], listing.root, PHOTO_SUFFIXES)
 
 
 def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
@@ -105,15 +134,17 @@ def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
     return Finding(entry.path, reason, entry.message) if reason else "file"
 
 
-def _judge(entry: Entry, class_root: str, labels: Sequence[str]) -> CatalogRow | Finding | None:
+def _judge(
+    entry: Entry, find_label: Callable[[str], str | None], labels: Sequence[str], unlabelled: str
+) -> CatalogRow | Finding | None:
     place = judge_place(entry)
     if place == "folder":
         return None
     if isinstance(place, Finding):
         return place
-    label = _label(entry.path.split("/"), class_root)
+    label = find_label(entry.path)
     if label is None:
-        return Finding(entry.path, "not in a class folder")
+        return Finding(entry.path, unlabelled)
     if label not in labels:
         return Finding(entry.path, "not in data.classes")
     if entry.kind == "special":
@@ -166,16 +197,30 @@ def _require_folders(classes: Sequence[str], folders: set[str], place: str) -> N
         if name not in folders:
             close = difflib.get_close_matches(name, sorted(folders), n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {sorted(folders)}"
-            raise DataError(f"data.classes: there is no folder {name!r} in {place}; {hint}")
+            raise DataError(f"data.classes: there is no {name!r} in {place}; {hint}")
 
 
-def _no_photos(uri: str, ignored: Sequence[Finding], rejected: Sequence[Finding]) -> str:
+def _no_photos(uri: str, ignored: Sequence[Finding], rejected: Sequence[Finding], advice: str) -> str:
     message = f"data.root: no photos under {uri}; expected {uri}/<class>/<photo>"
     for verdict, findings in (("rejected", rejected), ("ignored", ignored)):
         if findings:
             first = findings[0]
             message += f"; {len(findings)} were {verdict}, the first is {first.path!r}: {first.reason}"
-    return message
+    return "; ".join(filter(None, [message, advice]))
+
+
+def _advise_tables(entries: Sequence[Entry]) -> str:
+    tables = [entry.path for entry in entries if entry.kind == "file" and entry.path.lower().endswith(_TABLE_SUFFIXES)]
+    beside = [path for path in tables if "/" not in path and not _is_system_name(path)]
+    if not beside:
+        return ""
+    return f"{listed(beside)} beside the photos: if labels are in it, set data.labels (--labels) to its path"
+
+
+def _warn_of_unlabelled(ignored: Sequence[Finding], unlabelled: str) -> Iterator[str]:
+    paths = [finding.path for finding in ignored if finding.reason == unlabelled and _looks_like_photo(finding.path)]
+    if paths:
+        yield f"{counted(len(paths), 'photo')} {unlabelled}, ignored; the first is {paths[0]!r}"
 
 
 def _warn_of_twins(labels: Sequence[str]) -> Iterator[str]:

@@ -6,9 +6,7 @@ rule is stored in a checkpoint, so that evaluation finds the same photos on the 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +14,12 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from ray_trash.dataset.assignments import read_assignments
 from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, rows_of
 from ray_trash.dataset.groups.relations import ONE_SHOT, Relation, anchors_of, connected
-from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.listing import Listing, index_photos
 from ray_trash.dataset.official import assign_officially, has_official_lists, named_photos
-from ray_trash.errors import ConfigError, DataError, StorageError
-from ray_trash.storage import Storage
+from ray_trash.errors import ConfigError, StorageError
 
 _HASH_PREFIX = b"ray-trash split"
 """Sets the hash apart from the content's own, which seeds augmentation."""
@@ -105,15 +103,17 @@ class SplitRule:
 
 
 def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Listing) -> SplitRule:
-    """Make the rule that is asked for: one of the words, or the path or URI of a CSV file `path,split`, read here.
+    """Make the rule that is asked for: one of the words, or the path or URI of a table of paths and sides, read here.
 
-    `auto` is `official` where the photos have such lists, else `grouped`; groups are added by `with_groups`. The
-    fractions, 0 to below 1, are together below 1.
+    `auto` is what the table of labels says where it has sides, else `official` where the photos have such lists, else
+    `grouped`; groups are added by `with_groups`. The fractions, 0 to below 1, are together below 1.
 
     Raises:
         ConfigError: `split` is none of the words nor a file that can be read.
         DataError: The file is not a table of paths and sides.
     """
+    if split == "auto" and listing.assignments:
+        return SplitRule("file", assignments=listing.assignments)
     if split == "auto":
         split = "official" if has_official_lists(listing) else "grouped"
     kind = next((kind for kind in _KINDS if kind == split), None)
@@ -122,12 +122,10 @@ def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Li
     if kind is not None:
         return SplitRule(kind)
     try:
-        folder, name = Storage.of_file(split)
-        content = folder.read_bytes(name)
+        return SplitRule("file", assignments=read_assignments(split, index_photos(listing)))
     except StorageError as error:
         words = ", ".join(("auto", *_KINDS))
         raise ConfigError(f"data.split={split!r} is none of {words}, nor a file that can be read: {error}") from error
-    return SplitRule("file", assignments=_parse_assignments(content, split))
 
 
 def with_groups(rule: SplitRule, catalog: pa.Table, relations: Sequence[Relation], root: str) -> SplitRule:
@@ -183,28 +181,6 @@ def place_of(sha256: str) -> float:
     """Return where a content lies between 0 and 1: the same for ever, and as good as random."""
     digest = hashlib.sha256(_HASH_PREFIX + sha256.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _parse_assignments(content: bytes, where: str) -> dict[str, Side]:
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"data.split: {where} is no CSV text in UTF-8: {error}") from error
-    if not rows or rows[0][1] != ["path", "split"]:
-        raise DataError(f"data.split: {where} must start with the line `path,split`")
-    assignments: dict[str, Side] = {}
-    by_name: dict[str, Side] = {side: side for side in SIDES}
-    for line, row in rows[1:]:
-        side, place = by_name.get(row[-1].strip()), f"data.split: {where}, line {line}"
-        if len(row) != 2 or side is None:
-            expected = f"`path,split` with split one of {', '.join(SIDES)}"
-            raise DataError(f"{place}: expected {expected}, found {','.join(row)!r}")
-        path = row[0].removeprefix("./")
-        if path in assignments:
-            raise DataError(f"{place}: {path!r} is listed a second time")
-        assignments[path] = side
-    return assignments
 
 
 def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:

@@ -50,6 +50,7 @@ def evaluate_checkpoint(
     checkpoint: Checkpoint,
     data_root: str,
     *,
+    labels_uri: str | None = None,
     split: Literal["test", "val", "train", "all"],
     out: Storage,
     workers: int | None = None,
@@ -66,6 +67,7 @@ def evaluate_checkpoint(
     Args:
         checkpoint: An open one, at a place that every worker can open.
         data_root: Folder of class folders; folders of other classes are ignored and reported.
+        labels_uri: Table of labels, as `data.labels`. Default: the folders are the labels.
         split: Which side of the checkpoint's own split rule, or `all` photos whatever their side.
         out: Folder for the result.
         workers: Processes that score, half a CPU or one GPU each. Default: one per GPU, or one per CPU where there is
@@ -98,7 +100,7 @@ def evaluate_checkpoint(
         batch_photos=forward_batch_photos or document.forward_batch_photos,
     )
 
-    listing = _restrict(list_photos(data_root), document.classes)
+    listing = _restrict(list_photos(data_root, labels_uri=labels_uri), document.classes)
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here would hold every
     # photo of the root, most of them of other splits, to save a few percent of what the network costs; and which split
     # a photo is in is known only once all are hashed.

@@ -72,7 +72,7 @@ def prepare_run(
     run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
-    listing = list_photos(config.data.root, config.data.classes)
+    listing = list_photos(config.data.root, config.data.classes, config.data.labels)
     rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))

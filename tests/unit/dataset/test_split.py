@@ -10,14 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ray_trash.dataset.catalog import CATALOG_SCHEMA
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, CatalogRow
 from ray_trash.dataset.groups.relations import Relation
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
 from ray_trash.dataset.split import SplitRule, assign_splits, make_rule, with_groups
 from ray_trash.errors import ConfigError, DataError
 
-NOWHERE = Listing("/nowhere", (), (), (), (), ())
 STRATIFIED = SplitRule("stratified", 0.15, 0.15)
 SHARED = Path(__file__).parents[3].parent / "shared" / "trashnet"
 
@@ -43,6 +42,10 @@ def catalog(paths: Iterable[str], contents: dict[str, str] | None = None, reject
 def assign(table: pa.Table, rule: SplitRule, root: str = "/nowhere") -> tuple[dict[str, str | None], list[str]]:
     sides, warnings = assign_splits(table, rule, root)
     return dict(zip(table["path"].to_pylist(), sides, strict=True)), warnings
+
+
+def listing_of(*paths: str) -> Listing:
+    return Listing("/data/photos", (), tuple(map(CatalogRow, paths)), (), (), ())
 
 
 def many(label: str, n: int, start: int = 0) -> list[str]:
@@ -228,8 +231,9 @@ def test_a_split_file_is_followed(tmp_path: Path) -> None:
     (tmp_path / "split.csv").write_text(
         'path,split\nglass/glass1.jpg,train\n./glass/glass2.jpg,val\n"paper/a ""b"", c.jpg",test\ngone.jpg,train\n'
     )
-    rule = make_rule(str(tmp_path / "split.csv"), 0.15, 0.15, NOWHERE)
-    sides, warnings = assign(catalog([*TINY[:2], 'paper/a "b", c.jpg', "paper/x.jpg"]), rule)
+    photos = [*TINY[:2], 'paper/a "b", c.jpg', "paper/x.jpg"]
+    rule = make_rule(str(tmp_path / "split.csv"), 0.15, 0.15, listing_of(*photos))
+    sides, warnings = assign(catalog(photos), rule)
     assert sides == {TINY[0]: "train", TINY[1]: "val", 'paper/a "b", c.jpg': "test", "paper/x.jpg": None}
     assert any("1 photo ('gone.jpg') not among the photos" in warning for warning in warnings)
     assert any("1 photo ('paper/x.jpg'): on no side" in warning for warning in warnings)
@@ -239,12 +243,16 @@ def test_a_split_file_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "must start with the line"),
-        ("glass/a.jpg,train\n", "must start with the line"),
-        ("path,split\na.jpg,training\n", r"line 2: .*one of train, val, test, found 'a\.jpg,training'"),
+        ("", "is empty"),
+        ("glass/a.jpg,train\n", "must begin with a line that names its columns"),
+        ("path,split\n", "no row below"),
+        ("path,split\na.jpg,b\n", r"line 2: 'b' is no side of the split; .* train, val, test: path='a\.jpg'"),
+        ("path,split\na.jpg,\n", "line 2: '' is no side of the split"),
         ("path,split\na.jpg\n", "line 2"),
         ("path,split\na.jpg,train,x\n", "line 2"),
-        ("path,split\na.jpg,train\n\na.jpg,val\n", r"line 4: 'a\.jpg' is listed a second time"),
+        ("path,split\na.jpg,train\n\na.jpg,val\n", r"line 4: 'a\.jpg' is listed a second time, .*; before, in line 2"),
+        ("path,split\ngone.jpg,val\nx.jpg,val\n", r"none of its 2 rows .* path='gone\.jpg', .* such as 'a\.jpg'"),
+        ("path,split\n1.jpg,train\n", r"line 2: '1\.jpg' may be 'glass/1\.jpg' or 'paper/1\.jpg'"),
         (b"path,split\n\xff.jpg,train\n", "UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0", "UTF-8"),
     ],
@@ -253,12 +261,38 @@ def test_a_damaged_split_file_names_file_and_line(tmp_path: Path, content: str |
     file = tmp_path / "split.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=rf"data\.split: .*split\.csv.*{message}"):
-        make_rule(str(file), 0.15, 0.15, NOWHERE)
+        make_rule(str(file), 0.15, 0.15, listing_of("a.jpg", "glass/1.jpg", "paper/1.jpg"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,split\r\nglass\\a.jpg,train\r\npaper\\\u00e9.jpg,val\r\n",
+        "Split;x;Filename;\nTraining;1;/data/photos/glass/a.jpg;\nValid;2;/data/photos/paper/\u00e9.JPG;\n;;;\n",
+        "sep=;\nimage_path;SUBSET\nphotos/glass/a.jpg;train\nphotos\\paper\\e\u0301.jpg;dev\n",
+        "image_id\tset\nglass/a\ttrain\n\u00e9\tvalidation\n",
+        'file|split\nC:\\Users\\me\\photos\\glass\\a.jpg|train\n"..\\photos\\.\\paper\\\u00e9.jpg"|val\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_split_file_may_be_written_by_windows_and_other_tools(tmp_path: Path, content: str, encoding: str) -> None:
+    (tmp_path / "split").write_bytes(content.encode(encoding))
+    rule = make_rule(str(tmp_path / "split"), 0.15, 0.15, listing_of("glass/a.jpg", "paper/e\u0301.jpg"))
+    assert rule.assignments == {"glass/a.jpg": "train", "paper/e\u0301.jpg": "val"}
+
+
+def test_a_split_file_names_no_photo_outside_the_root(tmp_path: Path) -> None:
+    outside = ["../glass/a.jpg", "/glass/a.jpg", "/data/other/glass/a.jpg", "paper/../../x/glass/a.jpg", ".", "/"]
+    (tmp_path / "split.csv").write_text("path,split\na.jpg,train\n" + "".join(f"{path},val\n" for path in outside))
+    rule = make_rule(str(tmp_path / "split.csv"), 0.15, 0.15, listing_of("glass/a.jpg"))
+    sides, warnings = assign(catalog(["glass/a.jpg"]), rule)
+    assert sides == {"glass/a.jpg": "train"}
+    assert any("6 photos ('.', '../glass/a.jpg'," in warning for warning in warnings)
 
 
 def test_a_split_that_is_no_word_and_no_file_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"data\.split='offical' is none of auto, official, .*, nor a file"):
-        make_rule("offical", 0.15, 0.15, NOWHERE)
+        make_rule("offical", 0.15, 0.15, listing_of())
 
 
 @pytest.mark.parametrize(

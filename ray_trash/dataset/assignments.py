@@ -1,0 +1,32 @@
+"""The split that a file of the user says: a side for each path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray_trash.dataset.catalog import Side, named_side
+from ray_trash.dataset.photo_index import PhotoIndex, match_rows
+from ray_trash.dataset.table import PATH_COLUMNS, SPLIT_COLUMNS, read_table
+from ray_trash.errors import DataError
+
+
+def read_assignments(uri: str, index: PhotoIndex) -> dict[str, Side]:
+    """Read the table of `data.split`: the side of each path that it lists, of photos that are not there as written.
+
+    Raises:
+        StorageError: The file cannot be read.
+        DataError: It is no such table, a row has no side or contradicts another one, or none names a photo.
+    """
+    table = read_table(uri, "data.split")
+    path_column, side_column = table.column(PATH_COLUMNS), table.column(SPLIT_COLUMNS)
+    if path_column is None or side_column is None:
+        raise DataError(
+            f"{table.where} must begin with a line that names its columns, such as `path,split`; "
+            f"it begins with {','.join(table.header)!r}"
+        )
+
+    def side(cells: Sequence[str]) -> Side:
+        return named_side(cells[side_column])
+
+    found, missing = match_rows(table, path_column, index, side)
+    return missing | found
