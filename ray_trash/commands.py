@@ -146,9 +146,9 @@ def _trials_have_workers(config: Config) -> bool:
 
 
 def _source_of(options: argparse.Namespace) -> str:
-    from ray_trash.config import config_with, parse_override
+    from ray_trash.config import config_with, parse_override, read_config_text
 
-    text = Path(options.config).read_text(encoding="utf-8")
+    text = read_config_text(options.config)
     return config_with(text, dict(parse_override(change) for change in options.set))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ray_trash.config.serve import ServeConfig
-from ray_trash.config.tree import Config, known_keys, unmet_needs
+from ray_trash.config.tree import Config, known_keys, unmet_needs, word_keys
 from ray_trash.config.yaml import from_yaml, render_yaml
 from ray_trash.errors import ConfigError
 
@@ -29,17 +29,12 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         ConfigError: The file cannot be read, or the result is not a valid config; every mistake is named.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"{path}: cannot read the config file: {reason}") from error
+    text = read_config_text(path)
     tree = from_yaml(text, str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: expected a mapping of sections such as data, model, train; got {type(tree).__name__}"
-        )
-    written = _flatten(tree)
+        found = {type(None): "nothing", list: "a list"}.get(type(tree), repr(tree)[:40])
+        raise ConfigError(f"{path}: expected a mapping of sections such as data, model, train; found {found}")
+    written = _with_words(_flatten(tree), _flatten(from_yaml(text, str(path), values="text")))
     overrides = overrides or {}
     _refuse_unknown_keys([*written, *overrides], str(path))
     config = _validate(_nest({**written, **overrides}), str(path))
@@ -51,6 +46,17 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     _refuse_inert_keys(overrides, str(path), config)
     _refuse_inert_keys(written, str(path), config, alone)
     return config
+
+
+def read_config_text(path: str | Path) -> str:
+    """Read a config file in UTF-8 or UTF-16, with or without a mark in front, or raise `ConfigError`."""
+    try:
+        content = Path(path).read_bytes()
+        # Named for JSON, but all it goes by is marks and zero bytes.
+        return content.decode(json.detect_encoding(content))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text; save it as such"
+        raise ConfigError(f"{path}: cannot read the config file: {reason}") from error
 
 
 def override(config: Config, overrides: Mapping[str, Any]) -> Config:
@@ -69,13 +75,17 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `section.key=value`; the value is YAML, so `1e-3`, `[64]`, `null` and `true` mean what they say.
 
+    Where only words make sense, as in `name=2024-11-28`, they are taken as they are written.
+
     Raises:
         ConfigError: There is no `=`, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r}: expected section.key=value, such as train.epochs=3")
-    return key.strip(), from_yaml(value, f"--set {text!r}")
+    key, where = key.strip(), f"--set {text!r}"
+    typed, as_text = from_yaml(value, where), from_yaml(value, where, values="text")
+    return key, _with_words({key: typed}, {key: as_text})[key]
 
 
 def effective_tree(config: Config) -> dict[str, Any]:
@@ -142,6 +152,13 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _with_words(typed: Mapping[str, Any], as_text: Mapping[str, Any]) -> dict[str, Any]:
+    words = word_keys()
+    return {
+        key: as_text.get(key, value) if key in words and value is not None else value for key, value in typed.items()
+    }
+
+
 def _by_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
     return _nest({RENAMED.get(key, key): value for key, value in _flatten(tree).items()})
 
@@ -167,6 +184,9 @@ def _advice(key: str) -> str:
     if key in RENAMED:
         return f"which is {RENAMED[key]} now"
     known = known_keys()
+    below = [name for name in known if name.startswith(f"{key}.")]
+    if below:
+        return f"which is a section, with keys of its own such as {below[0]}"
     leaves = {name.rpartition(".")[2]: name for name in known}
     same_leaf = [leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1)]
     close = difflib.get_close_matches(key, known, n=1) or same_leaf or difflib.get_close_matches(key, known, 1, 0.0)
@@ -193,9 +213,11 @@ def _describe(problem: Any) -> tuple[str, str]:
     key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), ".".join(parts))
     if key == "tune.space":
         key = ".".join(parts)  # the keys below it are the user's
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [a, b]")
     if problem["type"] == "missing":
         return key, f" is missing; set it in the file or with --set {key}=..."
+    if problem["type"] == "string_type" and problem["input"] is None:
+        return key, " is empty; write a word after it, in quotes where that is null"
     if problem["type"] == "value_error":
         return key, f".{message}" if key else message
     return f"{key}={problem['input']!r}: ", f"{message[0].lower()}{message[1:]}"

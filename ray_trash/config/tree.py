@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 
 from ray_trash.config.section import Needs, Section
@@ -33,6 +35,11 @@ _WORKER_PROCESSES = Needs("train.workers other than 0", lambda config: config.tr
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
+ClassName = Annotated[
+    str, StringConstraints(min_length=1), AfterValidator(lambda name: unicodedata.normalize("NFC", name))
+]
+"""In the form in which names of folders are compared: macOS writes an accent as a letter of its own."""
+
 
 class DataConfig(Section):
     """Which photos, and on which side of the split each one is."""
@@ -51,8 +58,8 @@ class DataConfig(Section):
     """Share of every class that goes to validation, expected over the content hash."""
     test_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that is kept back for `evaluate`, expected over the content hash."""
-    classes: tuple[str, ...] | None = None
-    """Class names in label order. Default: the sorted names of the class folders."""
+    classes: tuple[ClassName, ...] | None = None
+    """Class names in label order. Default: the sorted names of the class folders, or the labels of the table."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"
     """Leave a bad photo out by name, or stop before the first epoch."""
     cache: Literal["auto", "memory", "stream"] = "auto"
@@ -275,6 +282,21 @@ def _needs() -> dict[str, Needs]:
 def known_keys() -> tuple[str, ...]:
     """List every dotted key of the tree, leaves only, in the order of definition."""
     return tuple(key for key, _ in _leaves(Config))
+
+
+@cache
+def word_keys() -> frozenset[str]:
+    """Return the keys that take a word or a list of words, and nothing else: `01` and `yes` are words there."""
+    return frozenset(key for key, field in _leaves(Config) if _takes_only_words(field.annotation))
+
+
+def _takes_only_words(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _takes_only_words(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return False
+    parts = [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
+    return annotation is str or (bool(parts) and all(map(_takes_only_words, parts)))
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
