@@ -102,15 +102,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
     add("--overwrite", action="store_true", help="replace the file if it is there")
 
-    add = command("score", commands.score, "label photos with a checkpoint or an endpoint, into a Parquet file")
+    add = command("score", commands.score, "label photos with a checkpoint or an endpoint, into a file of one row each")
     text = "a checkpoint directory (not with --url), then files, folders, URIs, and Parquet files of photos"
     add("paths", nargs="+", metavar="PATH", help=text)
-    add("--out", required=True, metavar="FILE.parquet", help="what to write, one row per input")
+    text = "what to write, one row per input: FILE.parquet, FILE.csv or FILE.jsonl"
+    add("--out", required=True, metavar="FILE", help=text)
     add("--workers", type=_whole(1), metavar="N", help="processes that predict (one per GPU or machine)")
     add("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
     add("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
     add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
-    add("--overwrite", action="store_true", help="replace FILE.parquet if it is there")
+    add("--overwrite", action="store_true", help="replace FILE if it is there")
 
     _add_config(command("config", commands.config, "print the resolved config"))
     return parser

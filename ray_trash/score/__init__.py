@@ -1,1 +1,1 @@
-"""Offline scoring: photos in, one row each in a Parquet file."""
+"""Offline scoring: photos in, one row each in a file."""

@@ -1,9 +1,9 @@
 """The finished chunks of a scoring that is under way, so that one that is cut short goes on.
 
 ```
-FILE.parquet                       there once everything is done
-FILE.parquet.parts/plan.json       what is being scored by what
-FILE.parquet.parts/000007.parquet  the rows of the inputs of chunk 7, whole or not there
+FILE                       there once everything is done
+FILE.parts/plan.json       what is being scored by what
+FILE.parts/000007.parquet  the rows of the inputs of chunk 7, whole or not there
 ```
 """
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_trash.errors import ConfigError, StorageError
+from ray_trash.score.formats import FORMATS, row_writer
 from ray_trash.score.inputs import BATCH_PHOTOS
 from ray_trash.score.rows import Tally, classes_of, engine_of, parquet_bytes, schema_with
 from ray_trash.storage import Storage
@@ -64,9 +65,11 @@ class Target:
         self._chunks = self.folder.child(self.chunks_name)
 
     def require_free(self, *, overwrite: bool) -> None:
-        """Refuse, as a `ConfigError`, a folder, and a file that is there already and not to be replaced."""
+        """Refuse, as a `ConfigError`, a folder, another suffix, and a file that is there and not to be replaced."""
         if self.folder.is_local and (self.folder.local_path() / self.name).is_dir():
             raise ConfigError(f"--out {self.uri}: is a folder; name a file in it")
+        if not self.name.lower().endswith(FORMATS):
+            raise ConfigError(f"--out {self.uri}: the name must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
         if not overwrite and self.folder.exists(self.name):
             raise ConfigError(f"--out {self.uri}: is there already, complete; add --overwrite or name another file")
 
@@ -104,12 +107,12 @@ class Target:
         schema = self._read_chunk(plan, 0).schema
         engine = engine or engine_of(schema)
         schema = schema_with(classes_of(schema), engine)
-        with self.folder.writing(self.name) as sink, pq.ParquetWriter(sink, schema) as writer:
+        with self.folder.writing(self.name) as sink, row_writer(sink, self.name, schema) as write:
             for number in range(plan.n_chunks):
                 rows = self._read_chunk(plan, number)
                 tally.add(rows)
                 # What computed may be another since the scoring went on on another machine.
-                writer.write_table(rows.replace_schema_metadata(schema.metadata))
+                write(rows.replace_schema_metadata(schema.metadata))
         self.folder.remove(self.chunks_name)
         return tally, engine
 

@@ -62,6 +62,7 @@ BATCH_PHOTOS = 64
 _WANTED_BLOCKS = 2048
 """Ray takes milliseconds to store a block; many photos are handed out many batches at a time."""
 _HASHED_ROWS = 1 << 14
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _REASON_CODES = frozenset(get_args(ReasonCode))
 
 
@@ -115,7 +116,7 @@ def list_inputs(
         leave_out: A folder and the names in it that are no inputs: what is written.
 
     Raises:
-        DataError: One does not exist, cannot be listed or is given twice, or there is nothing to score.
+        DataError: One does not exist, cannot be listed, is an archive or given twice, or there is nothing to score.
         ConfigError: The column of a table is not known, or one is named and there is no table.
     """
     sources: list[Source] = []
@@ -128,6 +129,8 @@ def list_inputs(
         if kind == fs.FileType.Directory:
             rows, n_ignored = _list_folder(storage, number, shown, leave_out)
             source, is_own, ignored = Source(shown, storage.uri), True, ignored + n_ignored
+        elif name.lower().endswith(_ARCHIVE_SUFFIXES):
+            raise DataError(f"{shown}: is an archive; unpack it first, and name the folder")
         elif name.lower().endswith(SUFFIXES):
             table, paths = open_table(storage, name, column, shown=shown)
             rows, is_own = _list_rows(table, paths, number, storage, shown), paths is not None

@@ -1,4 +1,4 @@
-"""One scoring from a list of paths to a Parquet file, by workers here or by an endpoint elsewhere."""
+"""One scoring from a list of paths to a file of rows, by workers here or by an endpoint elsewhere."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 
 from ray_trash.cluster.connect import ray_session
+from ray_trash.errors import DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
 from ray_trash.score.inputs import list_inputs, work_blocks
 from ray_trash.score.remote import score_remotely
-from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
+from ray_trash.score.rows import Outcomes, complete_rows, schema_with
 from ray_trash.serve.client import Client
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
+from ray_trash.terminal.text import counted
 
 Answering = Callable[[list[pa.Table]], Generator[Outcomes]]
 """Scores blocks of work."""
@@ -37,8 +39,8 @@ def score_here(
 ) -> dict[str, Any]:
     """Score with a checkpoint, on the Ray cluster that `RAY_ADDRESS` names or on this machine.
 
-    Files, folders, URIs and tables become one Parquet file, local or at a URI. Workers are processes with a network
-    each, by default one per GPU, or one per machine where there is none.
+    Files, folders, URIs and tables become one file, local or at a URI, in the format that its suffix says (`formats`).
+    Workers are processes with a network each, by default one per GPU, or one per machine where there is none.
 
     Returns:
         The summary, JSON values only; `images_per_s` is the rate from the first answers to the last.
@@ -46,13 +48,14 @@ def score_here(
     Raises:
         CheckpointError: The checkpoint cannot be used.
         ClusterError: The cluster is too small, or answers nothing.
-        ConfigError: The file is there already, or a column is not.
-        DataError: There is nothing to score, or a path does not exist.
+        ConfigError: The file is there already or has another suffix, or a column is not there.
+        DataError: There is nothing to score, a path does not exist, or no photo could be scored; the file says why.
         StorageError: The output's storage is full, read-only or out of reach.
     """
+    target = _free_target(out, overwrite=overwrite)
     checkpoint = open_checkpoint(checkpoint_uri)
     document = checkpoint.document
-    scoring = _Scoring(given, out, column, overwrite, terminal)
+    scoring = _Scoring(given, target, column, terminal)
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
         from ray_trash.cluster.capacity import plan_scoring_here
@@ -83,22 +86,27 @@ def score_there(
         ClusterError: The endpoint cannot be reached, is full for too long, or answers nonsense.
         ConfigError: As for `score_here`, or the key is wrong.
     """
-    scoring = _Scoring(given, out, column, overwrite, terminal)
+    scoring = _Scoring(given, _free_target(out, overwrite=overwrite), column, terminal)
     with Client(url, api_key=api_key) as client:
         card = client.model()
         sources = scoring.inputs.sources
         return scoring.run(card["id"], card["classes"], lambda blocks: score_remotely(client, card, sources, blocks))
 
 
+def _free_target(out: str, *, overwrite: bool) -> Target:
+    target = Target(out)
+    target.require_free(overwrite=overwrite)
+    return target
+
+
 class _Scoring:
     """Inputs that become chunks, and chunks that become the file."""
 
-    def __init__(self, given: Sequence[str], out: str, column: str | None, overwrite: bool, terminal: Terminal) -> None:
+    def __init__(self, given: Sequence[str], target: Target, column: str | None, terminal: Terminal) -> None:
         self._started_at = time.monotonic()
         self._terminal = terminal
-        self._target = Target(out)
-        self._target.require_free(overwrite=overwrite)
-        not_ours = (self._target.folder, (self._target.name, self._target.chunks_name))
+        self._target = target
+        not_ours = (target.folder, (target.name, target.chunks_name))
         self.inputs = list_inputs(given, column=column, leave_out=not_ours)
         self._engine = ""
 
@@ -114,7 +122,11 @@ class _Scoring:
             self._make_chunks(pending, answering, bar)
         tally, engine = self._target.join(self._plan, self._engine)
         seconds = time.monotonic() - self._started_at
-        self._terminal.say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
+        errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items())) or "no errors"
+        if not tally.scored:
+            raise DataError(f"none of {counted(tally.n, 'input')} could be scored, {errors}; see {self._target.uri}")
+        said = f"{tally.scored} of {tally.n} photos scored, {tally.abstained} of them not sure, {errors}"
+        self._terminal.say(f"{said}: {self._target.uri}")
         return {
             **tally.to_json(),
             "ignored": self.inputs.ignored,
@@ -150,8 +162,3 @@ class _Scoring:
         inputs = self.inputs.rows.slice(chunk.start, len(chunk))
         rows = complete_rows(inputs, chunk.start, outcomes, self._plan.model_id)
         self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine)))
-
-
-def _in_words(tally: Tally) -> str:
-    errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items())) or "no errors"
-    return f"{tally.abstained} of them not sure, {errors}"

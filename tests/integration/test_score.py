@@ -206,8 +206,9 @@ def test_files_that_can_be_refused_without_a_look_need_no_worker(
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").symlink_to("nowhere")
     result = command("score", checkpoint, tmp_path / "photos", "--out", tmp_path / "out.parquet", "--json")
-    assert result.code == 0, result.err
-    assert json.loads(result.out)["errors"] == {"unreadable": 1}
+    assert result.code == 3, result.err
+    assert "none of 1 input could be scored, 1 unreadable; see" in error_line(result.err)
+    assert pq.read_table(tmp_path / "out.parquet")["error_code"].to_pylist() == ["unreadable"]
 
 
 def test_a_mistake_is_one_line_and_its_exit_code(
@@ -219,6 +220,7 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     mistakes = [
         ((checkpoint, *out), 2, "no photos are named"),
         ((checkpoint, photos, "--out", tmp_path / "there.parquet"), 2, "--overwrite"),
+        ((checkpoint, photos, "--out", tmp_path / "out.xlsx"), 2, "must end in .parquet, .csv or .jsonl"),
         ((checkpoint, photos, "--api-key-file", "key", *out), 2, "--url"),
         ((photos, "--url", "http://127.0.0.1:9", "--workers", 2, *out), 2, "--workers"),
         ((checkpoint, tmp_path / "absent", *out), 3, "absent: does not exist"),

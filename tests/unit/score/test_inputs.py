@@ -88,6 +88,13 @@ def test_what_does_not_exist_is_named(name: str, tmp_path: Path) -> None:
     assert given in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "photos.TAR"])
+def test_an_archive_is_named_as_one(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{name}: is an archive; unpack it first"):
+        list_inputs([str(write(tmp_path, name) / name)])
+    assert paths(list_inputs([str(tmp_path)])) == [name]
+
+
 def test_nothing_to_score_is_an_error_that_says_what_was_ignored(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"no photos in {tmp_path}; 1 hidden"):
         list_inputs([str(write(tmp_path, ".a.jpg"))])
