@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Literal
+from unicodedata import normalize
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
@@ -16,6 +17,11 @@ from ray_trash.config.tune import TuneConfig
 _SPLIT_BY_HASH = Needs(
     "data.split=grouped or stratified", lambda config: config.data.split in ("auto", "grouped", "stratified")
 )
+_VAL_BY_HASH = Needs(
+    "data.split=grouped, stratified or folders",
+    lambda config: config.data.split in ("auto", "folders", "grouped", "stratified"),
+)
+_LOCAL = Needs("a local data.root", lambda config: "://" not in config.data.root.removeprefix("file://"))
 _CACHE_DECIDED = Needs("data.cache=auto", lambda config: config.data.cache == "auto")
 _CROPPED = Needs("augment.preset=dihedral or strong", lambda config: config.augment.preset in ("dihedral", "strong"))
 _RECOLOURED = Needs("augment.preset=strong", lambda config: config.augment.preset == "strong")
@@ -41,15 +47,19 @@ class DataConfig(Section):
     """Folder of class folders: a local path, or a URI of a filesystem pyarrow opens (`s3://`, `gs://`)."""
     split: str = "auto"
     """`official` (list files beside the photos), `official-clean` (that, without training photos that have a twin on
-    another side or two labels), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
-    a hash of each photo's content), or a CSV file `path,split`. `auto`: `official` where its lists are, else
-    `grouped`."""
-    val_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
+    another side or two labels), `folders` (train, val and test above the class folders; what is missing of val comes
+    from train as in `grouped`), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
+    a hash of each photo's content), or a CSV file `path,split`. `auto`: `official` where its lists are, `folders`
+    where there are such, else `grouped`."""
+    val_fraction: Annotated[float, _VAL_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that goes to validation, expected over the content hash."""
     test_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that is kept back for `evaluate`, expected over the content hash."""
     classes: tuple[str, ...] | None = None
     """Class names in label order. Default: the sorted names of the class folders."""
+    follow_links: Annotated[bool, _LOCAL] = True
+    """Follow links to photos and folders, as DVC and git-annex make them; a photo has the class of the link's place.
+    Without, links out of the root are refused, and links to folders are left out."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"
     """Leave a bad photo out by name, or stop before the first epoch."""
     cache: Literal["auto", "memory", "stream"] = "auto"
@@ -61,7 +71,7 @@ class DataConfig(Section):
     def _fractions_leave_a_training_set(self) -> DataConfig:
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("val_fraction + test_fraction must be below 1: nothing is left to train on")
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+        if self.classes is not None and len({normalize("NFC", name) for name in self.classes}) != len(self.classes):
             raise ValueError("classes: a name is listed twice")
         if self.classes is not None and len(self.classes) < 2:
             raise ValueError("classes: a classifier needs at least two")

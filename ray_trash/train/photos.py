@@ -111,10 +111,17 @@ def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: 
             f"data.split={config.data.split}: {len(train)} photos to train on and {len(val)} to validate; "
             "both need some, add photos or change the split"
         )
+    absent = set(listing.classes) - set(on_side(catalog, "train")["label"].to_pylist())
+    if photo_set.rule.kind == "folders" and absent:
+        raise DataError(
+            f"data.split=folders: no photo to train on of {listed(map(repr, sorted(absent)))}; name the class folders "
+            "in train as elsewhere, or leave the class out of data.classes"
+        )
     data = {
         "fingerprint": fingerprint(catalog),
         "fingerprints": {side: fingerprint(photos) for side, photos in sides.items()},
         "split": photo_set.rule.to_json(),
+        "follow_links": config.data.follow_links,
         "n": {side: len(photos) for side, photos in sides.items()},
         "trained_on": trained_on(train.keys),
     }

@@ -30,7 +30,15 @@ from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
-from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, METRICS, RAY, read_metrics, refuse_existing
+from ray_trash.train.run_directory import (
+    AUGMENTATION_SHEET,
+    BEST,
+    METRICS,
+    RAY,
+    read_metrics,
+    refuse_data_inside,
+    refuse_existing,
+)
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
 from ray_trash.train.state import seeded_network
@@ -72,7 +80,8 @@ def prepare_run(
     run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
-    listing = list_photos(config.data.root, config.data.classes)
+    listing = list_photos(config.data.root, config.data.classes, follow_links=config.data.follow_links)
+    refuse_data_inside(run, Storage.at(listing.root))
     rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))
