@@ -181,7 +181,10 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
         if photo.sha256 in rule.left_out and sides.get(photo.path) == "train":
             del sides[photo.path]
     labels = {str(photo.label) for photo in accepted}
-    for side in ("train", "val") if not rule.by_content or rule.val_fraction > 0 else ("train",):
+    expected: list[Side] = ["train", "val"] if not rule.by_content or rule.val_fraction > 0 else ["train"]
+    if rule.kind == "folders" and "test" in sides.values():
+        expected.append("test")
+    for side in expected:
         absent = labels - {photo.label for photo in accepted if sides.get(photo.path) == side}
         if absent:
             warnings.append(f"no photo in {side} of: {', '.join(sorted(absent))}")

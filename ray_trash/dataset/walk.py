@@ -99,7 +99,7 @@ def _walk_local(storage: Storage, follow_links: bool) -> Iterator[Entry]:
             path = f"{folder}/{entry.name}" if folder else entry.name
             kind, size_bytes, message = _look_at(entry, real_root, follow_links)
             if kind == "directory":
-                folders.append((path, f"{real}/{entry.name}"))
+                folders.append((path, os.path.join(real, entry.name)))
             elif kind == "directory_link" and follow_links and not is_hidden and not is_system_name(entry.name):
                 target = os.path.realpath(entry.path)
                 if any(f"{inner}/".startswith(f"{target.rstrip('/')}/") for inner in (real, real_root)):
