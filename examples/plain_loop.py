@@ -34,7 +34,9 @@ def train(config: Config) -> list[dict[str, float]]:
     settings, preprocessing = config.train, Preprocessing.from_config(config.image)
 
     # Photos: list, split by a hash of the content, decode once.
-    listing = list_photos(config.data.root, config.data.classes, config.data.labels)
+    listing = list_photos(
+        config.data.root, config.data.classes, config.data.labels, follow_links=config.data.follow_links
+    )
     folder = PhotoFolder.at(config.data.root)
     sides: dict[str, list[tuple[np.ndarray, int, int]]] = {"train": [], "val": [], "test": []}
     for file in listing.files:

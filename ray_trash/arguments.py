@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("root", metavar="DIR", help="folder of class folders, local or a URI")
     add("--labels", metavar="FILE", help=_LABELS)
-    text = "official, official-clean, grouped, stratified, or a CSV file (the photos' own lists, else grouped)"
+    text = "official, official-clean, folders, grouped, stratified, or a CSV file (own lists or folders, else grouped)"
     add("--split", default="auto", metavar="RULE", help=text)
     add("--folds", type=_whole(2), metavar="N", help="write N split files for cross-validation by groups")
     add("--features", metavar="WEIGHTS", help="look for suspects by a pretrained network: imagenet or a file")

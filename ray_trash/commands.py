@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_trash.errors import ConfigError
+from ray_trash.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ray_trash.config import Config
@@ -231,6 +231,16 @@ def export(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 def score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Label photos."""
+    from ray_trash.terminal.text import counted
+
+    summary = _score(options, terminal)
+    if not summary["scored"]:
+        count = counted(summary["n"], "input")
+        raise DataError(f"none of {count} could be scored; the column error_message of {summary['out']} says why")
+    return summary
+
+
+def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     given = {"column": options.column, "overwrite": options.overwrite, "terminal": terminal}
     if options.url is None:
         if options.api_key_file is not None:

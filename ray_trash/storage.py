@@ -35,11 +35,18 @@ class Storage:
         """Resolve a path or URI; nothing is created or contacted.
 
         Raises:
-            StorageError: pyarrow knows no such filesystem, or refuses the URI.
+            StorageError: pyarrow knows no such filesystem, or refuses the URI; or a local name is not UTF-8.
         """
         text = str(uri)
         if "://" not in text:
             absolute = os.path.abspath(os.path.expanduser(text))
+            try:
+                absolute.encode()
+            except UnicodeEncodeError as error:
+                shown = os.fsencode(absolute).decode("utf-8", "backslashreplace")
+                raise StorageError(
+                    f"{shown}: its name is not UTF-8, and such places are not opened; rename it"
+                ) from error
             return cls(absolute, fs.LocalFileSystem(), absolute)
         try:
             filesystem, path = fs.FileSystem.from_uri(text)

@@ -30,3 +30,11 @@ def make_twenty_five_photos(root: Path) -> Path:
     for path in sorted((root / "metal").iterdir())[1:]:
         path.unlink()
     return root
+
+
+def put(root: Path, *paths: str) -> Path:
+    """Write files that are listed but cannot be decoded."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"photo")
+    return root

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ray_trash.dataset.catalog import Side, named_side
+from ray_trash.dataset.catalog import SIDES, Side
+from ray_trash.dataset.layout import side_named
 from ray_trash.dataset.photo_index import PhotoIndex, match_rows
 from ray_trash.dataset.table import PATH_COLUMNS, SPLIT_COLUMNS, read_table
 from ray_trash.errors import DataError
@@ -25,8 +24,13 @@ def read_assignments(uri: str, index: PhotoIndex) -> dict[str, Side]:
             f"it begins with {','.join(table.header)!r}"
         )
 
-    def side(cells: Sequence[str]) -> Side:
-        return named_side(cells[side_column])
-
-    found, missing = match_rows(table, path_column, index, side)
+    found, missing = match_rows(table, path_column, index, lambda cells: read_side(cells[side_column]))
     return missing | found
+
+
+def read_side(name: str) -> Side:
+    """Return the side of the split that a table calls by a name; it is a `ValueError` if there is none."""
+    side = side_named(name.strip())
+    if side is None:
+        raise ValueError(f"{name!r} is no side of the split; there are {', '.join(SIDES)}")
+    return side

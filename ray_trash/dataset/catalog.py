@@ -20,11 +20,6 @@ from ray_trash.terminal.text import counted
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
-_SIDE_NAMES: dict[str, Side] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 Verdict = Literal["accepted", "rejected", "ignored"]
 
 CATALOG_SCHEMA = pa.schema(
@@ -73,14 +68,6 @@ class CatalogRow:
     def accepted(self) -> bool:
         """Whether it is a photo that can be used."""
         return self.verdict == "accepted"
-
-
-def named_side(name: str) -> Side:
-    """Return the side that data sets call by a name, in any case; it is a `ValueError` if there is none."""
-    try:
-        return _SIDE_NAMES[name.strip().lower()]
-    except KeyError:
-        raise ValueError(f"{name!r} is no side of the split; there are {', '.join(SIDES)}") from None
 
 
 def rows_of(catalog: pa.Table) -> list[CatalogRow]:
@@ -149,9 +136,7 @@ def require_usable_photos(catalog: pa.Table) -> None:
 
 
 def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
-    """Refuse, by a `DataError`, a data set of fewer than two classes, or with a class without accepted photos."""
-    if len(classes) < 2:
-        raise DataError(f"data.root: the only class is {classes[0]!r}; a classifier needs at least two class folders")
+    """Refuse, by a `DataError`, a data set with a class without accepted photos."""
     accepted = set(accepted_photos(catalog)["label"].to_pylist())
     empty = [name for name in classes if name not in accepted]
     if empty:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ray_trash.dataset.catalog import Side, named_side
+from ray_trash.dataset.assignments import read_side
+from ray_trash.dataset.catalog import Side
+from ray_trash.dataset.names import nfc
 from ray_trash.dataset.photo_index import PhotoIndex, match_rows
 from ray_trash.dataset.table import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS, Table, read_table
 from ray_trash.errors import ConfigError, DataError, StorageError
@@ -38,11 +39,11 @@ def read_labels(uri: str, index: PhotoIndex) -> TableLabels:
     path_column, label_column, side_column = _columns(table)
 
     def label_and_side(cells: Sequence[str]) -> tuple[str, Side | None]:
-        label = unicodedata.normalize("NFC", cells[label_column].strip())
+        label = nfc(cells[label_column].strip())
         if not label:
             raise ValueError("there is no label")
         side = "" if side_column is None else cells[side_column].strip()
-        return label, named_side(side) if side else None
+        return label, read_side(side) if side else None
 
     found, missing = match_rows(table, path_column, index, label_and_side)
     warnings = []

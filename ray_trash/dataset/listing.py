@@ -6,31 +6,36 @@ Every file comes out once, as a photo to read, as ignored or as rejected; none i
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ray_trash.dataset.catalog import CatalogRow, Side
 from ray_trash.dataset.labels import read_labels
+from ray_trash.dataset.layout import Layout, find_layout, side_named
+from ray_trash.dataset.names import bare, is_other_kind, is_system_name, looks_like_photo, nfc
 from ray_trash.dataset.photo_index import PhotoIndex
 from ray_trash.dataset.walk import Entry, walk
+from ray_trash.dataset.written import written_files
 from ray_trash.errors import DataError, ReasonCode, StorageError
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted, listed
 
-SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-"""Folders and files that operating systems leave behind, in lower case. Names that start with a dot
-(`.DS_Store`, `._photo.jpg`, `.ipynb_checkpoints`) are ignored beside these."""
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""How photos are usually named. Only folders are judged by it: a file is a photo by its content."""
-
-_TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-
 _REASON_CODES = frozenset(get_args(ReasonCode))
-_REASON_OF_KIND = {"directory_link": "directory link", "outside": "outside_root", "unreadable": "unreadable"}
+_REPEAT = "link to a folder listed elsewhere"
+_REASON_OF_KIND = {
+    "directory_link": "directory link",
+    "loop": "link to a folder that it is in",
+    "repeat": _REPEAT,
+    "outside": "outside_root",
+    "unreadable": "unreadable",
+}
+_HIDDEN = "hidden or system file"
+_OTHER_KIND = "not named like a photo"
+_WRITTEN = "written by this program"
+_NO_CLASS_FOLDER, _NO_ROW = "not in a class folder", "not in data.labels"
+_TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ class Finding:
     message: str = ""
 
 
+Place = Finding | Literal["file", "folder"]
+
+
 @dataclass(frozen=True)
 class Listing:
     """What lies under a data root. Each list is sorted by path, and no path is in two of them.
@@ -50,10 +58,11 @@ class Listing:
         root: The data root; absolute where it is local.
         classes: In label order.
         files: What is to be read; their path, label and size as listed.
-        ignored: Hidden and system files, and what lies outside the class folders.
+        ignored: What systems and this program leave behind, files of other kinds, and what is in no class folder.
         rejected: What can be refused without opening it.
         warnings: Sentences for the user.
-        assignments: Side of each path, where the table of labels says it.
+        sides: The folders train, val and test that hold the class folders, by their names; none where there are none.
+        assignments: Side of each path where the table of labels says it.
     """
 
     root: str
@@ -62,87 +71,141 @@ class Listing:
     ignored: tuple[Finding, ...]
     rejected: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    sides: tuple[str, ...] = ()
     assignments: Mapping[str, Side] = field(default_factory=dict)
 
 
-def list_photos(root: str, classes: Sequence[str] | None = None, labels_uri: str | None = None) -> Listing:
+def list_photos(
+    root: str, classes: Sequence[str] | None = None, labels_uri: str | None = None, *, follow_links: bool = True
+) -> Listing:
     """List every file under a root, each with its class or the reason why it has none.
 
-    The class of a file is the first folder below the class root. That is `root` itself, or the only folder in it where
-    that one holds the class folders (`root/images/glass/1.jpg`). Without `classes`, in label order, these are all the
-    class folders, sorted. With a table of labels at `labels_uri`, its labels are the classes, wherever photos lie.
+    The class of a file is the name of its class folder, in Unicode's form NFC. Class folders are in `root` itself, or
+    in the only folder in it where that one holds them (`root/images/glass/1.jpg`), and there, where the set is split
+    already, in folders train, val and test (`root/train/glass/1.jpg`). Without `classes`, in label order, these are
+    all the class folders, sorted. With a table of labels at `labels_uri`, its labels are the classes, wherever photos
+    lie.
 
     Raises:
-        DataError: The root is missing, no folder, cannot be listed or holds no photo, or a class has no folder; or
-            the table cannot be used.
+        DataError: The root is missing, no folder, cannot be listed or holds no photo, a class has no folder, it does
+            not show which folders are classes, or the table cannot be used.
         ConfigError: The table cannot be read.
     """
     try:
         storage = Storage.at(root)
     except StorageError as error:
         raise DataError(f"data.root: {error}") from error
-    entries = walk(storage)
-    class_root = _find_class_root(entries, classes)
-    folders = _class_folders(entries, class_root)
-    table = None
-    if labels_uri is not None:
-        readable = (entry.path for entry in entries if judge_place(entry) == "file")
-        table = read_labels(labels_uri, PhotoIndex(readable, storage.uri, PHOTO_SUFFIXES))
-        folders = set(table.labels.values())
-    if classes is not None:
-        _require_folders(classes, folders, labels_uri or storage.child(*filter(None, [class_root])).uri)
-    labels = tuple(classes) if classes is not None else tuple(sorted(folders))
+    placed = list(judge_places(walk(storage, follow_links=follow_links)))
+    wanted = tuple(map(nfc, classes or ()))
+    if labels_uri is None:
+        return _list_by_folders(storage, placed, wanted)
+    return _list_by_table(storage, placed, wanted, labels_uri)
 
-    def find_label(path: str) -> str | None:
-        return table.labels.get(path) if table else _label(path.split("/"), class_root)
 
-    unlabelled = "not in a class folder" if table is None else "not in data.labels"
-    judged = [_judge(entry, find_label, labels, unlabelled) for entry in entries]
-    files = tuple(verdict for verdict in judged if isinstance(verdict, CatalogRow))
-    findings = [verdict for verdict in judged if isinstance(verdict, Finding)]
-    rejected = tuple(finding for finding in findings if finding.reason in _REASON_CODES)
-    ignored = tuple(finding for finding in findings if finding.reason not in _REASON_CODES)
+def index_files(listing: Listing) -> PhotoIndex:
+    """Index all files of a listing, to find those that a table names."""
+    unread = [finding.path for finding in (*listing.ignored, *listing.rejected)]
+    return PhotoIndex([*unread, *(file.path for file in listing.files)], listing.root)
+
+
+def require_two_classes(listing: Listing) -> None:
+    """Refuse, by a `DataError`, photos of one class only."""
+    if len(listing.classes) < 2:
+        advice = "".join(f"; {warning}" for warning in listing.warnings)
+        raise DataError(f"data.root: the only class is {listing.classes[0]!r}; a classifier needs at least two{advice}")
+
+
+def _list_by_folders(storage: Storage, placed: Sequence[tuple[Entry, Place]], wanted: tuple[str, ...]) -> Listing:
+    of_others = _folders_of_others(placed)
+    layout = _layout_of(placed, of_others, wanted, storage.uri)
+    folders = _class_folders([entry for entry, _ in placed], layout)
+    if wanted:
+        _require_classes(wanted, folders, storage.child(*filter(None, [layout.top])).uri)
+    labels = wanted or tuple(sorted(label for label, paths in folders.items() if not paths <= of_others))
+    files, ignored, rejected = _sort_out(placed, layout.label_of, labels, _NO_CLASS_FOLDER)
+    tables = [entry.path for entry, _ in placed if _is_table_beside(entry)]
+    advice = (
+        [f"{listed(tables)} beside the photos: if labels are in it, set data.labels (--labels) to it"] if tables else []
+    )
     if not files:
-        raise DataError(_no_photos(storage.uri, ignored, rejected, _advise_tables(entries)))
-    if table is not None:
-        warnings = (*_warn_of_twins(labels), *table.warnings, *_warn_of_unlabelled(ignored, unlabelled))
-        return Listing(storage.uri, labels, files, ignored, rejected, warnings, table.sides)
-    advice = _advise_tables(entries) if len(labels) == 1 else ""
-    warnings = (*_warn_of_twins(labels), *_warn_of_nesting(files, class_root), *filter(None, [advice]))
-    return Listing(storage.uri, labels, files, ignored, rejected, warnings)
+        raise DataError("; ".join([_no_photos(storage.uri, ignored, rejected), *advice]))
+    if not wanted and advice and all(map(side_named, labels)) and len(labels) > 1:
+        named = f"data.root: {storage.uri}: {listed(map(repr, labels))} are named as sides of a split and hold no class"
+        raise DataError("; ".join([f"{named} folders; where they are classes, list them in data.classes", *advice]))
+    warnings = (
+        *_warn_of_twins(labels),
+        *_warn_of_forms({label: folders[label] for label in labels}),
+        *_warn_of_no_photos(sorted(folders.keys() - set(labels)), ignored, layout),
+        *_warn_of_nesting(files, layout),
+        *_warn_of_repeats(ignored),
+        *(advice if len(labels) == 1 else []),
+    )
+    return Listing(storage.uri, labels, files, ignored, rejected, warnings, layout.sides)
 
 
-def index_photos(listing: Listing) -> PhotoIndex:
-    """Index all files of a listing, so that what a table says of them can be found."""
-    paths = [finding.path for finding in (*listing.ignored, *listing.rejected)]
-    return PhotoIndex([*paths, *(file.path for file in listing.files)], listing.root, PHOTO_SUFFIXES)
+def _list_by_table(
+    storage: Storage, placed: Sequence[tuple[Entry, Place]], wanted: tuple[str, ...], labels_uri: str
+) -> Listing:
+    table = read_labels(labels_uri, PhotoIndex((entry.path for entry, place in placed if place == "file"), storage.uri))
+    if wanted:
+        _require_classes(wanted, set(table.labels.values()), labels_uri)
+    labels = wanted or tuple(sorted(set(table.labels.values())))
+    files, ignored, rejected = _sort_out(placed, table.labels.get, labels, _NO_ROW)
+    if not files:
+        raise DataError(_no_photos(storage.uri, ignored, rejected))
+    warnings = (*_warn_of_twins(labels), *table.warnings, *_warn_of_no_row(ignored), *_warn_of_repeats(ignored))
+    return Listing(storage.uri, labels, files, ignored, rejected, warnings, assignments=table.sides)
 
 
-def judge_place(entry: Entry) -> Finding | Literal["file", "folder"]:
-    """Say why an entry, of whatever class, is not going to be read; else what it is, a file being perhaps `special`."""
-    parts = entry.path.split("/")
+def judge_places(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Place]]:
+    """Say of each entry, of whatever class, why it is not going to be read; else what it is.
+
+    A file may be a `special` one.
+    """
+    written = written_files(entries)
+    for entry in entries:
+        yield entry, Finding(entry.path, _WRITTEN) if entry.path in written else _place(entry)
+
+
+def _place(entry: Entry) -> Place:
+    *above, name = entry.path.split("/")
     is_folder = entry.kind == "directory"
-    if any(map(_is_system_name, parts)):
-        return "folder" if is_folder else Finding(entry.path, "hidden or system file")
-    if any(map(_looks_like_photo, parts[:-1])):
+    if any(map(is_system_name, (*above, name))):
+        return "folder" if is_folder else Finding(entry.path, _HIDDEN)
+    if any(map(looks_like_photo, above)):
         return "folder" if is_folder else Finding(entry.path, "in a folder named like a photo")
     if is_folder:
-        if not _looks_like_photo(parts[-1]):
+        if not looks_like_photo(name):
             return "folder"
         return Finding(entry.path, "not_a_regular_file", "a folder named like a photo")
+    if entry.kind in ("file", "special") and is_other_kind(name):
+        return Finding(entry.path, _OTHER_KIND)
     reason = _REASON_OF_KIND.get(entry.kind)
     return Finding(entry.path, reason, entry.message) if reason else "file"
 
 
+def _sort_out(
+    placed: Sequence[tuple[Entry, Place]],
+    label_of: Callable[[str], str | None],
+    labels: Sequence[str],
+    unlabelled: str,
+) -> tuple[tuple[CatalogRow, ...], tuple[Finding, ...], tuple[Finding, ...]]:
+    """Return what is to be read, what is ignored and what is rejected."""
+    judged = [_judge(entry, place, label_of, labels, unlabelled) for entry, place in placed]
+    files = tuple(verdict for verdict in judged if isinstance(verdict, CatalogRow))
+    findings = [verdict for verdict in judged if isinstance(verdict, Finding)]
+    ignored = tuple(finding for finding in findings if finding.reason not in _REASON_CODES)
+    return files, ignored, tuple(finding for finding in findings if finding.reason in _REASON_CODES)
+
+
 def _judge(
-    entry: Entry, find_label: Callable[[str], str | None], labels: Sequence[str], unlabelled: str
+    entry: Entry, place: Place, label_of: Callable[[str], str | None], labels: Sequence[str], unlabelled: str
 ) -> CatalogRow | Finding | None:
-    place = judge_place(entry)
     if place == "folder":
         return None
     if isinstance(place, Finding):
         return place
-    label = find_label(entry.path)
+    label = label_of(entry.path)
     if label is None:
         return Finding(entry.path, unlabelled)
     if label not in labels:
@@ -152,47 +215,44 @@ def _judge(
     return CatalogRow(entry.path, label, entry.size_bytes)
 
 
-def _is_system_name(name: str) -> bool:
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+def _folders_of_others(placed: Sequence[tuple[Entry, Place]]) -> set[str]:
+    """Return the folders that hold files, and all of other kinds or written by this program."""
+    others, photos = set[str](), set[str]()
+    for entry, place in placed:
+        reason = place.reason if isinstance(place, Finding) else ""
+        if place != "folder" and reason != _HIDDEN:
+            parts = entry.path.split("/")
+            above = ("/".join(parts[:end]) for end in range(1, len(parts)))
+            (others if reason in (_OTHER_KIND, _WRITTEN) else photos).update(above)
+    return others - photos
 
 
-def _looks_like_photo(name: str) -> bool:
-    return name.lower().endswith(PHOTO_SUFFIXES)
-
-
-def _label(parts: Sequence[str], class_root: str) -> str | None:
-    if class_root:
-        if parts[0] != class_root:
-            return None
-        parts = parts[1:]
-    return parts[0] if len(parts) > 1 else None
-
-
-def _find_class_root(entries: Sequence[Entry], classes: Sequence[str] | None) -> str:
-    split = [(entry.kind, entry.path.split("/")) for entry in entries]
-    visible = [(kind, parts) for kind, parts in split if not any(map(_is_system_name, parts))]
-    top = {parts[0] for kind, parts in visible if len(parts) > 1 or kind == "directory"}
-    if len(top) != 1 or not top.isdisjoint(classes or ()):
-        return ""
-    only = next(iter(top))
-    files = [parts for kind, parts in visible if kind == "file" and parts[0] == only]
-    is_class_folder = any(len(parts) == 2 and _looks_like_photo(parts[1]) for parts in files)
-    holds_class_folders = any(len(parts) > 2 for parts in files)
-    return only if holds_class_folders and not is_class_folder else ""
-
-
-def _class_folders(entries: Sequence[Entry], class_root: str) -> set[str]:
-    folders = set()
-    for entry in entries:
+def _layout_of(
+    placed: Sequence[tuple[Entry, Place]], of_others: set[str], classes: Sequence[str], where: str
+) -> Layout:
+    folders, files = [], []
+    for entry, place in placed:
         parts = entry.path.split("/")
+        if entry.kind == "directory":
+            if entry.path not in of_others and not any(is_system_name(p) or looks_like_photo(p) for p in parts):
+                folders.append(parts)
+        elif place == "file" or (isinstance(place, Finding) and place.reason in _REASON_CODES):
+            files.append(parts)
+    return find_layout(folders, files, classes, where)
+
+
+def _class_folders(entries: Sequence[Entry], layout: Layout) -> dict[str, set[str]]:
+    """Return the paths of the folders of each class."""
+    folders = defaultdict(set)
+    for entry in entries:
         # Both a folder and its files name it: an object store knows no empty folders, a disk does.
-        name = _label([*parts, ""] if entry.kind == "directory" else parts, class_root)
-        if name is not None and not _looks_like_photo(name) and not _is_system_name(name):
-            folders.add(name)
+        name = layout.folder_of(f"{entry.path}/" if entry.kind == "directory" else entry.path)
+        if name and not looks_like_photo(name) and not is_system_name(name):
+            folders[nfc(name)].add("/".join(entry.path.split("/")[: layout.depth + 1]))
     return folders
 
 
-def _require_folders(classes: Sequence[str], folders: set[str], place: str) -> None:
+def _require_classes(classes: Sequence[str], folders: Collection[str], place: str) -> None:
     for name in classes:
         if name not in folders:
             close = difflib.get_close_matches(name, sorted(folders), n=1, cutoff=0.5)
@@ -200,41 +260,64 @@ def _require_folders(classes: Sequence[str], folders: set[str], place: str) -> N
             raise DataError(f"data.classes: there is no {name!r} in {place}; {hint}")
 
 
-def _no_photos(uri: str, ignored: Sequence[Finding], rejected: Sequence[Finding], advice: str) -> str:
+def _no_photos(uri: str, ignored: Sequence[Finding], rejected: Sequence[Finding]) -> str:
     message = f"data.root: no photos under {uri}; expected {uri}/<class>/<photo>"
     for verdict, findings in (("rejected", rejected), ("ignored", ignored)):
         if findings:
             first = findings[0]
-            message += f"; {len(findings)} were {verdict}, the first is {first.path!r}: {first.reason}"
-    return "; ".join(filter(None, [message, advice]))
-
-
-def _advise_tables(entries: Sequence[Entry]) -> str:
-    tables = [entry.path for entry in entries if entry.kind == "file" and entry.path.lower().endswith(_TABLE_SUFFIXES)]
-    beside = [path for path in tables if "/" not in path and not _is_system_name(path)]
-    if not beside:
-        return ""
-    return f"{listed(beside)} beside the photos: if labels are in it, set data.labels (--labels) to its path"
-
-
-def _warn_of_unlabelled(ignored: Sequence[Finding], unlabelled: str) -> Iterator[str]:
-    paths = [finding.path for finding in ignored if finding.reason == unlabelled and _looks_like_photo(finding.path)]
-    if paths:
-        yield f"{counted(len(paths), 'photo')} {unlabelled}, ignored; the first is {paths[0]!r}"
+            why = f"{first.reason} ({first.message})" if first.message else first.reason
+            message += f"; {len(findings)} were {verdict}, the first is {first.path!r}: {why}"
+    return message
 
 
 def _warn_of_twins(labels: Sequence[str]) -> Iterator[str]:
     twins = defaultdict(list)
     for label in labels:
-        twins[unicodedata.normalize("NFC", label).casefold()].append(label)
+        twins[bare(label)].append(label)
     for names in twins.values():
         if len(names) > 1:
-            yield f"classes {names} differ only in case; they are trained as different classes"
+            in_case = len({name.casefold() for name in names}) == 1
+            what = "only in case" if in_case else "only in case, blanks or what is not seen"
+            yield f"classes {names} differ {what}; they are trained as different classes"
 
 
-def _warn_of_nesting(files: Sequence[CatalogRow], class_root: str) -> Iterator[str]:
-    depth = 1 + bool(class_root)
-    nested = [file.path for file in files if file.path.count("/") > depth]
+def _warn_of_forms(folders: Mapping[str, set[str]]) -> Iterator[str]:
+    for label, paths in folders.items():
+        names = sorted({path.split("/")[-1] for path in paths})
+        if len(names) > 1:
+            spelled = listed(map(ascii, names))
+            yield f"folders {spelled} differ only in how Unicode writes them (NFC, NFD); they are one class, {label!r}"
+
+
+def _warn_of_no_photos(names: Sequence[str], ignored: Sequence[Finding], layout: Layout) -> Iterator[str]:
+    others = {nfc(layout.folder_of(finding.path) or "") for finding in ignored if finding.reason == _OTHER_KIND}
+    foreign = [name for name in names if name in others]
+    if foreign:
+        yield f"folders without a photo are no classes: {listed(map(repr, foreign))}"
+
+
+def _warn_of_nesting(files: Sequence[CatalogRow], layout: Layout) -> Iterator[str]:
+    nested = [file.path for file in files if file.path.count("/") > layout.depth + 1]
     if nested:
         count = f"{len(nested)}, the first is {nested[0]!r}"
         yield f"photos in folders below a class folder count for that class: {count}"
+    sides = {nested_in for path in nested if side_named(nested_in := path.split("/")[layout.depth + 1])}
+    if len(sides) > 1:
+        yield f"folders {listed(map(repr, sorted(sides)))} in a class folder are not taken as sides of a split"
+
+
+def _warn_of_no_row(ignored: Sequence[Finding]) -> Iterator[str]:
+    paths = [finding.path for finding in ignored if finding.reason == _NO_ROW and looks_like_photo(finding.path)]
+    if paths:
+        yield f"{counted(len(paths), 'photo')} {_NO_ROW}, ignored; the first is {paths[0]!r}"
+
+
+def _is_table_beside(entry: Entry) -> bool:
+    path = entry.path.lower()
+    return entry.kind == "file" and "/" not in path and path.endswith(_TABLE_SUFFIXES) and not is_system_name(path)
+
+
+def _warn_of_repeats(ignored: Sequence[Finding]) -> Iterator[str]:
+    repeats = [finding.path for finding in ignored if finding.reason == _REPEAT]
+    if repeats:
+        yield f"links to folders that are listed elsewhere already are not followed: {listed(map(repr, repeats))}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from ray_trash.dataset.names import looks_like_photo, nfc
 from ray_trash.dataset.table import Table
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
@@ -24,8 +24,8 @@ class PhotoIndex:
     may leave out folders at its beginning and a photo's suffix at its end, and differ in case and Unicode form.
     """
 
-    def __init__(self, paths: Iterable[str], root: str, suffixes: Sequence[str]) -> None:
-        """Index the paths relative to a root; `suffixes`, in lower case with their dots, are those of photos."""
+    def __init__(self, paths: Iterable[str], root: str) -> None:
+        """Index the paths of files relative to a root."""
         place = Storage.at(root)
         self.root = place.uri
         self._paths = frozenset(paths)
@@ -34,9 +34,8 @@ class PhotoIndex:
             self._root_names.add(os.path.basename(os.path.realpath(place.path)))
         self._by_name: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         for path in sorted(self._paths):
-            text = unicodedata.normalize("NFC", path)
-            stem, suffix = posixpath.splitext(text)
-            for known in (text, stem) if suffix.lower() in suffixes else (text,):
+            text = nfc(path)
+            for known in (text, posixpath.splitext(text)[0]) if looks_like_photo(text) else (text,):
                 self._by_name[posixpath.basename(known).casefold()].append((known, path))
 
     def shown(self) -> str:
@@ -48,7 +47,7 @@ class PhotoIndex:
         """Return the paths that fit best: none, one, or several where it does not say which."""
         if written in self._paths:
             return [written]
-        for tail in self._readings(unicodedata.normalize("NFC", written.strip())):
+        for tail in self._readings(nfc(written.strip())):
             fitting = defaultdict(list)
             for text, path in self._by_name.get(posixpath.basename(tail).casefold(), ()):
                 if f"/{text}".casefold().endswith(f"/{tail}".casefold()):

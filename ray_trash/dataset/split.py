@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,24 +17,32 @@ import pyarrow as pa
 from ray_trash.dataset.assignments import read_assignments
 from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, rows_of
 from ray_trash.dataset.groups.relations import ONE_SHOT, Relation, anchors_of, connected
-from ray_trash.dataset.listing import Listing, index_photos
+from ray_trash.dataset.layout import given_side, side_named
+from ray_trash.dataset.listing import Listing, index_files
 from ray_trash.dataset.official import assign_officially, has_official_lists, named_photos
-from ray_trash.errors import ConfigError, StorageError
+from ray_trash.errors import ConfigError, DataError, StorageError
 
 _HASH_PREFIX = b"ray-trash split"
 """Sets the hash apart from the content's own, which seeds augmentation."""
 
-SplitKind = Literal["official", "official-clean", "grouped", "stratified", "file"]
-_KINDS: tuple[SplitKind, ...] = ("official", "official-clean", "grouped", "stratified")
+SplitKind = Literal["official", "official-clean", "folders", "labels", "grouped", "stratified", "file"]
+_KINDS: tuple[SplitKind, ...] = ("official", "official-clean", "folders", "grouped", "stratified")
 """Those that a word asks for."""
 _KEYS: dict[str, frozenset[str]] = {
     "official": frozenset(),
     "official-clean": frozenset({"left_out"}),
+    "folders": frozenset({"val_fraction", "anchors"}),
+    "labels": frozenset({"val_fraction", "anchors", "assignments"}),
     "grouped": frozenset({"val_fraction", "test_fraction", "anchors"}),
     "stratified": frozenset({"val_fraction", "test_fraction"}),
     "file": frozenset({"assignments"}),
 }
 """What a stored rule says, beside its kind."""
+_NOT_GIVEN = {
+    "folders": "the folders train, val and test do not hold",
+    "labels": "the table of labels gives no side of the split to",
+}
+_NO_TEST = {"folders": "there is no folder test with photos", "labels": "the table of labels says test of no photo"}
 
 
 def _is_share(value: Any) -> bool:
@@ -63,12 +71,15 @@ class SplitRule:
     """How photos are put on sides.
 
     Attributes:
-        kind: By TrashNet's list files, as they are or without what they leak; by a hash of the content, of whole
-            groups or of single photos; or by a file of the user.
-        val_fraction: Expected share in val, 0 to below 1; like `test_fraction` only for `grouped` and `stratified`.
-        anchors: SHA-256 of each photo that is in a group to the one that stands for its group; only for `grouped`.
+        kind: By TrashNet's list files, as they are or without what they leak; by folders train, val and test, or a
+            column of the table of labels; by a hash of the content, of whole groups or of single photos; or by a file
+            of the user.
+        val_fraction: Expected share in val, 0 to below 1; like `test_fraction` only for `grouped` and `stratified`, and
+            for `folders` and `labels` without val, of what is in train.
+        anchors: SHA-256 of each photo that is in a group to the one that stands for its group; only for `grouped`, and
+            `folders` and `labels` without val.
         left_out: SHA-256 of photos that must not be trained on; only for `official-clean`.
-        assignments: Side of each path relative to the data root; only for `file`.
+        assignments: Side of each path relative to the data root; only for `file` and `labels`.
     """
 
     kind: SplitKind
@@ -105,24 +116,28 @@ class SplitRule:
 def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Listing) -> SplitRule:
     """Make the rule that is asked for: one of the words, or the path or URI of a table of paths and sides, read here.
 
-    `auto` is what the table of labels says where it has sides, else `official` where the photos have such lists, else
-    `grouped`; groups are added by `with_groups`. The fractions, 0 to below 1, are together below 1.
+    `auto` is what the table of labels says where it has sides, `official` where the photos have such lists, `folders`
+    where they lie in folders train, val and test, else `grouped`; groups are added by `with_groups`. The fractions, 0
+    to below 1, are together below 1.
 
     Raises:
         ConfigError: `split` is none of the words nor a file that can be read.
-        DataError: The file is not a table of paths and sides.
+        DataError: The file is not a table of paths and sides, or there are no folders for `folders`.
     """
     if split == "auto" and listing.assignments:
-        return SplitRule("file", assignments=listing.assignments)
+        fraction = 0.0 if "val" in listing.assignments.values() else val_fraction
+        return SplitRule("labels", fraction, assignments=listing.assignments)
     if split == "auto":
-        split = "official" if has_official_lists(listing) else "grouped"
+        split = "official" if has_official_lists(listing) else "folders" if listing.sides else "grouped"
     kind = next((kind for kind in _KINDS if kind == split), None)
+    if kind == "folders":
+        return _rule_of_folders(listing, val_fraction)
     if kind in ("grouped", "stratified"):
         return SplitRule(kind, val_fraction, test_fraction)
     if kind is not None:
         return SplitRule(kind)
     try:
-        return SplitRule("file", assignments=read_assignments(split, index_photos(listing)))
+        return SplitRule("file", assignments=read_assignments(split, index_files(listing)))
     except StorageError as error:
         words = ", ".join(("auto", *_KINDS))
         raise ConfigError(f"data.split={split!r} is none of {words}, nor a file that can be read: {error}") from error
@@ -131,7 +146,7 @@ def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Li
 def with_groups(rule: SplitRule, catalog: pa.Table, relations: Sequence[Relation], root: str) -> SplitRule:
     """Return the rule with the groups it goes by, if it does."""
     sha256 = catalog["sha256"].to_pylist()
-    if rule.kind == "grouped":
+    if rule.kind == "grouped" or (rule.kind in ("folders", "labels") and rule.val_fraction > 0):
         return replace(rule, anchors=anchors_of(connected(relations), sha256))
     if rule.kind != "official-clean":
         return rule
@@ -157,7 +172,9 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
     if rule.by_content:
         sides, warnings = _hash_onto_sides(accepted, rule)
     else:
-        if rule.kind == "file":
+        if rule.kind in ("folders", "labels"):
+            sides, warnings = _follow_given(accepted, rule)
+        elif rule.kind == "file":
             sides = dict(rule.assignments)
             missing = sorted(sides.keys() - {photo.path for photo in photos})
             warnings = [f"the split file lists {named_photos(missing)} not among the photos"] if missing else []
@@ -165,12 +182,16 @@ def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[S
             sides, warnings = assign_officially(photos, root)
         unlisted = [photo.path for photo in accepted if photo.path not in sides]
         if unlisted:
-            warnings.append(f"the split lists do not name {named_photos(unlisted)}: on no side of the split")
+            what = _NOT_GIVEN.get(rule.kind, "the split lists do not name")
+            warnings.append(f"{what} {named_photos(unlisted)}: on no side of the split")
     for photo in accepted:
         if photo.sha256 in rule.left_out and sides.get(photo.path) == "train":
             del sides[photo.path]
     labels = {str(photo.label) for photo in accepted}
-    for side in ("train", "val") if not rule.by_content or rule.val_fraction > 0 else ("train",):
+    expected: list[Side] = ["train", "val"] if not rule.by_content or rule.val_fraction > 0 else ["train"]
+    if rule.kind in ("folders", "labels") and "test" in sides.values():
+        expected.append("test")
+    for side in expected:
         absent = labels - {photo.label for photo in accepted if sides.get(photo.path) == side}
         if absent:
             warnings.append(f"no photo in {side} of: {', '.join(sorted(absent))}")
@@ -181,6 +202,32 @@ def place_of(sha256: str) -> float:
     """Return where a content lies between 0 and 1: the same for ever, and as good as random."""
     digest = hashlib.sha256(_HASH_PREFIX + sha256.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _rule_of_folders(listing: Listing, val_fraction: float) -> SplitRule:
+    if not listing.sides:
+        raise DataError(
+            f"data.split=folders: {listing.root} has no folders train, val and test with the class folders in them; "
+            "sort the photos so, or set data.split=grouped"
+        )
+    has_val = "val" in map(side_named, listing.sides)
+    return SplitRule("folders", val_fraction=0.0 if has_val else val_fraction)
+
+
+def _follow_given(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
+    given: Iterable[tuple[str, Side | None]] = (
+        ((photo.path, given_side(photo.path, photo.label)) for photo in photos)
+        if rule.kind == "folders"
+        else ((photo.path, rule.assignments.get(photo.path)) for photo in photos)
+    )
+    sides = {path: side for path, side in given if side is not None}
+    warnings: list[str] = []
+    if rule.val_fraction > 0:
+        taken, warnings = _hash_onto_sides([photo for photo in photos if sides.get(photo.path) == "train"], rule)
+        sides |= taken
+    if "test" not in sides.values():
+        warnings.append(f"{_NO_TEST[rule.kind]}: nothing is kept back to evaluate on")
+    return sides, warnings
 
 
 def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:

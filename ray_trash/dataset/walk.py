@@ -1,4 +1,4 @@
-r"""Everything that lies under a folder, found without opening a file or following a folder link.
+r"""Everything that lies under a folder, found without opening a file; where links are followed, no folder comes twice.
 
 Paths are relative to the folder, with `/`, and always valid UTF-8: `escape_name` writes a byte of a
 file name that is not UTF-8 as `\xNN`, and `unescape_name` leads back to the real name.
@@ -6,6 +6,7 @@ file name that is not UTF-8 as `\xNN`, and `unescape_name` leads back to the rea
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import stat
@@ -16,16 +17,18 @@ from typing import Literal
 import pyarrow as pa
 from pyarrow import fs
 
+from ray_trash.dataset.names import is_system_name
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
 
-Kind = Literal["file", "directory", "directory_link", "special", "outside", "unreadable"]
-"""`special` is a pipe, socket or device, `outside` a link that leaves the folder."""
+Kind = Literal["file", "directory", "directory_link", "loop", "repeat", "special", "outside", "unreadable"]
+"""A `directory_link` is not followed, nor is a `loop`, to a folder that it is in, or a `repeat`, to one that is listed
+elsewhere. `special` is a pipe, socket or device, `outside` a link that leaves the folder."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One name below a folder; a link is of the kind that it leads to, unless that is a folder or outside.
+    """One name below a folder; a link that is followed is of the kind that it leads to.
 
     `size_bytes` is a file's, as the listing reports it; `message` what a person should know about an unusable kind.
     """
@@ -36,13 +39,16 @@ class Entry:
     message: str = ""
 
 
-def walk(storage: Storage) -> list[Entry]:
+def walk(storage: Storage, *, follow_links: bool = True) -> list[Entry]:
     """List everything under the data root, at any depth, sorted by path.
+
+    Without `follow_links`, links to folders are only named, and so are links that leave the root. With it, what is
+    found is the same in whichever order a disk lists names: folders first, then links in the order of their paths.
 
     Raises:
         DataError: The root is missing, no folder, or cannot be listed.
     """
-    entries = _walk_local(storage) if storage.is_local else _walk_remote(storage)
+    entries = _walk_local(storage, follow_links) if storage.is_local else _walk_remote(storage)
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -62,14 +68,24 @@ def unescape_name(escaped: str) -> str:
     return os.fsdecode(raw)
 
 
-def _walk_local(storage: Storage) -> Iterator[Entry]:
+def _walk_local(storage: Storage, follow_links: bool) -> Iterator[Entry]:
     root = storage.path
     real_root = os.path.realpath(root)
     if not os.path.isdir(root):
         raise DataError(_no_root(storage.uri, exists=os.path.lexists(root)))
-    folders = [""]
-    while folders:
-        folder = folders.pop()
+    folders, links = [("", real_root)], list[tuple[str, str]]()
+    walked = set[str]()
+    while folders or links:
+        # Links last: a folder that is in the root belongs where it is.
+        folder, real = folders.pop() if folders else heapq.heappop(links)
+        is_hidden = any(map(is_system_name, folder.split("/")))
+        if real in walked and not is_hidden:
+            yield Entry(escape_name(folder), "repeat", message="a folder that is listed elsewhere already")
+            continue
+        if not is_hidden:  # what is hidden is not used, so a link may show it
+            walked.add(real)
+        if folder:
+            yield Entry(escape_name(folder), "directory")
         try:
             with os.scandir(os.path.join(root, folder)) as scan:
                 found = list(scan)
@@ -81,26 +97,31 @@ def _walk_local(storage: Storage) -> Iterator[Entry]:
             continue
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            kind, size_bytes, message = _look_at(entry, real_root)
+            kind, size_bytes, message = _look_at(entry, real_root, follow_links)
             if kind == "directory":
-                folders.append(path)
-            yield Entry(escape_name(path), kind, size_bytes, message)
+                folders.append((path, os.path.join(real, entry.name)))
+            elif kind == "directory_link" and follow_links and not is_hidden and not is_system_name(entry.name):
+                target = os.path.realpath(entry.path)
+                if any(f"{inner}/".startswith(f"{target.rstrip('/')}/") for inner in (real, real_root)):
+                    yield Entry(escape_name(path), "loop", message="a link to a folder that it is in")
+                else:
+                    heapq.heappush(links, (path, target))
+            else:
+                yield Entry(escape_name(path), kind, size_bytes, message)
 
 
-def _look_at(entry: os.DirEntry[str], real_root: str) -> tuple[Kind, int, str]:
+def _look_at(entry: os.DirEntry[str], real_root: str, follow_links: bool) -> tuple[Kind, int, str]:
     try:
         status = entry.stat()
     except OSError as error:
-        reason = "a link that leads nowhere" if entry.is_symlink() else error.strerror
-        return "unreadable", 0, f"{reason}"
-    if entry.is_symlink():
+        hint = "a link that leads nowhere; of DVC or git-annex: fetch the contents"
+        return "unreadable", 0, hint if entry.is_symlink() else f"{error.strerror}"
+    if entry.is_symlink() and not follow_links:
         target = os.path.realpath(entry.path)
         if os.path.commonpath([real_root, target]) != real_root:
-            return "outside", 0, "a link to a place outside the data root"
-        if stat.S_ISDIR(status.st_mode):
-            return "directory_link", 0, "a link to a folder is not followed"
+            return "outside", 0, "a link to a place outside the data root (data.follow_links=false)"
     if stat.S_ISDIR(status.st_mode):
-        return "directory", 0, ""
+        return ("directory_link" if entry.is_symlink() else "directory"), 0, ""
     if not stat.S_ISREG(status.st_mode):
         return "special", 0, "a pipe, socket or device"
     return "file", status.st_size, ""
@@ -116,8 +137,12 @@ def _walk_remote(storage: Storage) -> Iterator[Entry]:
         raise DataError(f"data.root: cannot list {storage.uri}: {reason}") from error
     kinds: dict[fs.FileType, Kind] = {fs.FileType.File: "file", fs.FileType.Directory: "directory"}
     for info in infos:
-        path = info.path.removeprefix(storage.path).strip("/")
-        yield Entry(escape_name(path), kinds.get(info.type, "special"), info.size or 0)
+        path, kind = info.path.removeprefix(f"{storage.path}/"), kinds.get(info.type, "special")
+        if all(path.split("/")):
+            yield Entry(escape_name(path), kind, info.size or 0)
+        elif kind != "directory":
+            # An object store takes any name; pyarrow lists such a one, but opens none.
+            yield Entry(escape_name(path), "unreadable", message="a name with // cannot be opened; rename it")
 
 
 def _no_root(uri: str, *, exists: bool) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ray_trash.cluster.capacity import plan_scoring_here, wait_for_room
 from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
 from ray_trash.dataset.listing import Finding, Listing, list_photos
+from ray_trash.dataset.names import nfc
 from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError
@@ -100,7 +101,8 @@ def evaluate_checkpoint(
         batch_photos=forward_batch_photos or document.forward_batch_photos,
     )
 
-    listing = _restrict(list_photos(data_root, labels_uri=labels_uri), document.classes)
+    follow_links = document.data.get("follow_links") is not False  # as in training
+    listing = _restrict(list_photos(data_root, labels_uri=labels_uri, follow_links=follow_links), document.classes)
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here would hold every
     # photo of the root, most of them of other splits, to save a few percent of what the network costs; and which split
     # a photo is in is known only once all are hashed.
@@ -197,17 +199,18 @@ def _split_rule(document: CheckpointDocument, where: str) -> SplitRule:
 
 def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
     """Label an evaluation set by the checkpoint's classes, of which it need not have all."""
-    known = frozenset(classes)
-    files = tuple(file for file in listing.files if file.label in known)
+    known = {nfc(name): name for name in classes}
+    files = tuple(replace(file, label=known[file.label]) for file in listing.files if file.label in known)
     if not files:
+        advice = "".join(f"; {warning}" for warning in listing.warnings)
         raise DataError(
             f"{listing.root}: holds photos of {list(listing.classes)}, and the checkpoint knows none "
-            f"of these; it knows {list(classes)}"
+            f"of these; it knows {list(classes)}{advice}"
         )
     unknown = [Finding(f.path, "not a class of the checkpoint") for f in listing.files if f.label not in known]
     warnings = list(listing.warnings)
     if unknown:
-        names = sorted(set(listing.classes) - known)
+        names = sorted(set(listing.classes) - known.keys())
         warnings.append(f"{len(unknown)} photos of classes the checkpoint does not know were ignored: {names}")
     return replace(
         listing,
@@ -227,9 +230,10 @@ def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str)
             f"{first['path']!r}: {first['reason']}"
         )
     assert rule is not None, "all photos are in the split `all`"
+    how = "split by folders train, val and test" if rule.kind == "folders" else f"{rule.kind} split"
     return (
-        f"{root}: the split {split!r} has no photo ({rule.kind} split of {counts['accepted']} "
-        "photos); use another --split, or --split all"
+        f"{root}: the split {split!r} has no photo ({how} of {counts['accepted']} photos); use another --split, or "
+        "--split all"
     )
 
 

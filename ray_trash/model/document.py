@@ -48,7 +48,7 @@ class CheckpointDocument:
         frozen_stages: How many stages kept their weights when this checkpoint was written.
         views: 1, or 8 for the mean over a photo's eight symmetries.
         metrics: Name to number (or null), as measured when the checkpoint was written.
-        data: Fingerprint, split rule and photos per split of what it was trained on.
+        data: Fingerprint, split rule and photos per split of what it was trained on, and whether links were followed.
         config: The resolved config.
         epoch: Epochs that were trained.
         created_at: ISO 8601, with the time zone.

@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from ray_trash.dataset.listing import Finding, judge_place
+from ray_trash.dataset.listing import Finding, judge_places
 from ray_trash.dataset.walk import escape_name, walk
 from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
 from ray_trash.score.rows import table_of
 from ray_trash.score.tables import SUFFIXES, ParquetPhotos, open_table
 from ray_trash.storage import Storage
+from ray_trash.terminal.text import counted
 
 INPUT_SCHEMA = pa.schema(
     {
@@ -81,7 +82,7 @@ class ScoreInputs:
 
     Attributes:
         rows: One row an input (`INPUT_SCHEMA`), in the order of the sources, and sorted within a folder.
-        ignored: How many hidden and system files, and links to folders, are no inputs.
+        ignored: How many files are no inputs: what systems and this program leave behind, and files of other kinds.
     """
 
     sources: tuple[Source, ...]
@@ -147,7 +148,7 @@ def list_inputs(
         raise ConfigError(f"--column {column}: has no effect, since no {' or '.join(SUFFIXES)} file is given")
     rows = pa.concat_tables(_told_apart(sources, tables, are_own)).combine_chunks()
     if not len(rows):
-        beside = f"; {ignored} hidden or system files were ignored" if ignored else ""
+        beside = f"; {counted(ignored, 'file')} ignored, hidden or no photo by the name" if ignored else ""
         raise DataError(f"no photos in {', '.join(source.shown for source in sources)}{beside}")
     return ScoreInputs(tuple(sources), rows, ignored)
 
@@ -211,14 +212,13 @@ def _list_folder(
     not_ours = _below(storage, leave_out)
     rows: list[dict[str, Any]] = []
     ignored = 0
-    for entry in entries:
+    for entry, place in judge_places(entries):
         if any(f"{entry.path}/".startswith(f"{name}/") for name in not_ours):
             continue
-        place = judge_place(entry)
         row = {"path": entry.path, "source": number, "place": entry.path, "size_bytes": entry.size_bytes}
         if place == "file" and entry.kind == "special":
-            place = Finding(entry.path, "not_a_regular_file", entry.message)
-        if place == "file":
+            rows.append(row | {"error_code": "not_a_regular_file", "error_message": entry.message})
+        elif place == "file":
             rows.append(row)
         elif isinstance(place, Finding) and place.reason in _REASON_CODES:
             rows.append(row | {"error_code": place.reason, "error_message": place.message})

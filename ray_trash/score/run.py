@@ -12,16 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from ray_trash.cluster.connect import ray_session
-from ray_trash.errors import DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
 from ray_trash.score.inputs import list_inputs, work_blocks
 from ray_trash.score.remote import score_remotely
-from ray_trash.score.rows import Outcomes, complete_rows, schema_with
+from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
 from ray_trash.serve.client import Client
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import counted
 
 Answering = Callable[[list[pa.Table]], Generator[Outcomes]]
 """Scores blocks of work."""
@@ -49,7 +47,7 @@ def score_here(
         CheckpointError: The checkpoint cannot be used.
         ClusterError: The cluster is too small, or answers nothing.
         ConfigError: The file is there already or has another suffix, or a column is not there.
-        DataError: There is nothing to score, a path does not exist, or no photo could be scored; the file says why.
+        DataError: There is nothing to score, or a path does not exist.
         StorageError: The output's storage is full, read-only or out of reach.
     """
     target = _free_target(out, overwrite=overwrite)
@@ -122,11 +120,7 @@ class _Scoring:
             self._make_chunks(pending, answering, bar)
         tally, engine = self._target.join(self._plan, self._engine)
         seconds = time.monotonic() - self._started_at
-        errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items())) or "no errors"
-        if not tally.scored:
-            raise DataError(f"none of {counted(tally.n, 'input')} could be scored, {errors}; see {self._target.uri}")
-        said = f"{tally.scored} of {tally.n} photos scored, {tally.abstained} of them not sure, {errors}"
-        self._terminal.say(f"{said}: {self._target.uri}")
+        self._terminal.say(f"{tally.scored} of {tally.n} photos scored, {_in_words(tally)}: {self._target.uri}")
         return {
             **tally.to_json(),
             "ignored": self.inputs.ignored,
@@ -162,3 +156,8 @@ class _Scoring:
         inputs = self.inputs.rows.slice(chunk.start, len(chunk))
         rows = complete_rows(inputs, chunk.start, outcomes, self._plan.model_id)
         self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine)))
+
+
+def _in_words(tally: Tally) -> str:
+    errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items())) or "no errors"
+    return f"{tally.abstained} of them not sure, {errors}"

@@ -111,10 +111,17 @@ def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: 
             f"data.split={config.data.split}: {len(train)} photos to train on and {len(val)} to validate; "
             "both need some, add photos or change the split"
         )
+    absent = set(listing.classes) - set(on_side(catalog, "train")["label"].to_pylist())
+    if photo_set.rule.kind == "folders" and absent:
+        raise DataError(
+            f"data.split=folders: no photo to train on of {listed(map(repr, sorted(absent)))}; name the class folders "
+            "in train as elsewhere, or leave the class out of data.classes"
+        )
     data = {
         "fingerprint": fingerprint(catalog),
         "fingerprints": {side: fingerprint(photos) for side, photos in sides.items()},
         "split": photo_set.rule.to_json(),
+        "follow_links": config.data.follow_links,
         "n": {side: len(photos) for side, photos in sides.items()},
         "trained_on": trained_on(train.keys),
     }
@@ -130,7 +137,7 @@ def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
     changes = {
         "gone": sorted(before.keys() - now.keys()),
         "new": sorted(now.keys() - before.keys()),
-        "with another content": sorted(path for path in both if before[path][:-1] != now[path][:-1]),
+        "with another content or label": sorted(path for path in both if before[path][:-1] != now[path][:-1]),
         "on another side of the split": sorted(path for path in both if before[path][-1] != now[path][-1]),
     }
     return "; ".join(

@@ -17,7 +17,7 @@ from torch import Tensor
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
-from ray_trash.dataset.listing import list_photos
+from ray_trash.dataset.listing import list_photos, require_two_classes
 from ray_trash.dataset.split import make_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.precision import resolve_device
@@ -30,7 +30,15 @@ from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
-from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, METRICS, RAY, read_metrics, refuse_existing
+from ray_trash.train.run_directory import (
+    AUGMENTATION_SHEET,
+    BEST,
+    METRICS,
+    RAY,
+    read_metrics,
+    refuse_data_inside,
+    refuse_existing,
+)
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
 from ray_trash.train.state import seeded_network
@@ -72,8 +80,11 @@ def prepare_run(
     run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
-    listing = list_photos(config.data.root, config.data.classes, config.data.labels)
-    rule = make_rule(config.data.split, config.data.val_fraction, config.data.test_fraction, listing)
+    data = config.data
+    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links)
+    require_two_classes(listing)
+    refuse_data_inside(run, Storage.at(listing.root))
+    rule = make_rule(data.split, data.val_fraction, data.test_fraction, listing)
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))
     for line in load_pretrained(network, config.model.weights):

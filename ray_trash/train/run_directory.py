@@ -50,6 +50,13 @@ def refuse_existing(run: Storage, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def refuse_data_inside(run: Storage, data: Storage) -> None:
+    """Refuse a data root in the run's own folder, which `--overwrite` empties."""
+    own, photos = (os.path.realpath(place.path) if place.is_local else place.path for place in (run, data))
+    if run.filesystem.equals(data.filesystem) and f"{photos}/".startswith(f"{own}/"):
+        raise ConfigError(f"{run.uri}: the run's folder would hold data.root, {data.uri}; set another name or storage")
+
+
 def has_run(run: Storage) -> bool:
     """Say whether there is a run to go on with."""
     return run.exists(RUN) or run.exists(CHECKPOINTS)

@@ -145,6 +145,10 @@ def test_photos_on_s3_give_the_same_catalog_as_on_disk(bucket: Bucket, tmp_path:
     (local / "paper/odd \\x41 caf\u00e9 +%20.jpg").write_bytes((local / "paper/000.jpg").read_bytes())
     (local / "README").write_text("stray")
     fs.copy_files(str(local), f"{bucket.name}/set", destination_filesystem=bucket.filesystem)
+    # As consoles do: empty objects that stand for folders.
+    for folder in ("", "glass/", "tin/"):
+        bucket.put(f"set/{folder}", b"")
+    (local / "tin").mkdir()
     remote, remote_pixels = catalogue(bucket.uri("set"), keep_pixels=True)
     found, pixels = catalogue(local, keep_pixels=True)
     assert remote.drop_columns("message").equals(found.drop_columns("message"))
@@ -152,6 +156,16 @@ def test_photos_on_s3_give_the_same_catalog_as_on_disk(bucket: Bucket, tmp_path:
     assert pixels is not None
     assert remote_pixels is not None
     assert remote_pixels.take_all() == pixels.take_all()
+
+
+def test_a_name_on_s3_that_cannot_be_opened_is_rejected_and_takes_no_other_along(bucket: Bucket) -> None:
+    for key in ("set/glass/a.jpg", "set//paper/b.jpg", "set/paper//c.jpg", "set/paper/d.jpg", "set/paper_$folder$"):
+        bucket.put(key, b"photo")
+    listing = list_photos(bucket.uri("set"))
+    assert listing.classes == ("glass", "paper")
+    assert [file.path for file in listing.files] == ["glass/a.jpg", "paper/d.jpg"]
+    assert {f.path: f.reason for f in listing.rejected} == dict.fromkeys(["/paper/b.jpg", "paper//c.jpg"], "unreadable")
+    assert [finding.path for finding in listing.ignored] == ["paper_$folder$"]
 
 
 def test_a_missing_folder_on_s3_names_the_key(bucket: Bucket) -> None:

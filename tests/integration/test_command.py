@@ -138,3 +138,41 @@ def test_no_photos_and_a_class_of_bad_files_are_exit_3(command: Command, tmp_pat
     result = command("train", write_config(tmp_path, photos))
     assert result.code == 3
     assert "paper" in error_line(result.err)
+
+
+def test_a_set_that_comes_split_is_trained_and_evaluated_as_it_is_and_its_own_run_in_it_is_no_part_of_it(
+    command: Command, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    for side, per_class in (("train", 8), ("test", 4)):
+        make_photos(photos / side, per_class, seed=per_class)
+    shutil.copy(photos / "train/glass/000.jpg", photos / "test/glass/leak.jpg")
+    shutil.move(photos / "train/metal", tmp_path / "store")
+    (photos / "train/metal").symlink_to(tmp_path / "store")
+    storage = photos / "runs"
+    config, run = write_config(tmp_path, photos, storage=str(storage)), storage / "tiny"
+    for n_epochs, more in ((1, []), (2, ["--resume"])):
+        result = command("train", config, *settings(train__epochs=n_epochs), *more)
+        assert result.code == 0, result.err
+        assert epochs(run) == list(range(1, n_epochs + 1))
+        audit = json.loads((run / "audit.json").read_text())
+        sides = {side: summary["n"] for side, summary in audit["splits"].items()}
+        assert sides["test"] == 13
+        assert sides["train"] + sides["val"] == 24
+        assert sides["val"]
+        assert ["test/glass/leak.jpg", "train/glass/000.jpg"] in audit["splits"]["test"]["straddling_groups"]
+    result = command("evaluate", run / "checkpoint", "--data", photos, "--out", run / "test", "--json")
+    assert result.code == 0, result.err
+    evaluation = json.loads(result.out)
+    counts = evaluation["counts"]
+    assert (evaluation["n"], counts["accepted"]) == (13, 37)
+    assert counts["seen"] == counts["accepted"] + counts["ignored"]
+    assert not any("not the photos the checkpoint was trained on" in warning for warning in evaluation["warnings"])
+    flat = shutil.copytree(photos / "test", tmp_path / "flat")
+    result = command("evaluate", run / "checkpoint", "--data", flat, "--out", tmp_path / "out")
+    assert result.code == 3
+    assert "split by folders train, val and test" in error_line(result.err)
+    result = command(
+        "evaluate", run / "checkpoint", "--data", flat, "--split", "all", "--out", tmp_path / "out", "--json"
+    )
+    assert json.loads(result.out)["confusion_matrix"] == evaluation["confusion_matrix"]

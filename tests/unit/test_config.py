@@ -101,6 +101,7 @@ def test_every_field_says_what_it_means() -> None:
         ("train.monitor=val_loss", "train.monitor has no effect here"),
         ("data.val_fraction=0.95", "nothing is left to train on"),
         ("data.classes=[a, a]", "a name is listed twice"),
+        ("data.classes=[caf\u00e9, cafe\u0301]", "a name is listed twice"),
     ],
 )
 def test_a_wrong_override_is_one_line_that_names_the_key(text: str, expected: str, tmp_path: Path) -> None:
@@ -108,6 +109,14 @@ def test_a_wrong_override_is_one_line_that_names_the_key(text: str, expected: st
         load_config(write(tmp_path, MINIMAL), dict([parse_override(text)]))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_following_links_has_no_effect_where_there_are_none(tmp_path: Path) -> None:
+    changes = {"data.follow_links": False}
+    assert not load_config(write(tmp_path, MINIMAL), changes).data.follow_links
+    assert not load_config(write(tmp_path, MINIMAL), changes | {"data.root": "file:///photos"}).data.follow_links
+    with pytest.raises(ConfigError, match=r"needs a local data\.root"):
+        load_config(write(tmp_path, MINIMAL), changes | {"data.root": "s3://bucket/photos"})
 
 
 def test_a_key_of_the_file_may_lose_its_effect_to_an_override_but_not_to_the_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_a_file_is_found_in_its_folder(uri: str, folder: str, name: str) -> None
     storage, found = Storage.of_file(uri)
     assert (storage.uri, found) == (folder, name)
     assert Storage.at(storage.uri).path.rstrip("/") == storage.path
+
+
+def test_a_place_whose_name_is_not_utf8_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    with pytest.raises(StorageError, match=r"/\\xff: its name is not UTF-8"):
+        Storage.at(odd)
+    os.mkdir(odd)
+    monkeypatch.chdir(odd)
+    with pytest.raises(StorageError, match=r"/\\xff/runs: its name is not UTF-8"):
+        Storage.at("runs")
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket?region=us-east-1", "s3://bucket/?region=us-east-1", "/"])

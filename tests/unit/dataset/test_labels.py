@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_trash.dataset.listing import Listing, list_photos
+from ray_trash.dataset.listing import Listing, list_photos, require_two_classes
 from ray_trash.dataset.split import make_rule
 from ray_trash.errors import ConfigError, DataError
 
@@ -48,7 +48,7 @@ def test_the_label_is_what_the_table_says_wherever_the_photo_lies(root: Path, co
     assert labels(listing) == ALL
     assert listing.classes == ("boxer", "pug")
     assert listing.warnings == ()
-    assert [(finding.path, finding.reason) for finding in listing.ignored] == [("notes.txt", "not in data.labels")]
+    assert [(finding.path, finding.reason) for finding in listing.ignored] == [("notes.txt", "not named like a photo")]
 
 
 def test_a_parquet_table_is_read_and_numbers_are_words(root: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_only_the_classes_of_the_config_are_taken_in_their_order(root: Path) -> 
 def test_a_split_of_the_table_is_that_of_auto(root: Path) -> None:
     listing = listing_by(root, "id,label,Split\n0a,pug,Training\n0b,boxer,valid\n0c,pug,\nü,pug,TEST\n")
     rule = make_rule("auto", 0.15, 0.15, listing)
-    assert rule.kind == "file"
+    assert (rule.kind, rule.val_fraction) == ("labels", 0.0)
     assert rule.assignments == {"0a.jpg": "train", "0b.JPG": "val", "train/ü.jpg": "test"}
     assert make_rule("grouped", 0.15, 0.15, listing).kind == "grouped"
 
@@ -97,7 +97,7 @@ def test_a_split_of_the_table_is_that_of_auto(root: Path) -> None:
         ),
         ("id,label\n0a,pug,boxer\n", "line 2: expected as many cells as in its first line, 2, found 3"),
         ("id,label,split\n0a,pug,unused\n", "line 2: 'unused' is no side of the split"),
-        ("id,label\nx,pug\n", r"none of its 1 row names .* id='x', label='pug', so 'x' was looked for among 5 files"),
+        ("id,label\nx,pug\n", r"none of its 1 row names .* id='x', label='pug', so 'x' was looked for among 4 files"),
         ('id,label\n0a,"pug\n', "no CSV text that can be read"),
     ],
 )
@@ -127,8 +127,14 @@ def test_a_table_that_is_not_there_is_a_configuration_error(root: Path) -> None:
 
 def test_a_table_beside_photos_of_no_class_is_pointed_out(root: Path) -> None:
     (root / "train.csv").write_text("id,label\n0c,pug\n")
-    (warning,) = list_photos(str(root)).warnings
-    assert warning.startswith("train.csv beside the photos")
+    with pytest.raises(DataError, match=r"the only class is 'train'; .*; train\.csv beside the photos: "):
+        require_two_classes(list_photos(str(root)))
+    (root / "test").mkdir()
+    (root / "test" / "0d.jpg").write_bytes(b"photo")
+    with pytest.raises(DataError, match=r"'test', 'train' are named as sides .* data\.classes; train\.csv beside"):
+        list_photos(str(root))
+    assert list_photos(str(root), ["train", "test"]).classes == ("train", "test")
+    (root / "test" / "0d.jpg").unlink()
     for name in ("0c.png", "ü.jpg"):
         (root / "train" / name).rename(root / name)
     with pytest.raises(DataError, match=r"no photos under .*; train\.csv beside the photos: .* set data\.labels"):

@@ -105,8 +105,3 @@ def test_a_class_without_usable_photo_is_named_with_what_was_rejected() -> None:
     require_usable_classes(catalog, ["glass", "paper"])
     with pytest.raises(DataError, match=r"no usable photo of 'metal' \(1 rejected\), 'wood' \(0 rejected\)"):
         require_usable_classes(catalog, ["glass", "metal", "paper", "wood"])
-
-
-def test_one_class_is_too_few() -> None:
-    with pytest.raises(DataError, match="the only class is 'glass'"):
-        require_usable_classes(table({"label": "glass"}), ["glass"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from ray_trash.dataset.catalog import CATALOG_SCHEMA, CatalogRow
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, CatalogRow, Side
 from ray_trash.dataset.groups.relations import Relation
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
@@ -293,6 +294,57 @@ def test_a_split_file_names_no_photo_outside_the_root(tmp_path: Path) -> None:
 def test_a_split_that_is_no_word_and_no_file_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"data\.split='offical' is none of auto, official, .*, nor a file"):
         make_rule("offical", 0.15, 0.15, listing_of())
+
+
+SPLIT = replace(listing_of(), sides=("test", "training", "valid"))
+
+
+def test_folders_are_followed_and_a_photo_outside_them_is_on_no_side() -> None:
+    rule = make_rule("auto", 0.15, 0.15, SPLIT)
+    assert rule == make_rule("folders", 0.15, 0.15, SPLIT) == SplitRule("folders")
+    paths = ["training/glass/1.jpg", "training/paper/1.jpg", "valid/glass/1.jpg", "valid/paper/1.jpg"]
+    sides, warnings = assign(catalog([*paths, "test/glass/1.jpg"]), rule)
+    assert sides == dict(zip([*paths, "test/glass/1.jpg"], ["train", "train", "val", "val", "test"], strict=True))
+    assert warnings == ["no photo in test of: paper"]
+    sides, warnings = assign(catalog([f"images/{path}" for path in paths]), rule)
+    assert [side for _, side in sorted(sides.items())] == ["train", "train", "val", "val"]
+    assert warnings == ["there is no folder test with photos: nothing is kept back to evaluate on"]
+    sides, warnings = assign(catalog(["glass/1.jpg", "paper/1.jpg"]), rule)
+    assert set(sides.values()) == {None}
+    assert any("do not hold 2 photos" in warning for warning in warnings)
+
+
+def test_validation_that_is_missing_comes_from_train_in_whole_groups_and_leaves_test_alone() -> None:
+    rule = make_rule("folders", 0.3, 0.15, replace(listing_of(), sides=("test", "train")))
+    table = catalog([*many("train/glass", 200), *many("train/paper", 200), *many("test/glass", 50)])
+    rows = {path: row for row, path in enumerate(table["path"].to_pylist())}
+    pairs = [(f"train/glass/{n}.jpg", f"train/glass/{n + 1}.jpg") for n in range(0, 200, 2)]
+    relations = [Relation(rows[one], rows[other], "near") for one, other in pairs]
+    stored = SplitRule.from_json(json.loads(json.dumps(with_groups(rule, table, relations, "/nowhere").to_json())))
+    sides, _ = assign(table, stored)
+    assert all(sides[one] == sides[other] for one, other in pairs)
+    found = [side for path, side in sides.items() if path.startswith("train/")]
+    assert set(found) == {"train", "val"}
+    assert found.count("val") / 400 == pytest.approx(0.3, abs=0.11)
+    assert {side for path, side in sides.items() if path.startswith("test/")} == {"test"}
+
+
+def test_validation_that_a_table_of_labels_does_not_say_comes_from_train_too() -> None:
+    train, test = many("glass", 100), many("paper", 20)
+    assignments: dict[str, Side] = {**dict.fromkeys(train, "train"), **dict.fromkeys(test, "test")}
+    rule = make_rule("auto", 0.3, 0.15, replace(listing_of(*train, *test), assignments=assignments))
+    table = catalog([*train, *test, "glass/other.jpg"])
+    stored = SplitRule.from_json(json.loads(json.dumps(with_groups(rule, table, [], "/nowhere").to_json())))
+    sides, warnings = assign(table, stored)
+    assert {sides[path] for path in train} == {"train", "val"}
+    assert {sides[path] for path in test} == {"test"}
+    assert sides["glass/other.jpg"] is None
+    assert "the table of labels gives no side of the split to 1 photo ('glass/other.jpg'): on no side" in warnings[0]
+
+
+def test_folders_that_are_not_there_are_asked_for_in_vain() -> None:
+    with pytest.raises(DataError, match=r"data\.split=folders: /data/photos has no folders train, val and test"):
+        make_rule("folders", 0.15, 0.15, listing_of())
 
 
 @pytest.mark.parametrize(
