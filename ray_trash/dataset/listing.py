@@ -6,6 +6,7 @@ Every file comes out once, as a photo to read, as ignored or as rejected; none i
 from __future__ import annotations
 
 import difflib
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -221,10 +222,13 @@ def _folders_of_others(placed: Sequence[tuple[Entry, Place]]) -> set[str]:
     for entry, place in placed:
         reason = place.reason if isinstance(place, Finding) else ""
         if place != "folder" and reason != _HIDDEN:
-            parts = entry.path.split("/")
-            above = ("/".join(parts[:end]) for end in range(1, len(parts)))
-            (others if reason in (_OTHER_KIND, _WRITTEN) else photos).update(above)
-    return others - photos
+            (others if reason in (_OTHER_KIND, _WRITTEN) else photos).add(posixpath.dirname(entry.path))
+    return _with_those_above(others) - _with_those_above(photos)
+
+
+def _with_those_above(folders: set[str]) -> set[str]:
+    parts = [folder.split("/") for folder in folders]
+    return {"/".join(names[:end]) for names in parts for end in range(1, len(names) + 1)}
 
 
 def _layout_of(
@@ -244,11 +248,11 @@ def _layout_of(
 def _class_folders(entries: Sequence[Entry], layout: Layout) -> dict[str, set[str]]:
     """Return the paths of the folders of each class."""
     folders = defaultdict(set)
-    for entry in entries:
-        # Both a folder and its files name it: an object store knows no empty folders, a disk does.
-        name = layout.folder_of(f"{entry.path}/" if entry.kind == "directory" else entry.path)
+    # Both a folder and its files name it: an object store knows no empty folders, a disk does.
+    for path in {entry.path if entry.kind == "directory" else posixpath.dirname(entry.path) for entry in entries}:
+        name = layout.folder_of(f"{path}/")
         if name and not looks_like_photo(name) and not is_system_name(name):
-            folders[nfc(name)].add("/".join(entry.path.split("/")[: layout.depth + 1]))
+            folders[nfc(name)].add("/".join(path.split("/")[: layout.depth + 1]))
     return folders
 
 

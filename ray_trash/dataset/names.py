@@ -26,7 +26,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".t
 _OTHER_SUFFIXES = frozenset(
     {
         # what cameras, phones and photo programs put beside a photo
-        *(".aae", ".xmp", ".thm", ".lrv", ".exif", ".icc", ".lrcat", ".db"),
+        *(".aae", ".xmp", ".thm", ".lrv", ".exif", ".icc", ".lrcat", ".db", ".identifier"),
         *(".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv", ".mpg", ".mp3", ".m4a", ".wav"),
         # texts, tables, annotations
         *(".txt", ".md", ".rst", ".rtf", ".pdf", ".doc", ".docx", ".odt", ".ppt", ".pptx", ".html", ".htm", ".url"),
@@ -35,7 +35,7 @@ _OTHER_SUFFIXES = frozenset(
         # archives, arrays, models, programs
         *(".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
         *(".parquet", ".npy", ".npz", ".h5", ".pkl", ".sqlite", ".tfrecord"),
-        *(".pt", ".pth", ".pt2", ".onnx", ".safetensors"),
+        *(".pt", ".pth", ".pt2", ".onnx", ".safetensors", ".bin"),
         *(".py", ".ipynb", ".sh", ".bat", ".js", ".css", ".exe"),
     }
 )

@@ -72,7 +72,7 @@ def _walk_local(storage: Storage, follow_links: bool) -> Iterator[Entry]:
     root = storage.path
     real_root = os.path.realpath(root)
     if not os.path.isdir(root):
-        raise DataError(_no_root(storage.uri, exists=os.path.lexists(root)))
+        raise DataError(_no_root(storage.uri, exists=os.path.exists(root)))
     folders, links = [("", real_root)], list[tuple[str, str]]()
     walked = set[str]()
     while folders or links:

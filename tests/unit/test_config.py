@@ -115,7 +115,7 @@ def test_following_links_has_no_effect_where_there_are_none(tmp_path: Path) -> N
     changes = {"data.follow_links": False}
     assert not load_config(write(tmp_path, MINIMAL), changes).data.follow_links
     assert not load_config(write(tmp_path, MINIMAL), changes | {"data.root": "file:///photos"}).data.follow_links
-    with pytest.raises(ConfigError, match=r"needs a local data\.root"):
+    with pytest.raises(ConfigError, match="needs a local data"):
         load_config(write(tmp_path, MINIMAL), changes | {"data.root": "s3://bucket/photos"})
 
 
