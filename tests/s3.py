@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 import pytest
 from pyarrow import fs
@@ -24,11 +24,11 @@ class Bucket:
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object of any name, also one that pyarrow would write as a folder or not at all."""
-        endpoint = self.query.partition("endpoint_override=")[2].partition("&")[0]
-        headers = {"Content-Type": "application/octet-stream"}
-        request = urllib.request.Request(f"http://{endpoint}/{self.name}/{key}", content, headers, method="PUT")
-        with urllib.request.urlopen(request, timeout=30):
-            pass
+        import boto3
+
+        endpoint = f"http://{parse_qs(self.query)['endpoint_override'][0]}"
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=endpoint, **keys).put_object(Bucket=self.name, Key=key, Body=content)
 
     def uri(self, path: str) -> str:
         return f"s3://test:test@{self.name}/{path}?{self.query}"
