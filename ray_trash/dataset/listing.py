@@ -10,45 +10,20 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from ray_trash.dataset.catalog import CatalogRow, Side
 from ray_trash.dataset.labels import read_labels
 from ray_trash.dataset.layout import Layout, find_layout, side_named
-from ray_trash.dataset.names import bare, is_other_kind, is_system_name, looks_like_photo, nfc
+from ray_trash.dataset.names import bare, is_system_name, looks_like_photo, nfc
 from ray_trash.dataset.photo_index import PhotoIndex
+from ray_trash.dataset.places import HIDDEN, OTHER_KIND, REASON_CODES, REPEAT, WRITTEN, Finding, Place, judge_places
 from ray_trash.dataset.walk import Entry, walk
-from ray_trash.dataset.written import written_files
-from ray_trash.errors import DataError, ReasonCode, StorageError
+from ray_trash.errors import DataError, StorageError
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted, listed
 
-_REASON_CODES = frozenset(get_args(ReasonCode))
-_REPEAT = "link to a folder listed elsewhere"
-_REASON_OF_KIND = {
-    "directory_link": "directory link",
-    "loop": "link to a folder that it is in",
-    "repeat": _REPEAT,
-    "outside": "outside_root",
-    "unreadable": "unreadable",
-}
-_HIDDEN = "hidden or system file"
-_OTHER_KIND = "not named like a photo"
-_WRITTEN = "written by this program"
 _NO_CLASS_FOLDER, _NO_ROW = "not in a class folder", "not in data.labels"
 _TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A file that is not going to be read; `reason` is a code for a rejected one, a few words for an ignored one."""
-
-    path: str
-    reason: str
-    message: str = ""
-
-
-Place = Finding | Literal["file", "folder"]
 
 
 @dataclass(frozen=True)
@@ -158,33 +133,6 @@ def _list_by_table(
     return Listing(storage.uri, labels, files, ignored, rejected, warnings, assignments=table.sides)
 
 
-def judge_places(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Place]]:
-    """Say of each entry, of whatever class, why it is not going to be read; else what it is.
-
-    A file may be a `special` one.
-    """
-    written = written_files(entries)
-    for entry in entries:
-        yield entry, Finding(entry.path, _WRITTEN) if entry.path in written else _place(entry)
-
-
-def _place(entry: Entry) -> Place:
-    *above, name = entry.path.split("/")
-    is_folder = entry.kind == "directory"
-    if any(map(is_system_name, (*above, name))):
-        return "folder" if is_folder else Finding(entry.path, _HIDDEN)
-    if any(map(looks_like_photo, above)):
-        return "folder" if is_folder else Finding(entry.path, "in a folder named like a photo")
-    if is_folder:
-        if not looks_like_photo(name):
-            return "folder"
-        return Finding(entry.path, "not_a_regular_file", "a folder named like a photo")
-    if entry.kind in ("file", "special") and is_other_kind(name):
-        return Finding(entry.path, _OTHER_KIND)
-    reason = _REASON_OF_KIND.get(entry.kind)
-    return Finding(entry.path, reason, entry.message) if reason else "file"
-
-
 def _sort_out(
     placed: Sequence[tuple[Entry, Place]],
     label_of: Callable[[str], str | None],
@@ -195,8 +143,8 @@ def _sort_out(
     judged = [_judge(entry, place, label_of, labels, unlabelled) for entry, place in placed]
     files = tuple(verdict for verdict in judged if isinstance(verdict, CatalogRow))
     findings = [verdict for verdict in judged if isinstance(verdict, Finding)]
-    ignored = tuple(finding for finding in findings if finding.reason not in _REASON_CODES)
-    return files, ignored, tuple(finding for finding in findings if finding.reason in _REASON_CODES)
+    ignored = tuple(finding for finding in findings if finding.reason not in REASON_CODES)
+    return files, ignored, tuple(finding for finding in findings if finding.reason in REASON_CODES)
 
 
 def _judge(
@@ -221,8 +169,8 @@ def _folders_of_others(placed: Sequence[tuple[Entry, Place]]) -> set[str]:
     others, photos = set[str](), set[str]()
     for entry, place in placed:
         reason = place.reason if isinstance(place, Finding) else ""
-        if place != "folder" and reason != _HIDDEN:
-            (others if reason in (_OTHER_KIND, _WRITTEN) else photos).add(posixpath.dirname(entry.path))
+        if place != "folder" and reason != HIDDEN:
+            (others if reason in (OTHER_KIND, WRITTEN) else photos).add(posixpath.dirname(entry.path))
     return _with_those_above(others) - _with_those_above(photos)
 
 
@@ -240,7 +188,7 @@ def _layout_of(
         if entry.kind == "directory":
             if entry.path not in of_others and not any(is_system_name(p) or looks_like_photo(p) for p in parts):
                 folders.append(parts)
-        elif place == "file" or (isinstance(place, Finding) and place.reason in _REASON_CODES):
+        elif place == "file" or (isinstance(place, Finding) and place.reason in REASON_CODES):
             files.append(parts)
     return find_layout(folders, files, classes, where)
 
@@ -294,7 +242,7 @@ def _warn_of_forms(folders: Mapping[str, set[str]]) -> Iterator[str]:
 
 
 def _warn_of_no_photos(names: Sequence[str], ignored: Sequence[Finding], layout: Layout) -> Iterator[str]:
-    others = {nfc(layout.folder_of(finding.path) or "") for finding in ignored if finding.reason == _OTHER_KIND}
+    others = {nfc(layout.folder_of(finding.path) or "") for finding in ignored if finding.reason == OTHER_KIND}
     foreign = [name for name in names if name in others]
     if foreign:
         yield f"folders without a photo are no classes: {listed(map(repr, foreign))}"
@@ -322,6 +270,6 @@ def _is_table_beside(entry: Entry) -> bool:
 
 
 def _warn_of_repeats(ignored: Sequence[Finding]) -> Iterator[str]:
-    repeats = [finding.path for finding in ignored if finding.reason == _REPEAT]
+    repeats = [finding.path for finding in ignored if finding.reason == REPEAT]
     if repeats:
         yield f"links to folders that are listed elsewhere already are not followed: {listed(map(repr, repeats))}"

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ray_trash.cluster.capacity import plan_scoring_here, wait_for_room
 from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
-from ray_trash.dataset.listing import Finding, Listing, list_photos
+from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.dataset.names import nfc
+from ray_trash.dataset.places import Finding
 from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError

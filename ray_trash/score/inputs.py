@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from ray_trash.dataset.listing import Finding, judge_places
+from ray_trash.dataset.places import Finding, judge_places
 from ray_trash.dataset.walk import escape_name, walk
 from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
 from ray_trash.score.rows import table_of

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ray_trash.dataset.listing import Finding, Listing, list_photos
+from ray_trash.dataset.listing import Listing, list_photos
+from ray_trash.dataset.places import Finding
 from ray_trash.dataset.walk import escape_name, unescape_name
 from ray_trash.errors import DataError
 from tests.photos import put
