@@ -45,7 +45,7 @@ def fold_files(catalog: pa.Table, relations: Sequence[Relation], n_folds: int) -
 
 def _render(paths: Sequence[str], in_val: Sequence[bool]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # ends lines by CR LF, so that a name with either is quoted
     writer.writerow(["path", "split"])
     writer.writerows((path, "val" if val else "train") for path, val in zip(paths, in_val, strict=True))
     return text.getvalue().encode()

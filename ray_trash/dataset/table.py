@@ -22,7 +22,7 @@ PATH_COLUMNS = (
 )
 LABEL_COLUMNS = (
     *("labelname", "classname", "categoryname", "label", "labels", "class", "category", "target"),
-    *("labelid", "classid", "categoryid", "y"),
+    *("labelid", "classid", "categoryid"),
 )
 SPLIT_COLUMNS = ("split", "subset", "partition", "set", "side")
 """What columns are called, in lower case and letters and digits only; where a table has several, the first of these.

@@ -205,10 +205,10 @@ def test_files_that_can_be_refused_without_a_look_need_no_worker(
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").symlink_to("nowhere")
-    result = command("score", checkpoint, tmp_path / "photos", "--out", tmp_path / "out.parquet", "--json")
+    result = command("score", checkpoint, tmp_path / "photos", "--out", tmp_path / "out.jsonl", "--json")
     assert result.code == 3, result.err
     assert "none of 1 input could be scored" in error_line(result.err)
-    assert pq.read_table(tmp_path / "out.parquet")["error_code"].to_pylist() == ["unreadable"]
+    assert json.loads((tmp_path / "out.jsonl").read_text())["error_code"] == "unreadable"
 
 
 def test_a_mistake_is_one_line_and_its_exit_code(

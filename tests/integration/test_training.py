@@ -156,6 +156,34 @@ def test_photos_that_change_sides_are_noticed_and_all_that_were_trained_on_are_r
     assert count_trained_on(packed, photo_keys(catalog.filter(seen))) == sum(seen)
 
 
+def test_labels_and_sides_of_a_table_reach_training_evaluation_and_resume(
+    command: Command, tiny_photos: Path, tmp_path: Path
+) -> None:
+    flat, table = tmp_path / "flat", tmp_path / "train.csv"
+    flat.mkdir()
+    lines = ["image_id;breed;split"]
+    for number, photo in enumerate(sorted(tiny_photos.rglob("*.jpg"))):
+        shutil.copy(photo, flat / f"{number:04x}.jpg")
+        lines.append(f"{number:04x};{photo.parent.name};{('training', 'valid', 'test')[number % 3]}")
+    table.write_text("\r\n".join(lines), encoding="utf-16")
+    arguments = ("train", write_config(tmp_path, flat), *settings(data__labels=table, train__epochs=1))
+    trained = command(*arguments)
+    assert trained.code == 0, trained.err
+    checkpoint = tmp_path / "runs" / "tiny" / "checkpoint"
+    document = open_checkpoint(checkpoint).document
+    assert document.classes == ("glass", "metal", "paper")
+    assert document.data["n"] == {"train": 12, "val": 12, "test": 12}
+    evaluated = command("evaluate", checkpoint, "--data", flat, "--labels", table, "--out", tmp_path / "test")
+    assert evaluated.code == 0, evaluated.err
+    predictions = pq.read_table(tmp_path / "test" / "predictions.parquet").to_pylist()
+    assert [row["path"] for row in predictions] == [f"{number:04x}.jpg" for number in range(2, 36, 3)]
+    assert {row["path"]: row["true_label"] for row in predictions}["0002.jpg"] == "glass"
+    table.write_text("\n".join(lines).replace("0000;glass", "0000;paper"))
+    refused = command(*arguments, "--resume")
+    assert refused.code == 3
+    assert "1 with another content or label (0000.jpg)" in error_line(refused.err)
+
+
 def test_a_resumed_run_that_is_over_trains_no_further_and_finds_the_same_of_its_photos(
     command: Command, tiny_photos: Path, run_of_two: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ def catalog(n: int) -> pa.Table:
     rows = [
         {
             "row": row,
-            "path": f"glass/{row:04d},=1+1.jpg",
+            "path": f"glass/{row:04d},=1+1\r.jpg",
             "label": "glass",
             "sha256": hashlib.sha256(str(row).encode()).hexdigest(),
             "verdict": "accepted",
@@ -33,7 +33,7 @@ def catalog(n: int) -> pa.Table:
 def validated(files: Mapping[str, bytes]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, content in files.items():
-        header, *rows = csv.reader(io.StringIO(content.decode()))
+        header, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
         assert header == ["path", "split"]
         found[name] = [path for path, side in rows if side == "val"]
         assert len(found[name]) + sum(side == "train" for _, side in rows) == len(rows)
