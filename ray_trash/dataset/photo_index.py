@@ -32,10 +32,12 @@ class PhotoIndex:
         self._root_names = {posixpath.basename(place.path)}
         if place.is_local:
             self._root_names.add(os.path.basename(os.path.realpath(place.path)))
+        self._by_path: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         self._by_name: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         for path in sorted(self._paths):
             text = nfc(path)
             for known in (text, posixpath.splitext(text)[0]) if looks_like_photo(text) else (text,):
+                self._by_path[known.casefold()].append((known, path))
                 self._by_name[posixpath.basename(known).casefold()].append((known, path))
 
     def shown(self) -> str:
@@ -48,13 +50,12 @@ class PhotoIndex:
         if written in self._paths:
             return [written]
         for tail in self._readings(nfc(written.strip())):
-            fitting = defaultdict(list)
-            for text, path in self._by_name.get(posixpath.basename(tail).casefold(), ()):
-                if f"/{text}".casefold().endswith(f"/{tail}".casefold()):
-                    is_part, in_other_case = len(text) > len(tail), not text.endswith(tail)
-                    fitting[is_part, in_other_case].append(path)
+            folded = tail.casefold()
+            named = self._by_name.get(posixpath.basename(folded), [])
+            fitting = self._by_path.get(folded) or [one for one in named if one[0].casefold().endswith(f"/{folded}")]
             if fitting:
-                return fitting[min(fitting)]
+                in_same_case = [path for text, path in fitting if text.endswith(tail)]
+                return in_same_case or [path for _, path in fitting]
         return []
 
     def _readings(self, written: str) -> Iterator[str]:

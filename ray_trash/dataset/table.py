@@ -81,8 +81,10 @@ def read_table(uri: str, key: str) -> Table:
         lines = list(_read_csv(text))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        what = "an Excel workbook or archive" if content.startswith(_ZIP_MAGIC) else f"not UTF-8 from line {line} on"
-        raise DataError(f"{where} is no CSV text in UTF-8 ({what}; Windows-1252 is not read): save it so") from error
+        what = f"not UTF-8, as line {line} shows (perhaps Windows-1252)"
+        if content.startswith(_ZIP_MAGIC):
+            what = "an Excel workbook or an archive"
+        raise DataError(f"{where} is {what}; save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{where} is no CSV text that can be read: {error}") from error
     if not lines:
@@ -99,7 +101,7 @@ def _read_csv(text: str) -> Iterator[tuple[int, list[str]]]:
     start = 0
     if mark := re.match(r"sep=.\r?\n", text):  # what Excel writes for itself
         start = mark.end()
-    first = text[start:].partition("\n")[0]
+    first = re.split(r"[\r\n]", text[start:], maxsplit=1)[0]
     delimiter = max(_DELIMITERS, key=lambda character: len(next(csv.reader([first], delimiter=character), [])))
     reader = csv.reader(io.StringIO(text[start:], newline=""), delimiter=delimiter, strict=True)
     for cells in reader:

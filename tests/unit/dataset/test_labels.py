@@ -109,7 +109,10 @@ def test_a_table_that_cannot_be_used_is_refused_by_its_line(root: Path, content:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,label\n0a,püg\n".encode("cp1252"), "not UTF-8 from line 2 on; Windows-1252"),
+        (
+            "id,label\n0a,püg\n".encode("cp1252"),
+            r"not UTF-8, as line 2 shows \(perhaps Windows-1252\); save it as CSV in UTF-8",
+        ),
         (b"PK\x03\x04\xff\xff", "an Excel workbook"),
         (b"PAR1 cut short", "cannot be read as a Parquet file"),
     ],

@@ -271,6 +271,7 @@ def test_a_damaged_split_file_names_file_and_line(tmp_path: Path, content: str |
         "path,split\r\nglass\\a.jpg,train\r\npaper\\\u00e9.jpg,val\r\n",
         "Split;x;Filename;\nTraining;1;/data/photos/glass/a.jpg;\nValid;2;/data/photos/paper/\u00e9.JPG;\n;;;\n",
         "sep=;\nimage_path;SUBSET\nphotos/glass/a.jpg;train\nphotos\\paper\\e\u0301.jpg;dev\n",
+        "path,split\rglass/a.jpg,train\rpaper/\u00e9.jpg,val\r",
         "image_id\tset\nglass/a\ttrain\n\u00e9\tvalidation\n",
         'file|split\nC:\\Users\\me\\photos\\glass\\a.jpg|train\n"..\\photos\\.\\paper\\\u00e9.jpg"|val\n',
     ],
