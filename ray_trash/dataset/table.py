@@ -101,7 +101,7 @@ def _read_csv(text: str) -> Iterator[tuple[int, list[str]]]:
     start = 0
     if mark := re.match(r"sep=.\r?\n", text):  # what Excel writes for itself
         start = mark.end()
-    first = re.split(r"[\r\n]", text[start:], maxsplit=1)[0]
+    first = next((line for line in text[start:].splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=lambda character: len(next(csv.reader([first], delimiter=character), [])))
     reader = csv.reader(io.StringIO(text[start:], newline=""), delimiter=delimiter, strict=True)
     for cells in reader:
