@@ -73,7 +73,7 @@ def _require_utf8(arguments: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError as error:
             shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
-            raise ConfigError(f"{shown}: is not UTF-8, and such names are not taken; rename it") from error
+            raise ConfigError(f"{shown}: is not UTF-8; rename it, or for a photo name the folder it is in") from error
 
 
 def _complain(text: str) -> None:
