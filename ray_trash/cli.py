@@ -15,7 +15,7 @@ from ray_trash.arguments import build_parser
 from ray_trash.cluster.ending import exit_process
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.commands import STDOUT
-from ray_trash.errors import RayTrashError
+from ray_trash.errors import ConfigError, RayTrashError
 
 
 class Interrupted(BaseException):
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     prepare_environment()
     try:
+        _require_utf8(sys.argv[1:] if arguments is None else arguments)
         options = build_parser().parse_args(arguments)
         from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
 
@@ -63,6 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"error: unforeseen: {type(error).__name__}: {str(error).strip()}; {where}")
         return 1
     return 0
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    # Ray notes the command line, and neither it nor pyarrow knows other names.
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            raise ConfigError(f"{shown}: is not UTF-8; rename it, or for a photo name the folder it is in") from error
 
 
 def _complain(text: str) -> None:

@@ -148,7 +148,8 @@ def test_a_set_that_comes_split_is_trained_and_evaluated_as_it_is_and_its_own_ru
         make_photos(photos / side, per_class, seed=per_class)
     shutil.copy(photos / "train/glass/000.jpg", photos / "test/glass/leak.jpg")
     shutil.move(photos / "train/metal", tmp_path / "store")
-    (photos / "train/metal").symlink_to(tmp_path / "store")
+    (photos / "train/me\u0301tal").symlink_to(tmp_path / "store")
+    (photos / "test/metal").rename(photos / "test/m\u00e9tal")
     storage = photos / "runs"
     config, run = write_config(tmp_path, photos, storage=str(storage)), storage / "tiny"
     for n_epochs, more in ((1, []), (2, ["--resume"])):
@@ -166,6 +167,7 @@ def test_a_set_that_comes_split_is_trained_and_evaluated_as_it_is_and_its_own_ru
     evaluation = json.loads(result.out)
     counts = evaluation["counts"]
     assert (evaluation["n"], counts["accepted"]) == (13, 37)
+    assert evaluation["classes"] == ["glass", "m\u00e9tal", "paper"]
     assert counts["seen"] == counts["accepted"] + counts["ignored"]
     assert not any("not the photos the checkpoint was trained on" in warning for warning in evaluation["warnings"])
     flat = shutil.copytree(photos / "test", tmp_path / "flat")
