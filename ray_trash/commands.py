@@ -197,6 +197,21 @@ def compare(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return document
 
 
+def explain(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Draw what a checkpoint looked at."""
+    from ray_trash.explain.run import EXPLANATIONS_FILE, explain_photos
+    from ray_trash.storage import Storage
+    from ray_trash.terminal.text import percent
+
+    out = Storage.at(options.out)
+    explained = explain_photos(options.checkpoint, options.photos, out, terminal=terminal)
+    for entry in explained["explanations"]:
+        said = entry.get("error_message") or f"{entry['label']}, {percent(entry['confidence'])}, {entry['picture']}"
+        terminal.say(f"{entry['path']}: {said}")
+    terminal.say(f"written to {out.child(EXPLANATIONS_FILE).uri}")
+    return explained
+
+
 def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Serve a checkpoint until a signal ends it."""
     from ray_trash.config import parse_override, serve_config
