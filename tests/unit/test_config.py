@@ -89,7 +89,7 @@ def test_every_field_says_what_it_means() -> None:
         ("epochs=3", "did you mean train.epochs?"),
         ("train=3", "unknown key train, which is a section, with keys of its own such as train.workers"),
         ("name=null", "name is empty; write a word after it, in quotes where that is null"),
-        ("data.classes=glass", "data.classes='glass': input should be a list, such as [a, b]"),
+        ("data.classes=glass", "data.classes='glass': input should be a valid list, such as [a, b]"),
         ("data.classes=[e\u0301, \u00e9]", "a name is listed twice"),
         ("train.workers=-1", "train.workers=-1"),
         ("train.workers=many", "train.workers='many': input should be 'auto' or"),
