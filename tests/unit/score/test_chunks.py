@@ -41,16 +41,21 @@ def test_chunks_become_one_file_in_order_and_are_removed(tmp_path: Path) -> None
     assert set(table["label"].to_pylist()) == {"metal"}
 
 
-def test_a_scoring_that_was_cut_short_goes_on(tmp_path: Path) -> None:
-    target = Target(str(tmp_path / "scores.parquet"))
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores.jsonl"])
+def test_a_scoring_that_was_cut_short_goes_on(name: str, tmp_path: Path) -> None:
+    target = Target(str(tmp_path / name))
     target.begin(PLAN)
     target.write_chunk(1, rows_of(PLAN.chunk(1)))
-    (tmp_path / "scores.parquet.parts" / ".000002.parquet.x1").write_bytes(b"cut off")
-    done, said = Target(str(tmp_path / "scores.parquet")).begin(PLAN)
+    (tmp_path / f"{name}.parts" / ".000002.parquet.x1").write_bytes(b"cut off")
+    done, said = Target(str(tmp_path / name)).begin(PLAN)
     assert done == {1}
     assert said is not None
     assert "going on: 1 of 3 chunks" in said
     assert pending_chunks(PLAN, done) == [0, 2]
+    for number in pending_chunks(PLAN, done):
+        target.write_chunk(number, rows_of(PLAN.chunk(number)))
+    assert target.join(PLAN, "")[0].n == 25
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(
