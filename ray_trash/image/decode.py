@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ray_trash.image.container import MAX_FILE_BYTES, read_container
-from ray_trash.image.container.layout import MAX_PIXELS, Container, undecodable, unsupported_kind
+from ray_trash.image.container.layout import MAX_PIXELS, Container, check_pixels, undecodable, unsupported_kind
 from ray_trash.image.container.pillow import BROKEN_FILE_ERRORS, OPENERS, image_error
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "open_photo"]
@@ -82,8 +82,10 @@ def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DEC
         image = OPENERS[container.format](file)
         if image.mode in ("I", "F"):
             raise unsupported_kind(container.format, "signed, 32-bit or floating-point samples")
-        draft_px = _DRAFT_MARGIN * min_short_side_px
-        image.draft(None, (draft_px, draft_px))
+        check_pixels(container.format, *image.size)
+        if container.format == "JPEG":
+            draft_px = _DRAFT_MARGIN * min_short_side_px
+            image.draft(None, (draft_px, draft_px))
         image.load()
         photo = _to_rgb(image, container)
     except _Late as error:

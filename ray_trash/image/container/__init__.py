@@ -13,6 +13,7 @@ from dataclasses import replace
 from ray_trash.errors import ImageError
 from ray_trash.image.container.bmp import read_bmp
 from ray_trash.image.container.gif import read_gif
+from ray_trash.image.container.heif import read_avif, read_heic
 from ray_trash.image.container.jpeg import read_jpeg
 from ray_trash.image.container.layout import Container, Format, check_pixels
 from ray_trash.image.container.png import read_png
@@ -30,6 +31,8 @@ _READERS: dict[Format, Callable[[bytes], Container]] = {
     "BMP": read_bmp,
     "GIF": read_gif,
     "TIFF": read_tiff,
+    "AVIF": read_avif,
+    "HEIC": read_heic,
 }
 
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from ray_trash.errors import ImageError
 
-Format = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
-"""The formats that are opened, by Pillow's names."""
+Format = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC"]
+"""The formats that are opened."""
 
 MAX_PIXELS = 80_000_000
 """Largest picture that is decoded, in pixels: above every phone's 50 million, below Pillow's own warning."""

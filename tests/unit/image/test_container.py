@@ -8,12 +8,12 @@ import pytest
 from ray_trash.errors import ImageError
 from ray_trash.image.container import read_container
 from ray_trash.image.container.layout import MAX_BLOCKS, MAX_SCANNED_PIXELS, MAX_SCANS
-from tests.corpus import (
+from tests.corpus import image_corpus
+from tests.encoded import (
     HEIGHT,
     WIDTH,
     encode,
     exif,
-    image_corpus,
     jpeg,
     jpeg_segment,
     png,

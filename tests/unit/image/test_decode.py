@@ -14,17 +14,8 @@ from PIL import Image, ImageFile
 
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES, MAX_PIXELS, decode_photo, open_photo
-from tests.corpus import (
-    LOSSY_TOLERANCE,
-    blank_png_of,
-    encode,
-    image_corpus,
-    is_lossy,
-    jpeg,
-    png,
-    png_rows,
-    smooth_photo,
-)
+from tests.corpus import LOSSY_TOLERANCE, image_corpus, is_lossy
+from tests.encoded import blank_png_of, encode, heic, jpeg, png, png_rows, smooth_photo
 
 PIXELS_50_MILLION = (8000, 6250)
 
@@ -85,7 +76,8 @@ def test_decoding_prints_nothing(capfd: pytest.CaptureFixture[str]):
 
 def test_every_way_to_cut_a_file_is_refused_or_decodes_whole():
     photo = smooth_photo(24, 16)
-    files = [encode(photo, name) for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")]
+    files = [encode(photo, name) for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")]
+    files.append(heic(photo))
     files.append(encode(Image.fromarray(photo).quantize(16), "GIF"))
     for encoded in files:
         whole = decode_photo(encoded, min_short_side_px=64)
@@ -109,6 +101,8 @@ def test_flipped_bytes_give_a_photo_or_an_image_error():
         encode(palette, "BMP"),
         encode(smooth_photo(40, 30), "TIFF"),
         encode(palette, "TIFF"),
+        encode(smooth_photo(40, 30), "AVIF"),
+        heic(smooth_photo(40, 30)),
     ]
     for seed in seeds:
         for _ in range(60):
@@ -135,7 +129,10 @@ def test_a_photo_is_contiguous_and_writable():
     ("name", "words"),
     [
         ("lfs_pointer.jpg", "git lfs pull"),
-        ("heic.jpg", "HEIC"),
+        ("magic_only.heic", "HEIC"),
+        ("raw.cr3", "Canon raw"),
+        ("claims_8000x8000.avif", "holds fewer"),
+        ("six_frames_of_64_megapixels.avif", "too long"),
         ("pdf.jpg", "PDF"),
         ("svg.png", "SVG"),
         ("svg_xxe.png", "SVG"),
@@ -157,7 +154,7 @@ def test_a_refusal_names_what_the_file_is(name: str, words: str):
 
 
 def test_the_refusal_of_another_format_lists_the_supported_ones():
-    assert "JPEG, PNG, WebP, BMP, GIF and TIFF" in refusal("pdf.jpg")
+    assert "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC" in refusal("pdf.jpg")
 
 
 def test_the_pixel_limit_is_met_exactly():
