@@ -153,8 +153,9 @@ def _bombs() -> dict[str, CorpusImage]:
         "88_megapixels.png": blank_png_of(9400, 9400),
         "144_megapixels.png": blank_png_of(12_000, 12_000),
         "400_megapixels.png": blank_png_of(20_000, 20_000),
-        "claims_9000x9000.jpg": with_jpeg_size(jpeg(smooth_photo()), 9000, 9000),
         "claims_65500x65500.jpg": with_jpeg_size(jpeg(smooth_photo()), 65_500, 65_500),
+        "claims_16000x16000.jpg": with_jpeg_size(jpeg(smooth_photo()), 16_000, 16_000),
+        "progressive_of_169_megapixels.jpg": with_jpeg_size(jpeg(smooth_photo(), progressive=True), 13_000, 13_000),
         "claims_9000x9000.png": png(9000, 9000, drawn),
         "claims_2e9x2e9.png": png(2**31 - 1, 2**31 - 1, drawn),
         "canvas_bomb.gif": small_gif[:6] + struct.pack("<HH", 65_535, 65_535) + small_gif[10:],
@@ -171,6 +172,8 @@ def _bombs() -> dict[str, CorpusImage]:
     tiled = tiff(zlib.compress(bytes(256)), [*small_tags, *tile, (324, "I", [8]), (325, "I", [20])])
     tiled = tiled.replace(struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 9273, 4, 1))
     small: dict[str, bytes] = {
+        "claims_9000x9000.jpg": with_jpeg_size(jpeg(smooth_photo()), 9000, 9000),
+        "claims_15000x15000.jpg": with_jpeg_size(jpeg(smooth_photo()), 15_000, 15_000),
         "claims_8000x8000.jpg": with_jpeg_size(jpeg(smooth_photo()), 8000, 8000),
         "claims_8000x8000.bmp": small_bmp[:18] + struct.pack("<ii", 8000, 8000) + small_bmp[26:],
         "claims_8000x8000.tif": tiff(b"\x00" * 100, tiff_tags(8000, 8000, [8], photometric=1)),
@@ -181,7 +184,7 @@ def _bombs() -> dict[str, CorpusImage]:
         "six_frames_of_64_megapixels.avif": heif([(b"av01", av1(8000, 8000, frames=6), [extents(8000, 8000)])]),
         "claims_8000x8000.png": png(8000, 8000, drawn),
         "400_scans.jpg": progressive_bomb(400),
-        "98_scans_of_11_megapixels.jpg": progressive_bomb(88),
+        "98_scans_of_17_megapixels.jpg": progressive_bomb(88),
         "run_length_bomb.bmp": small_bmp[:14]
         + struct.pack("<IiiHHIIiiII", 40, 8000, 8000, 1, 8, 1, 0, 0, 0, 0, 0)
         + bytes(1024)

@@ -218,11 +218,11 @@ def with_jpeg_size(encoded: bytes, width: int, height: int) -> bytes:
 
 @cache
 def _large_progressive_jpeg() -> bytes:
-    return jpeg(Image.new("RGB", (3300, 3300), (90, 120, 150)), progressive=True, quality=75)
+    return jpeg(Image.new("RGB", (4100, 4100), (90, 120, 150)), progressive=True, quality=75)
 
 
 def progressive_bomb(scans: int) -> bytes:
-    """A progressive JPEG of 11 megapixels that repeats a full-resolution scan of next to no bytes."""
+    """A progressive JPEG of 17 megapixels that repeats a full-resolution scan of next to no bytes."""
     parts = jpeg_segments(_large_progressive_jpeg())
     scan = next(part for part in reversed(parts) if part[1] == 0xDA and len(part) < 40)
     return b"".join([*parts[:-1], *[scan] * scans, parts[-1]])

@@ -1,6 +1,6 @@
 """The one decode policy: a file's bytes to an upright 8-bit RGB photo, or an `ImageError` that says why not.
 
-JPEG, PNG, WebP, BMP, GIF and TIFF by content; the first frame of an animation or a multi-page file. EXIF
+JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC by content; the first frame of an animation or a multi-page file. EXIF
 orientation is applied, colour profiles are not. Grey, palette, CMYK, YCbCr and LAB become RGB; transparency
 is laid over white, so colours hidden under it never show; 16-bit samples keep their high byte.
 
@@ -66,7 +66,7 @@ def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
     """Decode a whole file to an array (height, width, 3), uint8, RGB, upright, C-contiguous.
 
     A JPEG with a short side of more than four times `min_short_side_px` comes smaller, for speed, by a power of two
-    that leaves it at least twice that.
+    that leaves it at least twice that. One of more than `MAX_PIXELS` always comes smaller.
 
     Raises:
         ImageError: The photo cannot be used; `code` and message say why.
@@ -82,10 +82,11 @@ def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DEC
         image = OPENERS[container.format](file)
         if image.mode in ("I", "F"):
             raise unsupported_kind(container.format, "signed, 32-bit or floating-point samples")
-        check_pixels(container.format, *image.size)
         if container.format == "JPEG":
-            draft_px = _DRAFT_MARGIN * min_short_side_px
+            draft_px = _draft_px(container, min_short_side_px)
             image.draft(None, (draft_px, draft_px))
+        # In the decoder's own words, before it decodes.
+        check_pixels(container.format, *image.size)
         image.load()
         photo = _to_rgb(image, container)
     except _Late as error:
@@ -94,6 +95,13 @@ def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DEC
         raise image_error(error, container.format, ends_early=container.ends_early) from error
     turn = _UPRIGHT.get(container.orientation)
     return photo if turn is None else photo.transpose(turn)
+
+
+def _draft_px(container: Container, min_short_side_px: int) -> int:
+    draft_px = _DRAFT_MARGIN * min_short_side_px
+    if container.width_px * container.height_px > MAX_PIXELS:
+        return min(draft_px, min(container.width_px, container.height_px) // 2)
+    return draft_px
 
 
 def _to_rgb(image: Image.Image, container: Container) -> Image.Image:

@@ -252,6 +252,7 @@ print(json.dumps(grown))
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
 def test_bombs_and_phone_photos_stay_within_100_mib(tmp_path: Path):
     tmp_path.joinpath("phone.jpg").write_bytes(jpeg(Image.new("RGB", PIXELS_50_MILLION, (90, 120, 150)), quality=75))
+    tmp_path.joinpath("large_phone.jpg").write_bytes(jpeg(Image.new("L", (16_320, 12_240), 120), quality=75))
     for name, case in image_corpus().items():
         if case.code == "too_many_pixels" or "bomb" in name or "claims" in name or "scans" in name:
             tmp_path.joinpath(name).write_bytes(case.encoded)
@@ -291,3 +292,13 @@ def test_a_photo_of_50_million_pixels_is_accepted():
     photo = decode_photo(encoded, min_short_side_px=256)
     assert photo.shape == (782, 1000, 3)
     assert np.abs(photo.astype(int) - (90, 120, 150)).max() <= LOSSY_TOLERANCE
+
+
+def test_a_jpeg_of_a_phones_200_million_pixels_comes_at_a_fraction_of_its_size():
+    encoded = jpeg(Image.new("L", (16_320, 12_240), 120), quality=75)
+    assert decode_photo(encoded, min_short_side_px=256).shape == (1530, 2040, 3)
+    assert decode_photo(encoded, min_short_side_px=9000).shape == (6120, 8160, 3)
+
+
+def test_a_progressive_jpeg_that_libjpeg_would_hold_whole_is_refused_by_name():
+    assert "progressive" in refusal("progressive_of_169_megapixels.jpg")
