@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_trash.cluster.capacity import plan_scoring_here, wait_for_room
-from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
+from ray_trash.dataset.catalog import accepted_photos, count_trained_on, fingerprint, photo_keys, require_usable_photos
 from ray_trash.dataset.listing import Finding, Listing, list_photos
 from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
@@ -162,6 +162,7 @@ def evaluate_checkpoint(
 
 def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: Listing) -> tuple[pa.Table, list[str]]:
     """Return the photos to score, and warnings."""
+    require_usable_photos(catalog)
     accepted, warnings = pc.equal(catalog["verdict"], "accepted"), list(listing.warnings)
     if rule is not None:
         try:
@@ -217,16 +218,9 @@ def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
 
 
 def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:
-    counts = _counts(catalog)
-    if not counts["accepted"]:
-        first = _findings(catalog, "rejected")[0]
-        return (
-            f"{root}: none of its photos can be used; {counts['rejected']} were rejected, the first is "
-            f"{first['path']!r}: {first['reason']}"
-        )
     assert rule is not None, "all photos are in the split `all`"
     return (
-        f"{root}: the split {split!r} has no photo ({rule.kind} split of {counts['accepted']} "
+        f"{root}: the split {split!r} has no photo ({rule.kind} split of {len(accepted_photos(catalog))} "
         "photos); use another --split, or --split all"
     )
 
