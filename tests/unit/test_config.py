@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -284,3 +285,11 @@ def test_batches_of_one_photo_are_refused_where_batch_norm_would_see_one_value()
         config_from_tree({**tree, "augment": {"size_px": 32}})
     config_from_tree({**tree, "image": {"size_px": 33}})
     config_from_tree({**tree, "image": {"size_px": 32}, "model": {"frozen_stages": 5}})
+
+
+def test_a_config_is_printed_as_utf_8_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\ndata:\n  root: 纸\n")
+    command = [sys.executable, "-m", "ray_trash", "config", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=True)
+    assert "root: 纸" in result.stdout.decode()
