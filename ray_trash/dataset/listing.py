@@ -21,7 +21,7 @@ SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 """Folders and files that operating systems leave behind, in lower case. Names that start with a dot
 (`.DS_Store`, `._photo.jpg`, `.ipynb_checkpoints`) are ignored beside these."""
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
 """How photos are usually named. Only folders are judged by it: a file is a photo by its content."""
 
 _REASON_CODES = frozenset(get_args(ReasonCode))
