@@ -21,7 +21,7 @@ from ray_trash.image.container import MAX_FILE_BYTES, read_container
 from ray_trash.image.container.layout import MAX_PIXELS, Container, check_pixels, undecodable, unsupported_kind
 from ray_trash.image.container.pillow import BROKEN_FILE_ERRORS, OPENERS, image_error
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "open_photo"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "decoding_bytes", "open_photo"]
 
 DECODE_TIMEOUT_S = 20.0
 """Wall clock of one decode in seconds, checked whenever Pillow asks for more bytes."""
@@ -29,6 +29,13 @@ DECODE_TIMEOUT_S = 20.0
 _DRAFT_MARGIN = 2
 """A scaled JPEG decode keeps at least this multiple of the short side asked for, so that the resize that
 follows still averages over two pixels and more."""
+
+_SCALES = (8, 4, 2)
+"""What libjpeg divides both sides by while it decodes. Source: Pillow's `JpegImageFile.draft`."""
+
+_BYTES_PER_PIXEL = 8
+_HEIF_BYTES_PER_PIXEL = 10
+"""Measured, as stored and as RGB together; of AVIF and HEIC also as YCbCr, twice as much where they have 12 bits."""
 
 _BAND_PIXELS = 4_000_000
 """Colour conversion goes by bands of about this many pixels: its copies stay small beside the photo."""
@@ -74,9 +81,23 @@ def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
     return np.array(open_photo(encoded, min_short_side_px=min_short_side_px))
 
 
-def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S) -> Image.Image:
-    """Decode a photo as `decode_photo` does, with its errors, to a Pillow image of mode RGB."""
-    container = read_container(encoded)
+def decoding_bytes(container: Container, min_short_side_px: int) -> int:
+    """Say about how much memory it takes to decode a measured photo, beside its file."""
+    pixels = container.width_px * container.height_px
+    if container.format in ("AVIF", "HEIC"):
+        return _HEIF_BYTES_PER_PIXEL * pixels
+    if container.format != "JPEG":
+        return _BYTES_PER_PIXEL * pixels
+    fits = min(container.width_px, container.height_px) // _draft_px(container, min_short_side_px)
+    scale = next((scale for scale in _SCALES if scale <= fits), 1)
+    return container.held_bytes + _BYTES_PER_PIXEL * pixels // scale**2
+
+
+def open_photo(
+    encoded: bytes | Container, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S
+) -> Image.Image:
+    """Decode a photo, measured or not, as `decode_photo` does, with its errors, to a Pillow image of mode RGB."""
+    container = read_container(encoded) if isinstance(encoded, bytes) else encoded
     file = _TimedFile(container.picture, time.monotonic() + timeout_s)
     try:
         image = OPENERS[container.format](file)
