@@ -64,7 +64,13 @@ def _no_images() -> dict[str, CorpusImage]:
     with zipfile.ZipFile(archive, "w") as members:
         members.writestr("a.jpg", b"not here")
     entities = b'<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;">]>'
+    thumbnail = tiff_tags(16, 12, [8, 8, 8], photometric=2)
     unsupported: dict[str, bytes] = {
+        "nikon.nef": tiff(bytes(576), [(254, "I", [1]), *thumbnail]),
+        "pro.dng": tiff(bytes(576), [*thumbnail, (50706, "B", [1, 4, 0, 0])]),
+        "canon.cr2": b"II*\x00\x10\x00\x00\x00CR\x02\x00" + tiff(bytes(576), thumbnail)[12:],
+        "fuji.raf": b"FUJIFILMCCD-RAW 0201" + bytes(100),
+        "jpeg_xl.jpg": b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(100),
         "html.jpg": b"<!DOCTYPE html><html><body>404</body></html>",
         "json.jpg": json.dumps({"error": "not found", "status": 404}).encode(),
         "text.jpg": b"this is no photo at all\n",

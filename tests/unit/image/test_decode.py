@@ -130,7 +130,10 @@ def test_a_photo_is_contiguous_and_writable():
     [
         ("lfs_pointer.jpg", "git lfs pull"),
         ("magic_only.heic", "HEIC"),
-        ("raw.cr3", "Canon raw"),
+        ("raw.cr3", "raw picture"),
+        ("nikon.nef", "raw picture"),
+        ("pro.dng", "raw picture"),
+        ("jpeg_xl.jpg", "JPEG XL"),
         ("claims_8000x8000.avif", "holds fewer"),
         ("six_frames_of_64_megapixels.avif", "too long"),
         ("pdf.jpg", "PDF"),
