@@ -16,19 +16,19 @@ from torch import Tensor
 
 from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
-from ray_trash.config import Config, to_json, why_no_batch_of_one
+from ray_trash.config import Config, to_json
 from ray_trash.dataset.listing import list_photos
-from ray_trash.dataset.sampler import smallest_batch, steps_in_epoch
 from ray_trash.dataset.split import make_rule
-from ray_trash.errors import ClusterError, ConfigError, DataError, RayTrashError
+from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import counted, last_line
+from ray_trash.terminal.text import last_line
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
+from ray_trash.train.epoch import require_no_batch_of_one
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
 from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, METRICS, RAY, read_metrics, refuse_existing
@@ -99,7 +99,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
                 f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "
                 "photos; use fewer workers"
             )
-        _require_no_batch_of_one(config, len(photos.train), plan.workers)
+        require_no_batch_of_one(config, len(photos.train), plan.workers)
         run.write_bytes("config.json", to_json(config).encode())
         job = TrainJob(
             config=config,
@@ -122,18 +122,6 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
                 _fit(job, run, share, prepared.initial)
         best = next(record for record in reversed(read_metrics(run)) if record["is_best"])
     return TrainResult(run, run.child(BEST), best, photos.data["n"].get("test", 0))
-
-
-def _require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None:
-    train, obstacle = config.train, why_no_batch_of_one(config)
-    batch_size = train.batch_size_per_worker * train.accumulate_batches * workers
-    steps = steps_in_epoch(n_photos, batch_size, train.steps_per_epoch, workers=workers)
-    n_draws = n_photos if train.steps_per_epoch is None else steps * batch_size
-    if obstacle and smallest_batch(n_draws, steps, workers=workers, accumulate=train.accumulate_batches) < 2:
-        raise ConfigError(
-            f"train.batch_size_per_worker={train.batch_size_per_worker}: {n_photos} photos on "
-            f"{counted(workers, 'worker')} leave a batch of one; {obstacle}"
-        )
 
 
 def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:

@@ -109,8 +109,9 @@ def test_a_class_without_usable_photo_is_named_with_what_was_rejected() -> None:
 
 def test_photos_of_which_none_can_be_used_are_named_by_kind_and_with_what_to_do() -> None:
     heic = "the file is a HEIC picture; to read it, pip install 'ray-trash[heic]', or save it as JPEG"
-    other = {"verdict": "rejected", "reason": "unsupported_format", "message": "the file is a text file; supported are"}
-    bad = [{"path": f"{n}.HEIC", "verdict": "rejected", "reason": "unsupported_format", "message": heic} for n in "abc"]
+    refused = {"verdict": "rejected", "reason": "unsupported_format"}
+    other: dict[str, object] = {**refused, "message": "the file is a text file; supported are"}
+    bad: list[dict[str, object]] = [{**refused, "path": f"{name}.HEIC", "message": heic} for name in "abc"]
     catalog = table(*bad, {"path": "d.json", **other}, {"path": "e.aae", **other}, {"verdict": "ignored"})
     with pytest.raises(DataError) as caught:
         require_usable_photos(catalog)
