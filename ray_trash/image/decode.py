@@ -1,8 +1,8 @@
 """The one decode policy: a file's bytes to an upright 8-bit RGB photo, or an `ImageError` that says why not.
 
 JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC by content; the first frame of an animation or a multi-page file. EXIF
-orientation is applied, colour profiles are not. Grey, palette, CMYK, YCbCr and LAB become RGB; transparency
-is laid over white, so colours hidden under it never show; 16-bit samples keep their high byte.
+orientation is applied, or AVIF's and HEIC's own; colour profiles are not. Grey, palette, CMYK, YCbCr and LAB become
+RGB; transparency is laid over white, so colours hidden under it never show; 16-bit samples keep their high byte.
 
 The work is bounded by what `container` reads from the header, so the same file gets the same answer on a fast
 machine and a slow one; the wall clock is the second line. Nothing global is read or changed: any number of
@@ -97,7 +97,7 @@ def open_photo(
     encoded: bytes | Container, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S
 ) -> Image.Image:
     """Decode a photo, measured or not, as `decode_photo` does, with its errors, to a Pillow image of mode RGB."""
-    container = read_container(encoded) if isinstance(encoded, bytes) else encoded
+    container = encoded if isinstance(encoded, Container) else read_container(encoded)
     file = _TimedFile(container.picture, time.monotonic() + timeout_s)
     try:
         image = OPENERS[container.format](file)

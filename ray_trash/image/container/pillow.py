@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -19,6 +20,15 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ray_trash.errors import ImageError
 from ray_trash.image.container.layout import Format, truncated, undecodable, unsupported_kind
+
+
+def _open_avif(file: io.BytesIO) -> ImageFile:
+    if not HAS_AVIF:
+        message = (
+            "the file is an AVIF picture, and this Pillow was built without AVIF; install its wheel, or save it as JPEG"
+        )
+        raise ImageError("unsupported_format", message)
+    return AvifImageFile(file)
 
 
 def _open_heic(file: io.BytesIO) -> ImageFile:
@@ -42,7 +52,7 @@ OPENERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
     "BMP": BmpImageFile,
     "GIF": GifImageFile,
     "TIFF": TiffImageFile,
-    "AVIF": AvifImageFile,
+    "AVIF": _open_avif,
     "HEIC": _open_heic,
 }
 
