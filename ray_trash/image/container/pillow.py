@@ -25,7 +25,7 @@ from ray_trash.image.container.layout import Format, truncated, undecodable, uns
 def _open_avif(file: io.BytesIO) -> ImageFile:
     if not HAS_AVIF:
         message = (
-            "the file is an AVIF picture, and this Pillow was built without AVIF; install its wheel, or save it as JPEG"
+            "the file is an AVIF picture, which this Pillow cannot read; install Pillow's wheel, or save it as JPEG"
         )
         raise ImageError("unsupported_format", message)
     return AvifImageFile(file)
