@@ -7,10 +7,10 @@ such as an item that is described twice, is refused. A sequence is its still pic
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from ray_trash.errors import ImageError
+from ray_trash.image.container.boxes import Box, Reader, boxes_in
 from ray_trash.image.container.coded import Coded, read_av1, read_hevc
 from ray_trash.image.container.layout import (
     MAX_BLOCKS,
@@ -40,51 +40,26 @@ _MAX_DEPTH = 3
 _ORIENTATIONS = ((1, 4, 2), (8, 5, 7), (3, 2, 4), (6, 7, 5))
 
 
-class _Box(NamedTuple):
-    kind: bytes
-    header: int
-    start: int
-    end: int
-
-
-class _Reader:
-    """Big-endian numbers between two places of the file."""
-
-    def __init__(self, encoded: bytes, box: _Box, name: Format) -> None:
-        self._encoded, self._end, self._name = encoded, box.end, name
-        self.position = box.start
-
-    def take(self, n_bytes: int) -> int:
-        start, self.position = self.position, self.position + n_bytes
-        if self.position > self._end:
-            raise undecodable(self._name, "a box ends in the middle of a number")
-        return int.from_bytes(self._encoded[start : self.position], "big")
-
-    def version(self) -> int:
-        """Take what a full box begins with: its version and three bytes of flags."""
-        return self.take(4) >> 24
-
-
 class _Items:
     """What the `meta` box says of each item."""
 
-    def __init__(self, encoded: bytes, meta: _Box, name: Format) -> None:
+    def __init__(self, encoded: bytes, meta: Box, name: Format) -> None:
         self.encoded, self.name = encoded, name
         self.kinds: dict[int, bytes] = {}
         self.metadata: list[int] = []  # where the kinds of EXIF and text stand
-        self.properties: dict[int, list[_Box]] = {}
+        self.properties: dict[int, list[Box]] = {}
         self.parts: dict[int, list[tuple[int, int]]] = {}
         self.tiles: dict[int, list[int]] = {}
         self.auxiliary: dict[int, set[int]] = {}
         self._used: set[int] = set()
-        boxes: dict[bytes, _Box] = {}
-        for box in _boxes(encoded, meta._replace(start=meta.start + 4), name):
+        boxes: dict[bytes, Box] = {}
+        for box in boxes_in(encoded, meta._replace(start=meta.start + 4), name):
             if boxes.setdefault(box.kind, box) is not box and box.kind not in (b"free", b"skip"):
                 raise undecodable(name, "a box is there twice")
         missing = {b"pitm", b"iinf", b"iloc", b"iprp"} - boxes.keys()
         if missing:
             raise undecodable(name, f"it has no {min(missing).decode()} box")
-        reader = _Reader(encoded, boxes[b"pitm"], name)
+        reader = Reader(encoded, boxes[b"pitm"], name)
         self.primary = reader.take(2 if reader.version() == 0 else 4)
         self._read_kinds(boxes[b"iinf"])
         self._read_properties(boxes[b"iprp"])
@@ -99,11 +74,11 @@ class _Items:
             raise undecodable(self.name, f"item {item} is described twice")
         return item
 
-    def _read_kinds(self, box: _Box) -> None:
-        reader = _Reader(self.encoded, box, self.name)
+    def _read_kinds(self, box: Box) -> None:
+        reader = Reader(self.encoded, box, self.name)
         reader.take(2 if reader.version() == 0 else 4)
-        for info in _boxes(self.encoded, box._replace(start=reader.position), self.name):
-            entry = _Reader(self.encoded, info, self.name)
+        for info in boxes_in(self.encoded, box._replace(start=reader.position), self.name):
+            entry = Reader(self.encoded, info, self.name)
             version = entry.version()
             if info.kind != b"infe" or version < 2:
                 raise undecodable(self.name, "it lists its items in a way of before 2012")
@@ -113,15 +88,15 @@ class _Items:
             if kind in (b"Exif", b"mime"):
                 self.metadata.append(entry.position - 4)
 
-    def _read_properties(self, box: _Box) -> None:
-        every: list[_Box] = []
-        for inner in _boxes(self.encoded, box, self.name):
+    def _read_properties(self, box: Box) -> None:
+        every: list[Box] = []
+        for inner in boxes_in(self.encoded, box, self.name):
             if inner.kind == b"ipco":
-                every += _boxes(self.encoded, inner, self.name)
-        for inner in _boxes(self.encoded, box, self.name):
+                every += boxes_in(self.encoded, inner, self.name)
+        for inner in boxes_in(self.encoded, box, self.name):
             if inner.kind != b"ipma":
                 continue
-            reader = _Reader(self.encoded, inner, self.name)
+            reader = Reader(self.encoded, inner, self.name)
             flags = reader.take(4)
             for _ in range(self._count(reader.take(4))):
                 item = self._once(self.properties, reader.take(4 if flags >> 24 else 2))
@@ -131,8 +106,8 @@ class _Items:
                     raise undecodable(self.name, "an item has a property that is not there")
                 self.properties[item] = [every[number - 1] for number in numbers if number]
 
-    def _read_places(self, box: _Box, idat: _Box | None) -> None:
-        reader = _Reader(self.encoded, box, self.name)
+    def _read_places(self, box: Box, idat: Box | None) -> None:
+        reader = Reader(self.encoded, box, self.name)
         version = reader.version()
         sizes = reader.take(2)
         offset_bytes, length_bytes, base_bytes = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
@@ -153,11 +128,11 @@ class _Items:
                     raise truncated(self.name)
                 parts.append((place, length))
 
-    def _read_references(self, box: _Box) -> None:
-        reader = _Reader(self.encoded, box, self.name)
+    def _read_references(self, box: Box) -> None:
+        reader = Reader(self.encoded, box, self.name)
         id_bytes = 4 if reader.version() else 2
-        for inner in _boxes(self.encoded, box._replace(start=reader.position), self.name):
-            entry = _Reader(self.encoded, inner, self.name)
+        for inner in boxes_in(self.encoded, box._replace(start=reader.position), self.name):
+            entry = Reader(self.encoded, inner, self.name)
             item = entry.take(id_bytes)
             others = [entry.take(id_bytes) for _ in range(entry.take(2))]
             if inner.kind == b"dimg":
@@ -243,9 +218,9 @@ def read_heic(encoded: bytes) -> Container:
 
 
 def _read(encoded: bytes, name: Format) -> tuple[_Items, bytes]:
-    top: list[_Box] = []
+    top: list[Box] = []
     try:
-        top.extend(_boxes(encoded, _Box(b"", 0, 0, len(encoded)), name))
+        top.extend(boxes_in(encoded, Box(b"", 0, 0, len(encoded)), name))
     except ImageError:
         # What follows the picture's description may be anything; whether the picture is there is asked of its items.
         if not any(box.kind == b"meta" for box in top):
@@ -273,29 +248,3 @@ def _orientation(items: _Items) -> int:
     turns, mirror = items.property(items.primary, b"irot"), items.property(items.primary, b"imir")
     exchanged = 0 if not mirror else 1 + (mirror[0] & 1)
     return _ORIENTATIONS[turns[0] & 3 if turns else 0][exchanged]
-
-
-def _boxes(encoded: bytes, outer: _Box, name: Format) -> Iterator[_Box]:
-    position = outer.start
-    for _ in range(MAX_BLOCKS):
-        if position >= outer.end:
-            return
-        if position + 8 > outer.end:
-            break
-        size, kind = struct.unpack_from(">I4s", encoded, position)
-        start = position + 8
-        if size == 1 and position + 16 <= outer.end:
-            (size,) = struct.unpack_from(">Q", encoded, start)
-            start += 8
-        end = outer.end if size == 0 else position + size
-        if end < start:
-            raise undecodable(name, "a box is shorter than its own header")
-        if end > outer.end:
-            break
-        yield _Box(kind, position, start, end)
-        position = end
-    else:
-        raise undecodable(name, f"it has more than {MAX_BLOCKS:,} boxes")
-    if outer.end == len(encoded):
-        raise truncated(name)
-    raise undecodable(name, "a box reaches beyond the one that it is in")
