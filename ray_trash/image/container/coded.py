@@ -6,13 +6,15 @@ HEVC's parameter sets. Sources: AV1 Bitstream Specification, 5.5; ITU-T H.265, 7
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ray_trash.image.container.layout import Format, undecodable
 
 _MAX_UNITS = 1000
 """Most units of one coded picture; encoders write 2 to 30, and HEVC allows 600 slices."""
+_MAX_HEADERS = 16
+"""Most sequence headers or parameter sets of one coded picture; encoders write 1 to 4."""
 _HEADER_BYTES = 128
 """Longest parameter set that is read: the size stands in its first 60 bytes, or it is nonsense."""
 
@@ -49,15 +51,21 @@ class _Bits:
 
 def read_av1(data: bytes, name: Format) -> Coded:
     """Measure the AV1 pictures of one item: the largest frame its sequence headers allow."""
-    width_px = height_px = drawn = 0
+    headers, drawn = [], 0
     for kind, payload in _obus(data, name):
         if kind == _SEQUENCE_HEADER:
-            width, height = _sequence_size(_Bits(payload[:_HEADER_BYTES]))
-            width_px, height_px = max(width_px, width), max(height_px, height)
+            headers.append(payload[:_HEADER_BYTES])
         drawn += kind in (_FRAME_HEADER, _FRAME)
-    if not width_px or not drawn:
+    return _largest(headers, _sequence_size, drawn, name)
+
+
+def _largest(headers: Sequence[bytes], size_in: Callable[[bytes], tuple[int, int]], drawn: int, name: Format) -> Coded:
+    if not headers or not drawn:
         raise undecodable(name, "there is no picture in it")
-    return Coded(width_px, height_px, drawn)
+    if len(headers) > _MAX_HEADERS:
+        raise undecodable(name, f"its picture has {len(headers)} headers")
+    sizes = [size_in(header) for header in headers]
+    return Coded(max(width for width, _ in sizes), max(height for _, height in sizes), drawn)
 
 
 def _obus(data: bytes, name: Format) -> Iterator[tuple[int, bytes]]:
@@ -88,7 +96,8 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
     return value, position
 
 
-def _sequence_size(bits: _Bits) -> tuple[int, int]:
+def _sequence_size(header: bytes) -> tuple[int, int]:
+    bits = _Bits(header)
     bits.take(4)  # profile, still picture
     if bits.take(1):  # the short header of a still picture
         bits.take(5)
@@ -122,7 +131,7 @@ def read_hevc(config: bytes, data: bytes, name: Format) -> Coded:
     """Measure the HEVC pictures of one item, whose `hvcC` box is `config`."""
     if len(config) < 23:
         raise undecodable(name, "its decoder configuration is cut off")
-    sizes = [_parameter_set_size(unit) for unit in _configured(config) if _unit_kind(unit) == _PARAMETER_SET]
+    units = list(_configured(config))
     drawn, position, length_bytes = 0, 0, (config[21] & 3) + 1
     for _ in range(_MAX_UNITS):
         if position >= len(data):
@@ -133,13 +142,11 @@ def read_hevc(config: bytes, data: bytes, name: Format) -> Coded:
         if not unit or position > len(data):
             raise undecodable(name, "a part of its picture has no end")
         drawn += _unit_kind(unit) in _SLICES
-        if _unit_kind(unit) == _PARAMETER_SET:
-            sizes.append(_parameter_set_size(unit))
+        units.append(unit)
     else:
         raise undecodable(name, f"its picture has more than {_MAX_UNITS:,} parts")
-    if not sizes or not drawn:
-        raise undecodable(name, "there is no picture in it")
-    return Coded(max(width for width, _ in sizes), max(height for _, height in sizes), drawn)
+    headers = [unit for unit in units if _unit_kind(unit) == _PARAMETER_SET]
+    return _largest(headers, _parameter_set_size, drawn, name)
 
 
 def _unit_kind(unit: bytes) -> int:
@@ -149,9 +156,11 @@ def _unit_kind(unit: bytes) -> int:
 def _configured(config: bytes) -> Iterator[bytes]:
     position = 23
     for _ in range(config[22]):
+        if position > len(config):
+            return
         n_units = int.from_bytes(config[position + 1 : position + 3], "big")
         position += 3
-        for _ in range(min(n_units, _MAX_UNITS)):
+        for _ in range(min(n_units, _MAX_HEADERS + 1)):
             start = position + 2
             position = start + int.from_bytes(config[position:start], "big")
             yield config[start:position]

@@ -30,6 +30,8 @@ _STILL_BRANDS = {b"avis": b"avif", b"msf1": b"mif1", b"hevc": b"heic", b"hevx": 
 MAX_DRAWN_PIXELS = 4 * MAX_PIXELS
 """Pixels of all tiles and transparency, times the frames or slices that draw them: a slice of a few bytes may draw the
 whole picture again, at up to 15 ns a pixel. The largest photo with transparency draws half of this."""
+_MAX_META_BYTES = 2 << 20
+"""Longest description of all items, which is walked number by number: a thousand items take 100 kB."""
 _MAX_TILES = 1000
 """Most tiles of a picture. Source: libheif's own limit of items; a phone's 48 million pixels have 192."""
 _MAX_DEPTH = 3
@@ -52,6 +54,8 @@ class _Items:
         self.tiles: dict[int, list[int]] = {}
         self.auxiliary: dict[int, set[int]] = {}
         self._used: set[int] = set()
+        if meta.end - meta.start > _MAX_META_BYTES:
+            raise undecodable(name, "the description of its items is too long")
         boxes: dict[bytes, Box] = {}
         for box in boxes_in(encoded, meta._replace(start=meta.start + 4), name):
             if boxes.setdefault(box.kind, box) is not box and box.kind not in (b"free", b"skip"):
@@ -112,6 +116,8 @@ class _Items:
         sizes = reader.take(2)
         offset_bytes, length_bytes, base_bytes = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
         index_bytes = sizes & 15 if version else 0
+        if not length_bytes:
+            raise undecodable(self.name, "its items have no length")
         for _ in range(self._count(reader.take(2 if version < 2 else 4))):
             item = self._once(self.parts, reader.take(2 if version < 2 else 4))
             method = reader.take(2) & 15 if version else 0
