@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from ray_trash.image.container.layout import Format, undecodable
 
-_MAX_UNITS = 1000
-"""Most units of one coded picture; encoders write 2 to 30, and HEVC allows 600 slices."""
+_MAX_UNITS = 200
+"""Most units of one coded picture; encoders write 2 to 30."""
 _MAX_HEADERS = 16
 """Most sequence headers or parameter sets of one coded picture; encoders write 1 to 4."""
 _HEADER_BYTES = 128

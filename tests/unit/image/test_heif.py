@@ -44,7 +44,7 @@ def test_a_picture_and_its_tiles_are_measured():
         (heif([(b"av01", av1(64, 64), [SIZE, SIZE])]), "undecodable: .* two properties ispe"),
         (heif([(b"av01", b"", [SIZE])]), "undecodable: .* no picture in it"),
         (heif([(b"av01", av1(64, 64) + b"\x32\x7f\x00", [SIZE])]), "undecodable: .* longer than the picture"),
-        (heif([(b"av01", av1(64, 64) + b"\x12\x00" * 1000, [SIZE])]), "undecodable: .* more than 1,000 parts"),
+        (heif([(b"av01", av1(64, 64) + b"\x12\x00" * 1000, [SIZE])]), "undecodable: .* more than 200 parts"),
         (heif([(b"av01", av1(64, 64) * 17, [SIZE])]), "undecodable: .* 17 headers"),
         (heif([TILE], more=[box(b"free", bytes(3 << 20))]), "undecodable: .* too long"),
         (heif([TILE]).replace(b"\x44\x00\x00\x01", b"\x00\x00\x00\x01"), "undecodable: .* no length"),
