@@ -78,6 +78,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--masks", action="store_true", help=text)
     add("--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go")
 
+    add = command("compare", commands.compare, "two models on the same photos: which is better, or is it chance?")
+    text = "a run, an evaluation, or a Parquet file of predictions or scores"
+    add("first", metavar="A", help=text)
+    add("second", metavar="B", help="another one")
+    add("--out", metavar="FILE.html", help="write a page, with the photos that only one of them gets right")
+    add("--data", metavar="DIR", help="where these photos are (where those were that A was trained on)")
+
+    add = command("explain", commands.explain, "which part of a photo speaks for its answer, drawn")
+    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
+    add("photos", nargs="+", metavar="PHOTO", help="files, folders, URIs")
+    add("--out", required=True, metavar="DIR", help="where the pictures and explanations.json go")
+
     add = command("serve", commands.serve, "the HTTP endpoint, in the foreground; SIGTERM stops it")
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint directory; with --watch, that of the run")
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")

@@ -171,6 +171,47 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return document
 
 
+def compare(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Compare what two models say of the same photos."""
+    from ray_trash.compare.answers import read_answers
+    from ray_trash.compare.matching import match
+    from ray_trash.compare.run import comparison
+    from ray_trash.terminal.comparison_table import print_comparison
+
+    if options.data and not options.out:
+        raise ConfigError("--data: has no effect without --out FILE.html")
+    first, second = read_answers(options.first), read_answers(options.second)
+    document = comparison(first, second, match(first, second))
+    print_comparison(document, terminal)
+    if options.out:
+        from ray_trash.compare.page import comparison_page
+        from ray_trash.dataset.read import PhotoFolder
+        from ray_trash.storage import Storage
+
+        root = options.data or (first.config or {}).get("data", {}).get("root")
+        folder, name = Storage.of_file(options.out)
+        folder.write_bytes(name, comparison_page(document, PhotoFolder.at(root) if root else None))
+        terminal.say(
+            f"written to {options.out}" + ("" if root else ", without pictures: name their folder with --data")
+        )
+    return document
+
+
+def explain(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Draw what a checkpoint looked at."""
+    from ray_trash.explain.run import EXPLANATIONS_FILE, explain_photos
+    from ray_trash.storage import Storage
+    from ray_trash.terminal.text import percent
+
+    out = Storage.at(options.out)
+    explained = explain_photos(options.checkpoint, options.photos, out, terminal=terminal)
+    for entry in explained["explanations"]:
+        said = entry.get("error_message") or f"{entry['label']}, {percent(entry['confidence'])}, {entry['picture']}"
+        terminal.say(f"{entry['path']}: {said}")
+    terminal.say(f"written to {out.child(EXPLANATIONS_FILE).uri}")
+    return explained
+
+
 def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Serve a checkpoint until a signal ends it."""
     from ray_trash.config import parse_override, serve_config

@@ -20,7 +20,7 @@ PROBABILITY_FLOOR = 1e-12
 
 Direction = Literal["min", "max"]
 
-_Z_95 = 1.959963984540054
+Z_95 = 1.959963984540054
 """The 0.975 quantile of the standard normal distribution."""
 
 
@@ -32,9 +32,9 @@ def wilson_interval(k: int, n: int) -> tuple[float, float]:
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"wilson_interval: {k} successes of {n} trials")
     share = k / n
-    z2 = _Z_95 * _Z_95
+    z2 = Z_95 * Z_95
     centre = share + z2 / (2 * n)
-    half_width = _Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    half_width = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     scale = 1 + z2 / n
     # The ends are exactly 0 and 1 there; rounding would leave 1e-17 and 0.9999999999999999.
     low = 0.0 if k == 0 else (centre - half_width) / scale

@@ -61,6 +61,11 @@ def percents(ends: Sequence[float]) -> str:
     return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
 
 
+def points(share: float) -> str:
+    """Write a difference of shares, -1..1, in percentage points: `+1.5`; a zero has no sign of its own."""
+    return f"{100 * share:+z.1f}"
+
+
 def last_line(error: BaseException) -> str:
     """Return what happened: Ray puts a remote traceback in front, and the cause in its last line."""
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -37,11 +37,14 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-    """Poll until a condition holds."""
+    """Poll until a condition holds, in a fifth of a processor: what is waited for needs the rest."""
     deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(0.05)
+        looked_at = time.monotonic()
+        assert looked_at < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(min(1.0, max(0.05, 4 * (looked_at - began))))
+        began = time.monotonic()
 
 
 def kill(child: subprocess.Popen[str]) -> None:

@@ -1,0 +1,70 @@
+"""A comparison as one page to look at, with style and pictures in it: it loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from ray_trash.dataset.read import PhotoFolder
+from ray_trash.errors import DataError
+from ray_trash.image.preprocess import Preprocessing
+from ray_trash.terminal.comparison_table import comparison_lines
+from ray_trash.terminal.text import percent, points, printable
+
+MOST_PICTURES = 48
+"""Photos of each kind that are drawn; the others are counted."""
+MOST_NAMED = 200
+"""Photos of one side alone that are named; the others are counted."""
+_THUMBNAIL = Preprocessing(size_px=160, stored_short_side_px=160, fit="stretch")
+
+
+def comparison_page(document: Mapping[str, Any], photos: PhotoFolder | None) -> bytes:
+    """Render what `comparison` found, in UTF-8; `photos` is where the paths lead, None for a page without pictures."""
+    kinds = (
+        ("Only A is right", document.get("only_a_right", ())),
+        ("Only B is right", document.get("only_b_right", ())),
+    )
+    page = (
+        _environment()
+        .get_template("compare.html.j2")
+        .render(
+            lines=list(comparison_lines(document)),
+            per_class=document.get("per_class", {}),
+            config=document["config"] or {},
+            kinds=[(title, len(found), _pictures(found[:MOST_PICTURES], photos)) for title, found in kinds],
+            only=[
+                (name, list(map(printable, document[key]))) for name, key in (("A", "only_in_a"), ("B", "only_in_b"))
+            ],
+            most_named=MOST_NAMED,
+        )
+    )
+    return page.encode()
+
+
+def _pictures(found: Sequence[Mapping[str, Any]], photos: PhotoFolder | None) -> list[tuple[Mapping[str, Any], str]]:
+    return [(photo, _data_uri(photos, photo["path"]) if photos else "") for photo in found]
+
+
+def _data_uri(photos: PhotoFolder, path: str) -> str:
+    try:
+        pixels = photos.load(path, _THUMBNAIL)
+    except DataError:
+        return ""  # the folder has changed since it was scored; the words stay
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG", quality=75)
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
+
+
+def _environment() -> Environment:
+    def finalize(value: Any) -> Any:
+        return value if hasattr(value, "__html__") else printable(str(value))  # the former is escaped already
+
+    loader = PackageLoader("ray_trash.compare", ".")
+    environment = Environment(loader=loader, autoescape=True, finalize=finalize, undefined=StrictUndefined)
+    environment.filters.update(percent=percent, points=points)
+    return environment

@@ -1,0 +1,35 @@
+"""A map over a photo, drawn: the photo, and beside it the photo with warm colours where the map is high."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_STRONGEST = 0.65
+"""How much of a pixel is colour where the map is highest; the rest is the photo, to see what lies there."""
+_GAP_PX = 4
+_RAMP = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+"""RGB from nothing to the highest value: matplotlib's `inferno` in quarters, equally far apart for every eye."""
+
+
+def heat_picture(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
+    """Draw a photo (S, S, 3) uint8 and, right of it, a map (H, W) over it, as a PNG file.
+
+    What speaks against, below 0, is not drawn; the colours are relative to the highest place of this map.
+    """
+    side_px = len(photo)
+    places = Image.fromarray(np.maximum(heat, 0).astype(np.float32))
+    smooth = np.asarray(places.resize((side_px, side_px), Image.Resampling.BICUBIC)).clip(0)
+    highest = float(smooth.max())
+    share = smooth / highest if highest > 0 else smooth  # (S, S), 0..1
+    at = np.linspace(0, 1, len(_RAMP))
+    colour = np.stack([np.interp(share, at, channel) for channel in np.array(_RAMP).T], axis=-1)
+    opacity = (_STRONGEST * share)[..., None]
+    drawn = np.rint(photo * (1 - opacity) + colour * opacity).astype(np.uint8)
+    gap = np.full((side_px, _GAP_PX, 3), 255, np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(np.concatenate([photo, gap, drawn], axis=1)).save(png, "PNG")
+    return png.getvalue()

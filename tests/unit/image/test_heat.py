@@ -1,0 +1,30 @@
+"""A map over a photo."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from ray_trash.image.heat import heat_picture
+
+
+def drawn(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    picture = np.asarray(Image.open(io.BytesIO(heat_picture(np.full((64, 64, 3), 100, np.uint8), heat))))
+    return picture[:, :64], picture[:, -64:]
+
+
+def test_the_photo_stays_as_it_is_beside_its_map_and_warm_is_where_the_map_is_high() -> None:
+    heat = np.zeros((4, 4), np.float32)
+    heat[0, 3] = 5
+    plain, warm = drawn(heat)
+    assert (plain == 100).all()
+    red, _, blue = warm[4, 60]
+    assert red > blue > 100
+    assert (warm[40:, :20] == 100).all()
+
+
+def test_where_nothing_speaks_for_the_answer_nothing_is_drawn() -> None:
+    for heat in (np.zeros((4, 4), np.float32), np.full((4, 4), -1, np.float32)):
+        assert (drawn(heat)[1] == 100).all()
