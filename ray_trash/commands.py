@@ -307,5 +307,6 @@ def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     config = _load(options)
     if not options.json:
-        sys.stdout.write(to_yaml(config))
+        # In UTF-8 whatever the terminal has, since files are read back as that.
+        sys.stdout.buffer.write(to_yaml(config).encode())
     return effective_tree(config)

@@ -23,6 +23,7 @@ from ray_trash.config.tree import (
     TrainConfig,
     known_keys,
     unmet_needs,
+    why_no_batch_of_one,
     why_not_cached,
 )
 from ray_trash.config.tune import Dimension, TuneConfig
@@ -49,5 +50,6 @@ __all__ = [
     "to_json",
     "to_yaml",
     "unmet_needs",
+    "why_no_batch_of_one",
     "why_not_cached",
 ]

@@ -222,6 +222,10 @@ class EvaluateConfig(Section):
     """Photos in one forward pass."""
 
 
+_LAST_STAGE_PX = 32
+"""Pixels that become one value where ResNet50's last stage ends: half as many after each of five steps."""
+
+
 class Config(Section):
     """Everything a run depends on."""
 
@@ -260,6 +264,8 @@ class Config(Section):
         obstacle = why_not_cached(self)
         if self.train.cache_frozen == "on" and obstacle:
             raise ValueError(f"train.cache_frozen=on: {obstacle}")
+        if self.train.batch_size_per_worker == 1 and (obstacle := why_no_batch_of_one(self)):
+            raise ValueError(f"train.batch_size_per_worker=1: {obstacle}")
         return self
 
 
@@ -275,6 +281,17 @@ def why_not_cached(config: Config) -> str:
     if augment.preset != "none" and augment.views is None:
         return "every epoch draws new views; set augment.views"
     return ""
+
+
+def why_no_batch_of_one(config: Config) -> str:
+    """Say what keeps training from taking a single photo as a batch; nothing is an empty string."""
+    if config.train_size_px > _LAST_STAGE_PX or config.model.frozen_stages == 5:
+        return ""
+    return (
+        f"of a photo of {_LAST_STAGE_PX} pixels ResNet50's last stage keeps one value a channel, and batch norm needs "
+        "two in a batch; take larger photos (image.size_px, augment.size_px) or batches, or freeze all stages "
+        "(model.frozen_stages=5)"
+    )
 
 
 def unmet_needs(config: Config) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_trash.errors import DataError
-from ray_trash.terminal.text import counted
+from ray_trash.terminal.text import rejected_by_kind
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -126,13 +126,13 @@ def on_side(catalog: pa.Table, side: Side) -> pa.Table:
 
 
 def require_usable_photos(catalog: pa.Table) -> None:
-    """Refuse a data set of which no photo can be used, by a `DataError`."""
-    rejected = [row for row in rows_of(catalog) if row.verdict == "rejected"]
-    if not len(accepted_photos(catalog)):
-        raise DataError(
-            f"data.root: none of the {counted(len(rejected), 'photo')} can be used, such as {rejected[0].path!r} "
-            f"({rejected[0].reason}); mend or replace them"
-        )
+    """Refuse a data set of which no photo can be used, by a `DataError` that says what they are instead."""
+    if len(accepted_photos(catalog)):
+        return
+    rejected = [vars(row) for row in rows_of(catalog) if row.verdict == "rejected"]
+    first = rejected[0]
+    why = first["message"] or first["reason"]
+    raise DataError(f"data.root: no photo can be used; {rejected_by_kind(rejected)}; such as {first['path']!r}: {why}")
 
 
 def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:

@@ -66,6 +66,12 @@ def step_sizes(n_draws: int, steps: int) -> list[int]:
     return [len(step) for step in np.array_split(np.empty(n_draws, dtype=np.int8), steps)]
 
 
+def smallest_batch(n_draws: int, steps: int, *, workers: int, accumulate: int) -> int:
+    """Return how many photos the smallest batch of an epoch has, as `worker_batches` cuts it."""
+    own = n_draws // steps // workers
+    return own // min(accumulate, max(1, own))
+
+
 def worker_rows(n_photos: int, *, rank: int, workers: int) -> Rows:
     """Return the validation photos of one worker: every photo belongs to exactly one."""
     return np.arange(rank, n_photos, workers)

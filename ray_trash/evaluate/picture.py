@@ -33,7 +33,10 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], 
     with_percentages = n_classes <= _MAX_CLASSES_WITH_PERCENTAGES
 
     cell_inches = float(np.clip(9 / n_classes, 0.4, 0.9))
-    names = [shortened(printable(name), _MAX_LABEL_CHARACTERS) for name in classes]
+    names = [
+        shortened(printable(name), _MAX_LABEL_CHARACTERS) if _can_draw(name) else f"class {number}"
+        for number, name in enumerate(classes, start=1)
+    ]
     margin_inches = 1.2 + 0.09 * max(len(name) for name in names)
     side_inches = max(cell_inches * n_classes, 3.0) + margin_inches
     figure = Figure(figsize=(side_inches + 0.6, side_inches), dpi=_DPI, layout="constrained")
@@ -47,7 +50,10 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], 
     axes.set_xticks(range(n_classes), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(n_classes), true_names, parse_math=False)
     axes.tick_params(length=0, labelsize=9)
-    axes.set_xlabel("predicted")
+    legend = (
+        "" if all(map(_can_draw, classes)) else "\nnumbers for names that the font lacks, in the order of `classes`"
+    )
+    axes.set_xlabel(f"predicted{legend}")
     axes.set_ylabel("true (photos)")
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_xticks(np.arange(n_classes + 1) - 0.5, minor=True)
@@ -75,6 +81,13 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], 
     png = io.BytesIO()
     figure.savefig(png, format="png", bbox_inches="tight")
     return png.getvalue()
+
+
+def _can_draw(name: str) -> bool:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return all(ord(character) in known for character in printable(name))
 
 
 def _percentage(share: float) -> str:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_trash.cluster.capacity import plan_scoring_here, wait_for_room
-from ray_trash.dataset.catalog import count_trained_on, fingerprint, photo_keys
+from ray_trash.dataset.catalog import accepted_photos, count_trained_on, fingerprint, photo_keys, require_usable_photos
 from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.dataset.names import nfc
 from ray_trash.dataset.places import Finding
@@ -167,6 +167,7 @@ def evaluate_checkpoint(
 
 def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: Listing) -> tuple[pa.Table, list[str]]:
     """Return the photos to score, and warnings."""
+    require_usable_photos(catalog)
     accepted, warnings = pc.equal(catalog["verdict"], "accepted"), list(listing.warnings)
     if rule is not None:
         try:
@@ -223,18 +224,11 @@ def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
 
 
 def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:
-    counts = _counts(catalog)
-    if not counts["accepted"]:
-        first = _findings(catalog, "rejected")[0]
-        return (
-            f"{root}: none of its photos can be used; {counts['rejected']} were rejected, the first is "
-            f"{first['path']!r}: {first['reason']}"
-        )
     assert rule is not None, "all photos are in the split `all`"
     how = "split by folders train, val and test" if rule.kind == "folders" else f"{rule.kind} split"
     return (
-        f"{root}: the split {split!r} has no photo ({how} of {counts['accepted']} photos); use another --split, or "
-        "--split all"
+        f"{root}: the split {split!r} has no photo ({how} of {len(accepted_photos(catalog))} photos); use another "
+        "--split, or --split all"
     )
 
 

@@ -1,8 +1,8 @@
 """The one decode policy: a file's bytes to an upright 8-bit RGB photo, or an `ImageError` that says why not.
 
-JPEG, PNG, WebP, BMP, GIF and TIFF by content; the first frame of an animation or a multi-page file. EXIF
-orientation is applied, colour profiles are not. Grey, palette, CMYK, YCbCr and LAB become RGB; transparency
-is laid over white, so colours hidden under it never show; 16-bit samples keep their high byte.
+JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC by content; the first frame of an animation or a multi-page file. EXIF
+orientation is applied, or AVIF's and HEIC's own; colour profiles are not. Grey, palette, CMYK, YCbCr and LAB become
+RGB; transparency is laid over white, so colours hidden under it never show; 16-bit samples keep their high byte.
 
 The work is bounded by what `container` reads from the header, so the same file gets the same answer on a fast
 machine and a slow one; the wall clock is the second line. Nothing global is read or changed: any number of
@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from ray_trash.image.container import MAX_FILE_BYTES, read_container
-from ray_trash.image.container.layout import MAX_PIXELS, Container, undecodable, unsupported_kind
+from ray_trash.image.container.layout import MAX_PIXELS, Container, check_pixels, undecodable, unsupported_kind
 from ray_trash.image.container.pillow import BROKEN_FILE_ERRORS, OPENERS, image_error
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "open_photo"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_photo", "decoding_bytes", "open_photo"]
 
 DECODE_TIMEOUT_S = 20.0
 """Wall clock of one decode in seconds, checked whenever Pillow asks for more bytes."""
@@ -29,6 +29,13 @@ DECODE_TIMEOUT_S = 20.0
 _DRAFT_MARGIN = 2
 """A scaled JPEG decode keeps at least this multiple of the short side asked for, so that the resize that
 follows still averages over two pixels and more."""
+
+_SCALES = (8, 4, 2)
+"""What libjpeg divides both sides by while it decodes. Source: Pillow's `JpegImageFile.draft`."""
+
+_BYTES_PER_PIXEL = 8
+_HEIF_BYTES_PER_PIXEL = 10
+"""Measured, as stored and as RGB together; of AVIF and HEIC also as YCbCr, twice as much where they have 12 bits."""
 
 _BAND_PIXELS = 4_000_000
 """Colour conversion goes by bands of about this many pixels: its copies stay small beside the photo."""
@@ -66,7 +73,7 @@ def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
     """Decode a whole file to an array (height, width, 3), uint8, RGB, upright, C-contiguous.
 
     A JPEG with a short side of more than four times `min_short_side_px` comes smaller, for speed, by a power of two
-    that leaves it at least twice that.
+    that leaves it at least twice that. One of more than `MAX_PIXELS` always comes smaller.
 
     Raises:
         ImageError: The photo cannot be used; `code` and message say why.
@@ -74,16 +81,33 @@ def decode_photo(encoded: bytes, *, min_short_side_px: int) -> np.ndarray:
     return np.array(open_photo(encoded, min_short_side_px=min_short_side_px))
 
 
-def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S) -> Image.Image:
-    """Decode a photo as `decode_photo` does, with its errors, to a Pillow image of mode RGB."""
-    container = read_container(encoded)
+def decoding_bytes(container: Container, min_short_side_px: int) -> int:
+    """Say about how much memory it takes to decode a measured photo, beside its file."""
+    pixels = container.width_px * container.height_px
+    if container.format in ("AVIF", "HEIC"):
+        return _HEIF_BYTES_PER_PIXEL * pixels
+    if container.format != "JPEG":
+        return _BYTES_PER_PIXEL * pixels
+    fits = min(container.width_px, container.height_px) // _draft_px(container, min_short_side_px)
+    scale = next((scale for scale in _SCALES if scale <= fits), 1)
+    return container.held_bytes + _BYTES_PER_PIXEL * pixels // scale**2
+
+
+def open_photo(
+    encoded: bytes | Container, *, min_short_side_px: int, timeout_s: float = DECODE_TIMEOUT_S
+) -> Image.Image:
+    """Decode a photo, measured or not, as `decode_photo` does, with its errors, to a Pillow image of mode RGB."""
+    container = encoded if isinstance(encoded, Container) else read_container(encoded)
     file = _TimedFile(container.picture, time.monotonic() + timeout_s)
     try:
         image = OPENERS[container.format](file)
         if image.mode in ("I", "F"):
             raise unsupported_kind(container.format, "signed, 32-bit or floating-point samples")
-        draft_px = _DRAFT_MARGIN * min_short_side_px
-        image.draft(None, (draft_px, draft_px))
+        if container.format == "JPEG":
+            draft_px = _draft_px(container, min_short_side_px)
+            image.draft(None, (draft_px, draft_px))
+        # In the decoder's own words, before it decodes.
+        check_pixels(container.format, *image.size)
         image.load()
         photo = _to_rgb(image, container)
     except _Late as error:
@@ -92,6 +116,13 @@ def open_photo(encoded: bytes, *, min_short_side_px: int, timeout_s: float = DEC
         raise image_error(error, container.format, ends_early=container.ends_early) from error
     turn = _UPRIGHT.get(container.orientation)
     return photo if turn is None else photo.transpose(turn)
+
+
+def _draft_px(container: Container, min_short_side_px: int) -> int:
+    draft_px = _DRAFT_MARGIN * min_short_side_px
+    if container.width_px * container.height_px > MAX_PIXELS:
+        return min(draft_px, min(container.width_px, container.height_px) // 2)
+    return draft_px
 
 
 def _to_rgb(image: Image.Image, container: Container) -> Image.Image:

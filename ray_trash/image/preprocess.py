@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 
 from ray_trash.config import ImageConfig
+from ray_trash.image.container.layout import Container
 from ray_trash.image.decode import open_photo
 
 Fit = Literal["stretch", "crop"]
@@ -62,8 +63,8 @@ class Preprocessing:
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
-def load_photo(encoded: bytes, preprocessing: Preprocessing) -> np.ndarray:
-    """Decode a photo down to the size that is kept.
+def load_photo(encoded: bytes | Container, preprocessing: Preprocessing) -> np.ndarray:
+    """Decode a photo, measured by `read_container` or not, down to the size that is kept.
 
     The ends of a photo longer than 4:1 are cut off around its centre; then the short side comes down to
     `stored_short_side_px` with an antialiased bicubic filter, and is never scaled up.

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ray_trash.image.container.layout import Container
 from ray_trash.image.preprocess import fit_photo, load_photo
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.model.document import CheckpointDocument
@@ -93,8 +94,8 @@ class Predictor:
             where=where,
         )
 
-    def prepare(self, encoded: bytes) -> NDArray[np.uint8]:
-        """Turn a photo's file into the square the network sees, (S, S, 3) uint8, or raise `ImageError`."""
+    def prepare(self, encoded: bytes | Container) -> NDArray[np.uint8]:
+        """Turn a file, measured or not, into the square the network sees, (S, S, 3) uint8, or raise `ImageError`."""
         preprocessing = self.document.preprocessing
         return fit_photo(load_photo(encoded, preprocessing), preprocessing)
 

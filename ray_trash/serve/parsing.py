@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from ray_trash.serve.contract import ServeError
 
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff")
+IMAGE_TYPES = tuple(f"image/{kind}" for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff", "avif", "heic", "heif"))
 """Types a raw body may have; what the photo really is, its bytes say."""
 FIELD = "images"
 _MAX_OTHER_FIELDS = 16

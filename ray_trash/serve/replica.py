@@ -6,8 +6,6 @@ Ray Serve makes it, feeds it and replaces it when it dies or hangs.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,15 +19,11 @@ from ray import serve
 from ray_trash.cluster.carry import Carried, carry
 from ray_trash.cluster.waiting import exit_if_stuck, fetch
 from ray_trash.config import ServeConfig
-from ray_trash.errors import ImageError
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ModelCard, Scored
+from ray_trash.serve.decoders import Decoders
 
-MIN_DECODING_THREADS = 4
-"""A photo that is slow to decode keeps one of them for seconds; the others go on."""
-MAX_DECODING_THREADS = 8
-"""The largest photo that is taken costs half a gibibyte while it is decoded."""
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
 _SLICE_PHOTOS = 8
@@ -50,10 +44,7 @@ class Replica:
         An error of it is kept for `card`, since Ray would only try again and again.
         """
         self._settings = ServeConfig.model_validate(settings)
-        # Of one request as many as can run at once: more get in each other's way, and leave others no thread.
-        self._decoding_at_once = min(MAX_DECODING_THREADS, os.cpu_count() or 1)
-        n_decoders = max(MIN_DECODING_THREADS, self._decoding_at_once)
-        self._decoders = ThreadPoolExecutor(n_decoders, thread_name_prefix="decode")
+        self._decoders = Decoders()
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._broken = ""
         batching: Any = self._predict
@@ -78,7 +69,7 @@ class Replica:
             self._broken = f"there is no model here: {self._loaded.error}"
             raise RuntimeError(self._broken)
         predictor = self._loaded.value()
-        prepared = await self._prepare(predictor, photos)
+        prepared = await self._decoders.prepare(predictor, photos)
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
         squares = [photo for photo in prepared if not isinstance(photo, tuple)]
         step = min(_SLICE_PHOTOS, self._settings.forward_batch_photos)
@@ -92,31 +83,6 @@ class Replica:
         abstained = predictor.document.calibration.abstains(probabilities)
         abstained[list(refused)] = False
         return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batch_sizes.values()))
-
-    async def _prepare(
-        self, predictor: Predictor, photos: Sequence[bytes]
-    ) -> list[NDArray[np.uint8] | tuple[str, str]]:
-        # Each thread takes the next photo when it is done with one: an errand for every photo costs more than to
-        # decode a small one.
-        prepared: list[Any] = [None] * len(photos)
-        waiting = deque(enumerate(photos))
-
-        def work() -> None:
-            while True:
-                try:
-                    n, encoded = waiting.popleft()
-                except IndexError:
-                    return
-                prepared[n] = _prepare_or_refuse(predictor, encoded)
-
-        loop = asyncio.get_running_loop()
-        threads = min(len(photos), self._decoding_at_once)
-        try:
-            await asyncio.gather(*(loop.run_in_executor(self._decoders, work) for _ in range(threads)))
-        finally:
-            # What nobody waits for any more is not decoded.
-            waiting.clear()
-        return prepared
 
     @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=lambda slices: sum(map(len, slices)))
     async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], tuple[int, int]]]:
@@ -135,13 +101,6 @@ class Replica:
             raise
         self._broken = ""
         return answer
-
-
-def _prepare_or_refuse(predictor: Predictor, encoded: bytes) -> NDArray[np.uint8] | tuple[str, str]:
-    try:
-        return predictor.prepare(encoded)
-    except ImageError as error:
-        return error.code, str(error)
 
 
 def card_of(predictor: Predictor) -> ModelCard:

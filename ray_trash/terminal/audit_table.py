@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import MOST_NAMED, counted, listed, printable
+from ray_trash.terminal.text import MOST_NAMED, counted, listed, printable, rejected_by_kind
 
 
 def print_audit(document: Mapping[str, Any], terminal: Terminal) -> None:
@@ -39,7 +39,8 @@ def audit_lines(document: Mapping[str, Any]) -> Iterator[str]:
         f"+ {counts['ignored']} ignored"
     )
     if document["rejected"]:
-        yield "rejected: " + listed(f"{entry['path']} ({entry['reason']})" for entry in document["rejected"])
+        first = listed(f"{entry['path']} ({entry['reason']})" for entry in document["rejected"])
+        yield f"{rejected_by_kind(document['rejected'])}; such as {first}"
     balance = document["balance"]
     if ratio := balance["largest_over_smallest"]:
         yield f"balance: the largest class has {ratio} times the photos of the smallest; {balance['handled_by']}"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import percent, percents, printable
+from ray_trash.terminal.text import percent, percents, printable, rejected_by_kind
 
 _CLASS_MIN_CHARACTERS = 16
 """What the names keep on a terminal that is too narrow for the table."""
@@ -43,6 +43,7 @@ def print_evaluation(document: Mapping[str, Any], terminal: Terminal) -> None:
         f"split {document['split']}, checkpoint {document['checkpoint']}",
         f"files: {counts['seen']} seen = {counts['accepted']} accepted "
         f"+ {counts['rejected']} rejected + {counts['ignored']} ignored",
+        *([printable(rejected_by_kind(document["skipped"]))] if document["skipped"] else []),
         *(
             f"{name} hidden: {masked['correct']}/{masked['n']} = {percent(masked['accuracy'])}, {masked['verdict']}"
             for name, masked in document.get("masked", {}).items()

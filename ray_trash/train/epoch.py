@@ -17,12 +17,21 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ray_trash.dataset.sampler import epoch_order, step_sizes, steps_in_epoch, worker_batches, worker_rows
-from ray_trash.errors import DivergedError
+from ray_trash.config import Config, why_no_batch_of_one
+from ray_trash.dataset.sampler import (
+    epoch_order,
+    smallest_batch,
+    step_sizes,
+    steps_in_epoch,
+    worker_batches,
+    worker_rows,
+)
+from ray_trash.errors import ConfigError, DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.image.tensor import symmetries
 from ray_trash.model.network import STAGES, first_stages
 from ray_trash.model.resnet import ResNet
+from ray_trash.terminal.text import counted
 from ray_trash.train.frozen.inputs import NetworkInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
@@ -56,6 +65,19 @@ def global_batch_size(job: TrainJob, world: int) -> int:
     """Return the photos of one optimizer step over all workers."""
     train = job.config.train
     return train.batch_size_per_worker * train.accumulate_batches * world
+
+
+def require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None:
+    """Refuse, by a `ConfigError`, so many training photos that an epoch has a batch of one batch norm cannot take."""
+    train, obstacle = config.train, why_no_batch_of_one(config)
+    batch_size = train.batch_size_per_worker * train.accumulate_batches * workers
+    steps = steps_in_epoch(n_photos, batch_size, train.steps_per_epoch, workers=workers)
+    n_draws = n_photos if train.steps_per_epoch is None else steps * batch_size
+    if obstacle and smallest_batch(n_draws, steps, workers=workers, accumulate=train.accumulate_batches) < 2:
+        raise ConfigError(
+            f"train.batch_size_per_worker={train.batch_size_per_worker}: {n_photos} photos on "
+            f"{counted(workers, 'worker')} leave a batch of one; {obstacle}"
+        )
 
 
 def train_epoch(

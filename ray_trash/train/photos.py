@@ -21,6 +21,7 @@ from ray_trash.dataset.catalog import (
     on_side,
     photo_keys,
     require_usable_classes,
+    require_usable_photos,
     rows_of,
     trained_on,
 )
@@ -97,6 +98,7 @@ def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: 
     run.write_bytes(CATALOG, parquet_bytes(catalog))
     for line in audit_lines(audit):
         say(line)
+    require_usable_photos(catalog)
     rejected = [f"{row.path} ({row.reason})" for row in rows_of(catalog) if row.verdict == "rejected"]
     if rejected and config.data.on_bad_image == "fail":
         raise DataError(

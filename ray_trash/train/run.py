@@ -28,6 +28,7 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import last_line
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
+from ray_trash.train.epoch import require_no_batch_of_one
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
 from ray_trash.train.run_directory import (
@@ -109,6 +110,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
                 f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "
                 "photos; use fewer workers"
             )
+        require_no_batch_of_one(config, len(photos.train), plan.workers)
         run.write_bytes("config.json", to_json(config).encode())
         job = TrainJob(
             config=config,

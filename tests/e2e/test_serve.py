@@ -24,9 +24,9 @@ import torch
 
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.predictor import Predictor
-from tests.corpus import jpeg, smooth_photo
 from tests.e2e.command import run, start, wait_until
 from tests.e2e.endpoint import Endpoint, endpoint
+from tests.encoded import jpeg, smooth_photo
 from tests.models import spoil_weights, write_model
 from tests.processes import living
 

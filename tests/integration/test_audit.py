@@ -199,7 +199,7 @@ def test_a_folder_of_which_no_photo_can_be_used_has_a_report_and_exits_with_3(co
         (tmp_path / name).write_bytes(b"no photo")
     result = command("audit", tmp_path, "--json", tmp_path / "audit.json")
     assert result.code == 3, result.err
-    assert "none of the 2 photos can be used, such as 'glass/a.jpg'" in error_line(result.err)
+    assert "no photo can be used; 2 rejected: 2 text file; such as 'glass/a.jpg': the file is" in error_line(result.err)
     assert len(json.loads((tmp_path / "audit.json").read_text())["rejected"]) == 2
 
 

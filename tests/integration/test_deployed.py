@@ -18,8 +18,8 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from ray_trash.config.yaml import from_yaml
-from tests.corpus import jpeg, smooth_photo
 from tests.e2e.command import wait_until
+from tests.encoded import jpeg, smooth_photo
 from tests.models import spoil_weights, write_model
 from tests.processes import command_line, living
 

@@ -250,7 +250,7 @@ def test_photos_of_foreign_classes_only_are_a_data_error(checkpoint, tmp_path):
 def test_photos_that_are_all_bad_are_a_data_error_that_names_one(checkpoint, tmp_path):
     (tmp_path / "photos" / "tin").mkdir(parents=True)
     (tmp_path / "photos" / "tin" / "1.jpg").touch()
-    with pytest.raises(DataError, match=r"1 were rejected, the first is 'tin/1\.jpg': empty_file"):
+    with pytest.raises(DataError, match=r"1 rejected: 1 empty file JPG; such as 'tin/1\.jpg': the file is empty"):
         evaluate(checkpoint, tmp_path / "photos", tmp_path / "out", split="all", workers=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -319,3 +320,21 @@ def test_nothing_is_infinite(tmp_path: Path) -> None:
     for key in ("train.time_budget_min", "train.wait_for_workers_s", "train.learning_rate"):
         with pytest.raises(ConfigError, match=rf"{key}.*finite"):
             load_config(write(tmp_path, MINIMAL), dict([parse_override(f"{key}=.inf")]))
+
+
+def test_batches_of_one_photo_are_refused_where_batch_norm_would_see_one_value() -> None:
+    tree = {"name": "a", "data": {"root": "photos"}, "train": {"batch_size_per_worker": 1}}
+    with pytest.raises(ConfigError, match=r"train\.batch_size_per_worker=1: of a photo of 32 pixels .*image\.size_px"):
+        config_from_tree({**tree, "image": {"size_px": 32}})
+    with pytest.raises(ConfigError, match="of a photo of 32 pixels"):
+        config_from_tree({**tree, "augment": {"size_px": 32}})
+    config_from_tree({**tree, "image": {"size_px": 33}})
+    config_from_tree({**tree, "image": {"size_px": 32}, "model": {"frozen_stages": 5}})
+
+
+def test_a_config_is_printed_as_utf_8_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\ndata:\n  root: 纸\n")
+    command = [sys.executable, "-m", "ray_trash", "config", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=True)
+    assert "root: 纸" in result.stdout.decode()

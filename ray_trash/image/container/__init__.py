@@ -13,8 +13,9 @@ from dataclasses import replace
 from ray_trash.errors import ImageError
 from ray_trash.image.container.bmp import read_bmp
 from ray_trash.image.container.gif import read_gif
+from ray_trash.image.container.heif import read_avif, read_heic
 from ray_trash.image.container.jpeg import read_jpeg
-from ray_trash.image.container.layout import Container, Format, check_pixels
+from ray_trash.image.container.layout import MAX_JPEG_PIXELS, MAX_PIXELS, Container, Format, check_pixels
 from ray_trash.image.container.png import read_png
 from ray_trash.image.container.signature import identify
 from ray_trash.image.container.tiff import read_tiff
@@ -30,6 +31,8 @@ _READERS: dict[Format, Callable[[bytes], Container]] = {
     "BMP": read_bmp,
     "GIF": read_gif,
     "TIFF": read_tiff,
+    "AVIF": read_avif,
+    "HEIC": read_heic,
 }
 
 
@@ -48,5 +51,6 @@ def read_container(encoded: bytes) -> Container:
             f"the file has {len(encoded):,} bytes, more than the {MAX_FILE_BYTES:,} that are read; save it smaller",
         )
     container = _READERS[identify(encoded)](encoded)
-    check_pixels(container.format, container.width_px, container.height_px)
+    most = MAX_JPEG_PIXELS if container.format == "JPEG" else MAX_PIXELS
+    check_pixels(container.format, container.width_px, container.height_px, most=most)
     return container if container.orientation in range(1, 9) else replace(container, orientation=1)

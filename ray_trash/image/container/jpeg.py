@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+from ray_trash.errors import ImageError
 from ray_trash.image.container.layout import (
     MAX_BLOCKS,
+    MAX_JPEG_PIXELS,
+    MAX_PIXELS,
     Container,
     check_pixels,
     check_scans,
@@ -29,6 +32,11 @@ _EXIF = 0xE1
 # APP0 (JFIF) and APP14 (Adobe) say what the colour channels are; the other APPn and comments are metadata.
 _METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 
+_COEFFICIENT_BYTES = 2
+_MAX_HELD_BYTES = 3 * _COEFFICIENT_BYTES * MAX_PIXELS
+"""What libjpeg may keep of a picture that comes in several scans, which it cannot scale before the last one: all its
+coefficients. 160 million pixels of the usual half colour resolution, 80 million of the full one."""
+
 _PIXELS_PER_BYTE_MAX = 8 * 64
 """A Huffman code has at least one bit, and each 8x8 block of a component needs at least one code."""
 
@@ -37,7 +45,7 @@ def read_jpeg(encoded: bytes) -> Container:
     """Walk a JPEG's markers from its start to its end-of-image."""
     size: tuple[int, int] | None = None
     orientation = 1
-    scans = 0
+    scans = samples = 0
     huffman = True
     kept: list[bytes | memoryview] = []
     whole = memoryview(encoded)
@@ -62,8 +70,10 @@ def read_jpeg(encoded: bytes) -> Container:
             bits, height_px, width_px = fields("JPEG", ">BHH", encoded, start + 4)
             if bits != 8:
                 raise unsupported_kind("JPEG", f"samples of {bits} bits")
-            check_pixels("JPEG", width_px, height_px)
-            size, huffman = (width_px, height_px), marker < 0xC9
+            huffman = marker < 0xC9
+            # Arithmetic codes may say next to nothing of millions of pixels, and no camera writes them.
+            check_pixels("JPEG", width_px, height_px, most=MAX_JPEG_PIXELS if huffman else MAX_PIXELS)
+            size, samples = (width_px, height_px), _samples(encoded[start + 9 : position], width_px * height_px)
         elif marker in _OTHER_FRAMES:
             raise unsupported_kind("JPEG", "a lossless or hierarchical picture")
         elif marker == _START_OF_SCAN:
@@ -79,7 +89,19 @@ def read_jpeg(encoded: bytes) -> Container:
         raise undecodable("JPEG", "there is no picture in it")
     picture = encoded if len(kept) == 1 and len(kept[0]) == len(encoded) else b"".join(kept)
     pixels = size[0] * size[1]
+    held_bytes = samples * _COEFFICIENT_BYTES if scans > 1 else 0
+    if held_bytes > _MAX_HELD_BYTES:
+        what = f"the JPEG file's {size[0]}x{size[1]} pixels come in {scans} scans, which takes too much memory"
+        raise ImageError(
+            "too_many_pixels", f"{what}; save it smaller, or as a baseline JPEG instead of a progressive one"
+        )
     check_scans("JPEG", scans, pixels)
     if huffman and pixels > _PIXELS_PER_BYTE_MAX * len(picture):
         raise truncated("JPEG")
-    return Container("JPEG", *size, picture, orientation)
+    return Container("JPEG", *size, picture, orientation, held_bytes=held_bytes)
+
+
+def _samples(components: bytes, pixels: int) -> int:
+    """Count the samples of all components, each of which stores a part of the pixels."""
+    factors = [(packed >> 4) * (packed & 15) for packed in components[2::3]]
+    return pixels * sum(factors) // max([1, *factors])

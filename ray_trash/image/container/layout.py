@@ -11,11 +11,15 @@ from typing import Literal
 
 from ray_trash.errors import ImageError
 
-Format = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
-"""The formats that are opened, by Pillow's names."""
+Format = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC"]
+"""The formats that are opened."""
 
 MAX_PIXELS = 80_000_000
-"""Largest picture that is decoded, in pixels: above every phone's 50 million, below Pillow's own warning."""
+"""Largest picture that is decoded whole, in pixels: above the 50 million that phones keep in every format, below
+Pillow's own warning."""
+
+MAX_JPEG_PIXELS = 250_000_000
+"""Largest JPEG that is decoded at a fraction of its size, in pixels: above the 200 million of phones."""
 
 MAX_BLOCKS = 100_000
 """Most segments, chunks, strips or tiles one file may have; each costs Python time to walk over."""
@@ -23,9 +27,9 @@ MAX_BLOCKS = 100_000
 MAX_SCANS = 100
 """Most scans of a JPEG; encoders write 1 to 20. Source: libtiff's own default for JPEG inside TIFF."""
 
-MAX_SCANNED_PIXELS = 1_000_000_000
+MAX_SCANNED_PIXELS = 1_600_000_000
 """Scans times pixels of a JPEG. A scan with hardly any bytes still walks the whole picture, at 0.1 to 0.9 ns a
-pixel, so this bounds the decode to about a second; 80 million pixels in 12 scans are within it."""
+pixel, so this bounds the decode to about 1.5 seconds; 160 million pixels in the usual 10 scans are within it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Container:
         ends_early: The bytes end before the file says they do; its picture may be whole all the same.
         sample_bits: Bits of one sample as stored.
         zero_is_white: Grey samples are stored inverted.
+        held_bytes: What a decoder keeps of the whole picture, however small it is wanted.
     """
 
     format: Format
@@ -51,6 +56,7 @@ class Container:
     ends_early: bool = False
     sample_bits: int = 8
     zero_is_white: bool = False
+    held_bytes: int = 0
 
 
 def truncated(name: Format) -> ImageError:
@@ -75,15 +81,15 @@ def fields(name: Format, layout: str, encoded: bytes, start: int) -> tuple[int, 
     return struct.unpack_from(layout, encoded, start)
 
 
-def check_pixels(name: Format, width_px: int, height_px: int) -> None:
+def check_pixels(name: Format, width_px: int, height_px: int, *, most: int = MAX_PIXELS) -> None:
     """Refuse a picture of no pixels, `undecodable`, or of more than are decoded, `too_many_pixels`."""
     if width_px < 1 or height_px < 1:
         raise undecodable(name, f"its header gives a size of {width_px}x{height_px} pixels")
-    if width_px * height_px > MAX_PIXELS:
+    if width_px * height_px > most:
         raise ImageError(
             "too_many_pixels",
             f"the {name} file's header gives {width_px}x{height_px} pixels, more than the "
-            f"{MAX_PIXELS:,} that are decoded; save it smaller",
+            f"{most:,} that are decoded; save it smaller",
         )
 
 

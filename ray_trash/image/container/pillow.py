@@ -7,6 +7,8 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import DecompressionBombError
@@ -19,6 +21,29 @@ from PIL.WebPImagePlugin import WebPImageFile
 from ray_trash.errors import ImageError
 from ray_trash.image.container.layout import Format, truncated, undecodable, unsupported_kind
 
+
+def _open_avif(file: io.BytesIO) -> ImageFile:
+    if not HAS_AVIF:
+        message = (
+            "the file is an AVIF picture, which this Pillow cannot read; install Pillow's wheel, or save it as JPEG"
+        )
+        raise ImageError("unsupported_format", message)
+    return AvifImageFile(file)
+
+
+def _open_heic(file: io.BytesIO) -> ImageFile:
+    # An extra, imported only where a HEIC is opened: it brings an HEVC decoder, and an encoder under the GPL.
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError as error:
+        message = (
+            "the file is a HEIC picture, which pillow-heif reads; pip install 'ray-trash[heic]', or save it as JPEG"
+        )
+        raise ImageError("unsupported_format", message) from error
+    opened: ImageFile = HeifImageFile(file)
+    return opened
+
+
 # Built directly, not by `Image.open`, which guesses among all formats and warns through Python's global filters.
 OPENERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -27,6 +52,8 @@ OPENERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
     "BMP": BmpImageFile,
     "GIF": GifImageFile,
     "TIFF": TiffImageFile,
+    "AVIF": _open_avif,
+    "HEIC": _open_heic,
 }
 
 BROKEN_FILE_ERRORS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ray_trash.errors import ImageError
 from ray_trash.image.container.layout import Format
 
-SUPPORTED_FORMATS = "JPEG, PNG, WebP, BMP, GIF and TIFF"
+SUPPORTED_FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC"
 """The formats that are opened, as messages name them."""
 
 _SMALLEST_FILE_BYTES = 20
@@ -23,17 +23,20 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (b"MM\x00+", "TIFF"),
 )
 
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+"""What an ISO media file calls itself, first or among others. Source: ISO/IEC 23008-12, annex B."""
+
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the photo; run `git lfs pull`"),
     (0, b"%PDF", "a PDF"),
     (0, b"%!PS", "a PostScript (EPS) file"),
     (0, b"\xc5\xd0\xd3\xc6", "a PostScript (EPS) file"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (4, b"ftypavis", "an AVIF picture"),
-    (4, b"ftyphei", "a HEIC picture"),
-    (4, b"ftyphev", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIC picture"),
-    (4, b"ftypmsf1", "a HEIC picture"),
+    (4, b"ftypcrx ", "a camera's raw picture (CR3)"),
+    (0, b"IIRO", "a camera's raw picture (ORF)"),
+    (0, b"IIRS", "a camera's raw picture (ORF)"),
+    (0, b"IIU\x00", "a camera's raw picture (RW2)"),
+    (0, b"FUJIFILMCCD-RAW", "a camera's raw picture (RAF)"),
     (4, b"ftyp", "an MP4 or QuickTime video"),
     (4, b"JXL ", "a JPEG XL picture"),
     (0, b"\xff\x0a", "a JPEG XL picture"),
@@ -64,11 +67,20 @@ def identify(encoded: bytes) -> Format:
             return _unless_too_short(encoded, name)
     if encoded.startswith(b"RIFF") and b"WEBP".startswith(encoded[8:12]):
         return _unless_too_short(encoded, "WEBP")
+    if encoded[4:8] == b"ftyp" and (family := _heif(encoded)) is not None:
+        return _unless_too_short(encoded, family)
     if len(encoded) < 4:
         raise ImageError("undecodable", f"{len(encoded)} bytes are too few for a photo")
     if not encoded.strip(b"\x00"):
         raise ImageError("undecodable", "the file holds zero bytes only, as after a failed copy; copy it again")
     raise ImageError("unsupported_format", f"the file is {_describe(encoded)}; supported are {SUPPORTED_FORMATS}")
+
+
+def _heif(encoded: bytes) -> Format | None:
+    brands = {encoded[start : start + 4] for start in (8, *range(16, min(int.from_bytes(encoded[:4], "big"), 128), 4))}
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    return "HEIC" if brands & _HEIC_BRANDS else None
 
 
 def _unless_too_short(encoded: bytes, name: Format) -> Format:

@@ -21,6 +21,7 @@ from ray_trash.image.container.layout import (
     unsupported_kind,
 )
 
+_REDUCED, _DNG_VERSION = 254, 50706
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _ORIENTATION, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 274, 277, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
@@ -119,6 +120,9 @@ def orientation_of(exif: bytes) -> int:
 def read_tiff(encoded: bytes) -> Container:
     """Measure the first picture of a TIFF file; the margin of its tiles counts as pixels too."""
     directory = _Directory(encoded)
+    if encoded.startswith(b"CR", 8) or _DNG_VERSION in directory.entries or directory.integer(_REDUCED) & 1:
+        # DNG (Apple's ProRAW too), CR2, NEF, ARW: what comes first is a thumbnail, at best.
+        raise unsupported_kind("TIFF", "a camera's raw picture")
     size = directory.integer(_WIDTH), directory.integer(_HEIGHT)
     check_pixels("TIFF", *size)
     samples = directory.integer(_SAMPLES_PER_PIXEL, 1)

@@ -4,7 +4,7 @@ const PHOTO_ERRORS = {
   empty_file: "This file is empty.",
   not_a_regular_file: "This is a folder or something else, not a photo.",
   unreadable: "This file could not be read. It may have been moved or changed since you chose it.",
-  unsupported_format: "This is not a photo the model can open. It takes JPEG, PNG, WebP, BMP, GIF and TIFF.",
+  unsupported_format: "This is not a photo the model can open. It takes JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC.",
   undecodable: "This photo is damaged and cannot be opened.",
   truncated: "Part of this photo is missing. Copy or download it again.",
   too_many_pixels: "This photo has too many pixels. Make it smaller and try again.",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import fs
 
-from ray_trash.dataset.catalog import CATALOG_SCHEMA, photo_keys, require_usable_classes
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, photo_keys, require_usable_classes, require_usable_photos
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES
@@ -105,3 +105,17 @@ def test_a_class_without_usable_photo_is_named_with_what_was_rejected() -> None:
     require_usable_classes(catalog, ["glass", "paper"])
     with pytest.raises(DataError, match=r"no usable photo of 'metal' \(1 rejected\), 'wood' \(0 rejected\)"):
         require_usable_classes(catalog, ["glass", "metal", "paper", "wood"])
+
+
+def test_photos_of_which_none_can_be_used_are_named_by_kind_and_with_what_to_do() -> None:
+    heic = "the file is a HEIC picture; to read it, pip install 'ray-trash[heic]', or save it as JPEG"
+    refused = {"verdict": "rejected", "reason": "unsupported_format"}
+    other: dict[str, object] = {**refused, "message": "the file is a text file; supported are"}
+    bad: list[dict[str, object]] = [{**refused, "path": f"{name}.HEIC", "message": heic} for name in "abc"]
+    catalog = table(*bad, {"path": "d.json", **other}, {"path": "e.aae", **other}, {"verdict": "ignored"})
+    with pytest.raises(DataError) as caught:
+        require_usable_photos(catalog)
+    assert str(caught.value) == (
+        f"data.root: no photo can be used; 5 rejected: 3 HEIC, 1 JSON, 1 AAE; such as 'a.HEIC': {heic}"
+    )
+    require_usable_photos(table({"verdict": "accepted"}))

@@ -7,6 +7,7 @@ import pytest
 
 from ray_trash.dataset.sampler import (
     epoch_order,
+    smallest_batch,
     step_sizes,
     steps_in_epoch,
     worker_batches,
@@ -34,6 +35,21 @@ def test_every_photo_is_seen_exactly_once_an_epoch(workers: int, batch_size: int
     assert sorted(seen) == list(range(len(LABELS)))
     assert {len(plan) for plan in plans} == {steps}
     assert all(len(batch) for plan in plans for parts in plan for batch in parts)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_the_smallest_batch_is_known_beforehand(workers: int, batch_size: int, accumulate: int) -> None:
+    for n_photos in range(workers, 40):
+        steps = steps_in_epoch(n_photos, batch_size * workers * accumulate, None, workers=workers)
+        photos = np.arange(n_photos)
+        plans = [
+            worker_batches(photos, steps=steps, rank=rank, workers=workers, accumulate=accumulate)
+            for rank in range(workers)
+        ]
+        smallest = min(len(batch) for plan in plans for parts in plan for batch in parts)
+        assert smallest_batch(n_photos, steps, workers=workers, accumulate=accumulate) == smallest
 
 
 @pytest.mark.parametrize("workers", [2, 3])

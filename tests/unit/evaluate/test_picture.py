@@ -38,6 +38,12 @@ def test_class_names_that_matplotlib_would_read_as_formulas_are_drawn():
     assert drawn(np.eye(2, dtype=np.int64), ["$\\frac$", "a\nb" + "x" * 300]).width < 1500
 
 
+def test_class_names_of_another_script_are_numbers_with_a_legend_and_no_warning(recwarn: pytest.WarningsRecorder):
+    numbered = drawn(np.eye(3, dtype=np.int64), ["纸", "glass", "😀"])
+    assert not list(recwarn)
+    assert numbered.height > drawn(np.eye(3, dtype=np.int64), ["class 1", "glass", "class 3"]).height
+
+
 def test_a_class_without_photos_is_drawn():
     drawn(np.array([[3, 1], [0, 0]]), ["a", "b"])
 

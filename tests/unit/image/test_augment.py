@@ -10,7 +10,7 @@ import pytest
 from ray_trash.config import AugmentConfig
 from ray_trash.image.augment import augment_photo, augmentation_values
 from ray_trash.image.preprocess import Preprocessing, fit_photo
-from tests.corpus import smooth_photo
+from tests.encoded import smooth_photo
 
 PREPROCESSING = Preprocessing(size_px=40, stored_short_side_px=64, fit="stretch")
 RANDOM_PRESETS = ("seed", "dihedral", "strong")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ray_trash.image.contact_sheet import contact_sheet
-from tests.corpus import smooth_photo
+from tests.encoded import smooth_photo
 
 
 def draw(rows: list[tuple[str, list[np.ndarray]]]) -> np.ndarray:

@@ -8,12 +8,12 @@ import pytest
 from ray_trash.errors import ImageError
 from ray_trash.image.container import read_container
 from ray_trash.image.container.layout import MAX_BLOCKS, MAX_SCANNED_PIXELS, MAX_SCANS
-from tests.corpus import (
+from tests.corpus import image_corpus
+from tests.encoded import (
     HEIGHT,
     WIDTH,
     encode,
     exif,
-    image_corpus,
     jpeg,
     jpeg_segment,
     png,
@@ -86,7 +86,7 @@ def test_a_thumbnail_of_many_scans_does_not_count():
 def test_scans_are_refused_by_number_and_by_area():
     assert MAX_SCANS == 100
     assert code_of(progressive_bomb(92)) == "undecodable"  # with its own ten
-    assert 3300 * 3300 * 91 < MAX_SCANNED_PIXELS < 3300 * 3300 * 98
+    assert 4100 * 4100 * 91 < MAX_SCANNED_PIXELS < 4100 * 4100 * 98
     read_container(progressive_bomb(81))
     assert code_of(progressive_bomb(88)) == "undecodable"
 

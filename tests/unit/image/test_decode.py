@@ -14,17 +14,8 @@ from PIL import Image, ImageFile
 
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES, MAX_PIXELS, decode_photo, open_photo
-from tests.corpus import (
-    LOSSY_TOLERANCE,
-    blank_png_of,
-    encode,
-    image_corpus,
-    is_lossy,
-    jpeg,
-    png,
-    png_rows,
-    smooth_photo,
-)
+from tests.corpus import LOSSY_TOLERANCE, image_corpus, is_lossy
+from tests.encoded import blank_png_of, encode, heic, jpeg, png, png_rows, smooth_photo
 
 PIXELS_50_MILLION = (8000, 6250)
 
@@ -85,7 +76,8 @@ def test_decoding_prints_nothing(capfd: pytest.CaptureFixture[str]):
 
 def test_every_way_to_cut_a_file_is_refused_or_decodes_whole():
     photo = smooth_photo(24, 16)
-    files = [encode(photo, name) for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")]
+    files = [encode(photo, name) for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")]
+    files.append(heic(photo))
     files.append(encode(Image.fromarray(photo).quantize(16), "GIF"))
     for encoded in files:
         whole = decode_photo(encoded, min_short_side_px=64)
@@ -109,6 +101,8 @@ def test_flipped_bytes_give_a_photo_or_an_image_error():
         encode(palette, "BMP"),
         encode(smooth_photo(40, 30), "TIFF"),
         encode(palette, "TIFF"),
+        encode(smooth_photo(40, 30), "AVIF"),
+        heic(smooth_photo(40, 30)),
     ]
     for seed in seeds:
         for _ in range(60):
@@ -135,7 +129,13 @@ def test_a_photo_is_contiguous_and_writable():
     ("name", "words"),
     [
         ("lfs_pointer.jpg", "git lfs pull"),
-        ("heic.jpg", "HEIC"),
+        ("magic_only.heic", "HEIC"),
+        ("raw.cr3", "raw picture"),
+        ("nikon.nef", "raw picture"),
+        ("pro.dng", "raw picture"),
+        ("jpeg_xl.jpg", "JPEG XL"),
+        ("claims_8000x8000.avif", "holds fewer"),
+        ("six_frames_of_64_megapixels.avif", "too long"),
         ("pdf.jpg", "PDF"),
         ("svg.png", "SVG"),
         ("svg_xxe.png", "SVG"),
@@ -157,7 +157,7 @@ def test_a_refusal_names_what_the_file_is(name: str, words: str):
 
 
 def test_the_refusal_of_another_format_lists_the_supported_ones():
-    assert "JPEG, PNG, WebP, BMP, GIF and TIFF" in refusal("pdf.jpg")
+    assert "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC" in refusal("pdf.jpg")
 
 
 def test_the_pixel_limit_is_met_exactly():
@@ -255,6 +255,7 @@ print(json.dumps(grown))
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
 def test_bombs_and_phone_photos_stay_within_100_mib(tmp_path: Path):
     tmp_path.joinpath("phone.jpg").write_bytes(jpeg(Image.new("RGB", PIXELS_50_MILLION, (90, 120, 150)), quality=75))
+    tmp_path.joinpath("large_phone.jpg").write_bytes(jpeg(Image.new("L", (16_320, 12_240), 120), quality=75))
     for name, case in image_corpus().items():
         if case.code == "too_many_pixels" or "bomb" in name or "claims" in name or "scans" in name:
             tmp_path.joinpath(name).write_bytes(case.encoded)
@@ -294,3 +295,13 @@ def test_a_photo_of_50_million_pixels_is_accepted():
     photo = decode_photo(encoded, min_short_side_px=256)
     assert photo.shape == (782, 1000, 3)
     assert np.abs(photo.astype(int) - (90, 120, 150)).max() <= LOSSY_TOLERANCE
+
+
+def test_a_jpeg_of_a_phones_200_million_pixels_comes_at_a_fraction_of_its_size():
+    encoded = jpeg(Image.new("L", (16_320, 12_240), 120), quality=75)
+    assert decode_photo(encoded, min_short_side_px=256).shape == (1530, 2040, 3)
+    assert decode_photo(encoded, min_short_side_px=9000).shape == (6120, 8160, 3)
+
+
+def test_a_progressive_jpeg_that_libjpeg_would_hold_whole_is_refused_by_name():
+    assert "progressive" in refusal("progressive_of_169_megapixels.jpg")

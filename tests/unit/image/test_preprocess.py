@@ -7,7 +7,8 @@ from PIL import Image
 from ray_trash.config import ImageConfig
 from ray_trash.errors import ImageError
 from ray_trash.image.preprocess import IMAGENET_MEAN, Preprocessing, fit_photo, load_photo
-from tests.corpus import blank_png_of, encode, exif, image_corpus, jpeg, smooth_photo
+from tests.corpus import image_corpus
+from tests.encoded import blank_png_of, encode, exif, jpeg, smooth_photo
 
 STRETCH = Preprocessing(size_px=48, stored_short_side_px=64, fit="stretch")
 CROP = Preprocessing(size_px=48, stored_short_side_px=64, fit="crop")

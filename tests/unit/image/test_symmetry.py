@@ -6,7 +6,7 @@ from PIL import Image
 
 from ray_trash.image.symmetry import SYMMETRIES, symmetric_views
 from ray_trash.image.tensor import symmetries
-from tests.corpus import smooth_photo
+from tests.encoded import smooth_photo
 
 SQUARE = smooth_photo(9, 9)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.serve.replica import MAX_DECODING_THREADS, Replica
+from ray_trash.serve.replica import Replica
 from tests.models import spoil_weights, write_model
 
 # Of Ray Serve's own configuration, when it is imported.
@@ -80,32 +79,5 @@ def test_a_replica_whose_model_answers_otherwise_says_so_and_is_ill_once_it_is_a
             await replica.answer([b"x"])
         with pytest.raises(RuntimeError, match="no model"):
             await replica.check_health()
-
-    asyncio.run(run())
-
-
-def test_photos_that_nobody_waits_for_any_more_are_not_decoded(
-    model: Path, good: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Predictor, "load", lambda *_, **__: good)
-    begun, released = [], threading.Event()
-
-    def prepare(predictor: Predictor, encoded: bytes) -> np.ndarray:
-        begun.append(encoded)
-        assert released.wait(10)
-        return np.zeros((32, 32, 3), np.uint8)
-
-    async def run() -> None:
-        replica = Replica(open_checkpoint(model), SETTINGS, 1)
-        monkeypatch.setattr(Predictor, "prepare", prepare)
-        scoring = asyncio.ensure_future(replica.answer([b"x"] * 100))
-        while not begun:
-            await asyncio.sleep(0.01)
-        scoring.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await scoring
-        released.set()
-        await asyncio.sleep(0.2)
-        assert len(begun) <= MAX_DECODING_THREADS
 
     asyncio.run(run())

@@ -23,7 +23,7 @@ def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None
         checkpoint_path="checkpoint",
         dataset_fingerprint="f00d",
         counts={"seen": 9, "accepted": 6, "rejected": 2, "ignored": 1},
-        skipped=[],
+        skipped=[{"path": "glass/a.png", "reason": "truncated"}, {"path": "glass/b.png", "reason": "truncated"}],
         ignored=[],
         scoring={},
         warnings=["the photos changed since training"],
@@ -39,6 +39,7 @@ def test_accuracy_is_printed_as_a_ratio_with_its_interval_beside_macro_f1():
     assert "accuracy 3/4 = 75.0 %, 95 % interval 30.1 to 95.4 %" in text
     assert "macro-F1 0.857" in text
     assert "9 seen = 6 accepted + 2 rejected + 1 ignored" in text
+    assert "2 rejected: 2 truncated PNG" in text
     assert "the photos changed since training" in text
 
 
