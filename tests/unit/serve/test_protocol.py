@@ -66,7 +66,7 @@ def test_small_answers_are_sent_without_waiting_for_more() -> None:
                 found = transport.get_extra_info("socket")
                 options.append(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-        taken = bind("127.0.0.1", 0)
+        (taken,) = bind("127.0.0.1", 0)
         async with await asyncio.get_running_loop().create_server(Looks, sock=taken):
             _, writer = await asyncio.open_connection(*taken.getsockname())
             while not options:
