@@ -193,7 +193,7 @@ def _describe(problem: Any) -> tuple[str, str]:
     key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), ".".join(parts))
     if key == "tune.space":
         key = ".".join(parts)  # the keys below it are the user's
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list, such as [a, b]")
     if problem["type"] == "missing":
         return key, f" is missing; set it in the file or with --set {key}=..."
     if problem["type"] == "value_error":
