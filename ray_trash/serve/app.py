@@ -120,11 +120,8 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     The checkpoint is the `user_config` of the deployment `Gateway`, so that deploying another one exchanges the model
     under the gateway that runs, or leaves it as it is if the new one is not good.
     """
-    for key in args:
-        if key in OF_THE_PROXY:
-            raise ConfigError(
-                f"serve.{key}: has no effect here, where Ray's proxy has the connections; {OF_THE_PROXY[key]}"
-            )
+    for key in OF_THE_PROXY.keys() & args.keys():
+        raise ConfigError(f"serve.{key}: has no effect behind Ray's own proxy; {OF_THE_PROXY[key]}")
     settings = serve_config({}, {f"serve.{key}": value for key, value in args.items()})
     plan_replicas(settings, ray.cluster_resources())  # a cluster that is too small is better told here
     gateway = serve.deployment(
