@@ -38,7 +38,8 @@ class Origins(CORSMiddleware):
         """Answer a browser that asks for a page whether it may; a refusal says why."""
         response = super().preflight_response(request_headers)
         if response.status_code == 200:
-            return response
+            told = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+            return Response(status_code=204, headers=told)
         why = f"pages of other origins may send {' and '.join(_METHODS)} with the headers {', '.join(_HEADERS)}"
         if not self.is_allowed_origin(origin := request_headers["origin"]):
             why = f"pages of {origin[:200]} may not ask here; whoever runs this can name that in serve.cors_origins"
