@@ -9,7 +9,7 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_AUTHORITY = re.compile(r"https?://[^/]*", re.IGNORECASE)
+_AUTHORITY = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 """What comes before the path where a client asks as it would ask a proxy. Source: RFC 9112, 3.2.2."""
 
 
@@ -31,7 +31,7 @@ class Addressed:
 
     def _below(self, scope: Scope) -> str:
         # Redirecting instead would cost bodies, and names a host and scheme that proxies may have changed.
-        path = "/" + _AUTHORITY.sub("", str(scope["path"]), count=1)
+        path = "/" + _AUTHORITY.sub("", str(scope["path"]))
         path = re.sub("/+", "/", path).rstrip("/")
         for root in (str(scope.get("root_path", "")).rstrip("/"), self._root_path):
             if f"{path}/".startswith(f"{root}/"):

@@ -23,9 +23,10 @@ _MAX_HEADER_BYTES = 32 * 1024
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Take an address, without listening yet: for a name of several addresses a socket each, on one port.
+    """Listen on an address: for a name of several addresses on a socket each, on one port.
 
-    `localhost` is this machine in both of its families, and `::` every address of both.
+    `localhost` is this machine in both of its families, and `::` every address of both. Who connects before there is a
+    server waits for it.
 
     Raises:
         ConfigError: It is taken, not this machine's, or none.
@@ -63,7 +64,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--host {host!r}: no such name or address; expected one such as 127.0.0.1") from error
-    return [(family, address) for family, _, _, _, address in found]
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
 def _bind_one(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
@@ -74,6 +75,7 @@ def _bind_one(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.
         if family == socket.AF_INET6:
             taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         taken.bind(address)
+        taken.listen()  # until then another process may take it as well
     except OSError:
         taken.close()
         raise

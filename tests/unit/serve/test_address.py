@@ -65,15 +65,15 @@ def test_the_key_is_asked_for_however_the_address_is_spelled(backend: FakeBacken
 
 
 def test_an_address_or_method_that_is_not_there_is_told_in_json_with_what_is(backend: FakeBackend):
-    nowhere, none, *others = ask(
+    *nowhere, get_score, put, options, trace, post, delete = ask(
         backend,
-        *get("/nowhere", "/v1"),
+        *get("/nowhere", "/v1", "/http://x/v1/model"),
         *({"method": method, "url": "/v1/score"} for method in ("GET", "PUT", "OPTIONS", "TRACE")),
         {"method": "POST", "url": "/healthz"},
         {"method": "DELETE", "url": "/docs"},
     )
-    for answer in (nowhere, none):
-        assert (answer.status_code, code_of(answer)) == (404, "not_found")
+    assert [(answer.status_code, code_of(answer)) for answer in nowhere] == [(404, "not_found")] * 3
+    others = (get_score, put, options, trace, post, delete)
     for answer in others:
         assert (answer.status_code, code_of(answer)) == (405, "method_not_allowed")
     assert [answer.headers["allow"] for answer in others] == ["POST"] * 4 + ["GET, HEAD"] * 2

@@ -17,7 +17,7 @@ def bound(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
     taken = bind(host, port)
     with contextlib.ExitStack() as stack:
         for each in taken:
-            stack.enter_context(each).listen()
+            stack.enter_context(each)
         yield taken
 
 
