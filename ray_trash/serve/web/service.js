@@ -7,7 +7,7 @@ const TRIES_WHILE_LOADING = 60;
 const LONGEST_WAIT_S = 30;
 const BUSY = new Set([429, 503]);
 const TOO_MUCH = new Set([408, 413, 504, ...BUSY]);
-// A server hangs up on a body that does not come; one that is away says so sooner.
+// A connection that is lost later is lost to a server that waited for a body in vain; one that is away says so sooner.
 const SLOW_MS = 10_000;
 
 // An answer other than 200; status 0 is no answer at all.
@@ -78,9 +78,7 @@ async function answer(path, request) {
     response = await fetch(path, { ...request, headers: authorization(), cache: "no-store", redirect: "error" });
   } catch (error) {
     if (request.signal?.aborted) throw error;
-    const refused = new Refused(0);
-    refused.wantsFewer = performance.now() - started > SLOW_MS;
-    return refused;
+    return new Refused(performance.now() - started > SLOW_MS ? 408 : 0);
   }
   const body = await response.json().catch(() => null);
   request.signal?.throwIfAborted();
