@@ -141,7 +141,8 @@ def flood_rate(url: str, requests: int, **content: Any) -> float:
 @contextlib.contextmanager
 def litserve(checkpoint: Path) -> Iterator[str]:
     """Run LitServe with the same engine until the block ends. Yields its address once it answers."""
-    with bind("127.0.0.1", 0) as free:
+    (free,) = bind("127.0.0.1", 0)
+    with free:
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "benchmarks.litserve_endpoint", str(checkpoint), port]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -239,10 +239,13 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.cluster.connect import ray_session
     from ray_trash.serve.endpoint import run_endpoint
     from ray_trash.serve.key import read_key
-    from ray_trash.serve.server import bind
+    from ray_trash.serve.server import bind, is_open_to_others
 
     api_key = read_key(settings.api_key_file, option="serve.api_key_file")
     taken = bind(options.host, options.port)
+    if api_key is None and is_open_to_others(taken):
+        reach = f"whoever reaches {options.host} may ask for answers"
+        terminal.say(f"warning: {reach}; set RAY_TRASH_API_KEY or serve.api_key_file to a key that clients must send")
     # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
     with ray_session(dashboard=False, worker_niceness=0):
         asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, api_key=api_key, terminal=terminal))

@@ -5,12 +5,15 @@ They are written into the checkpoint with the rest of the config; `serve --set` 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ray_trash.config.section import Needs, Section
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+_ROOT_PATH = re.compile(r"(?!/v1(/|$))(/[\w.~-]+)*/?", re.ASCII)
 _REPLICAS_ADDED = Needs("serve.max_replicas", lambda config: config.serve.max_replicas is not None)
 
 
@@ -56,11 +59,27 @@ class ServeConfig(Section):
     header_timeout_s: float = Field(10.0, gt=0)
     """How long a client may take to send a request's headers."""
     body_timeout_s: float = Field(30.0, gt=0)
-    """How long a client may take to send a request's body."""
+    """How long a client may send next to nothing of a request's body; the whole of it may take twenty times as long."""
+    keep_alive_s: int = Field(75, ge=1)
+    """How long a connection may rest between two requests. It must be longer than a load balancer keeps it: 60 s as a
+    rule, 600 s on Google Cloud."""
+    root_path: str = ""
+    """Path below which a proxy offers the endpoint, such as `/trash`; the proxy may strip it. Default: none."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may ask from a browser, such as `https://app.example.org`; `*` is any. Default: none."""
     api_key_file: str | None = None
     """File with the key that clients must send. Default: the environment variable RAY_TRASH_API_KEY."""
     watch_interval_s: float = Field(2.0, gt=0)
     """How often `serve --watch` looks for a new checkpoint."""
+
+    @model_validator(mode="after")
+    def _addresses_are_some(self) -> ServeConfig:
+        if not _ROOT_PATH.fullmatch(self.root_path):
+            raise ValueError("root_path: expected a path such as /trash, of letters, digits and ._~-, not below /v1")
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"cors_origins: {origin!r} is no origin such as https://app.example.org, nor *")
+        return self
 
     @model_validator(mode="after")
     def _limits_fit_together(self) -> ServeConfig:

@@ -26,6 +26,10 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
+MIN_BODY_BYTES_PER_S = 2048
+"""Least rate of a body, over `serve.body_timeout_s`: what the slowest mobile networks carry."""
+LONGEST_BODY = 20
+"""So many times `serve.body_timeout_s` is the longest a body may take in all: 10 min."""
 _MIB = 1 << 20
 
 
@@ -110,23 +114,32 @@ class Admission:
 
 
 class _LimitedBody:
-    """A body that is neither longer nor slower than is allowed, and counted among those that wait."""
+    """A body that is neither longer nor slower than is allowed, and counted among those that wait.
+
+    Slow is a client from which next to nothing comes for a while, however fast it was before: one that drips would keep
+    what it has sent in memory.
+    """
 
     def __init__(self, receive: Receive, admission: Admission) -> None:
         self._receive, self._admission = receive, admission
-        self._deadline_s = time.monotonic() + admission.settings.body_timeout_s
-        self._held_bytes = 0
+        self._timeout_s = self._patience_s = admission.settings.body_timeout_s
+        self._left_s = LONGEST_BODY * self._timeout_s
+        self._held_bytes = self._new_bytes = 0
         self._whole = False
 
     async def receive(self) -> Message:
         if self._whole:
             return await self._receive()
+        asked_s = time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, self._deadline_s - time.monotonic())):
+            async with asyncio.timeout(min(self._patience_s, self._left_s)):
                 message = await self._receive()
         except TimeoutError as error:
-            timeout_s = self._admission.settings.body_timeout_s
-            raise ServeError(408, "slow_body", f"the body did not come within {timeout_s:g} s") from error
+            raise ServeError(408, "slow_body", self._why_too_slow()) from error
+        # What passes between two calls is not the client's time.
+        self._keep_time(time.monotonic() - asked_s, len(message.get("body", b"")))
+        if message["type"] == "http.disconnect":
+            raise ServeError(499, "hung_up", "the client has gone")
         if message["type"] == "http.request":
             n_bytes = len(message.get("body", b""))
             self._admission.require_size(self._held_bytes + n_bytes)
@@ -137,6 +150,19 @@ class _LimitedBody:
                 self._whole = True
                 self._admission.waiting_requests += 1
         return message
+
+    def _keep_time(self, waited_s: float, n_bytes: int) -> None:
+        self._left_s -= waited_s
+        self._patience_s -= waited_s
+        self._new_bytes += n_bytes
+        if self._new_bytes >= MIN_BODY_BYTES_PER_S * self._timeout_s:
+            self._new_bytes, self._patience_s = 0, self._timeout_s
+
+    def _why_too_slow(self) -> str:
+        if self._left_s <= self._patience_s:
+            return f"the body did not come within {LONGEST_BODY * self._timeout_s:g} s; send fewer photos at once"
+        enough = f"{MIN_BODY_BYTES_PER_S * self._timeout_s / 1024:.3g} KiB"
+        return f"less than {enough} of the body came within {self._timeout_s:g} s; is the connection lost?"
 
     def give_back(self) -> None:
         self._admission.waiting_bytes -= self._held_bytes

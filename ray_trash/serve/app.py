@@ -29,6 +29,11 @@ from ray_trash.serve.key import read_key
 
 STARTS = 3
 """How often Ray Serve starts the gateway before it calls the application failed."""
+OF_THE_PROXY = {
+    "keep_alive_s": "set http_options.keep_alive_timeout_s",
+    "header_timeout_s": "put a proxy with such a limit before it",
+}
+"""Keys that only `ray-trash serve` obeys, and what does the same."""
 _logger = logging.getLogger(__name__)
 
 
@@ -115,6 +120,8 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     The checkpoint is the `user_config` of the deployment `Gateway`, so that deploying another one exchanges the model
     under the gateway that runs, or leaves it as it is if the new one is not good.
     """
+    for key in OF_THE_PROXY.keys() & args.keys():
+        raise ConfigError(f"serve.{key}: has no effect behind Ray's own proxy; {OF_THE_PROXY[key]}")
     settings = serve_config({}, {f"serve.{key}": value for key, value in args.items()})
     plan_replicas(settings, ray.cluster_resources())  # a cluster that is too small is better told here
     gateway = serve.deployment(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 
 from ray import serve
 
@@ -27,13 +28,13 @@ UNREADY_S = 0.5
 async def run_endpoint(
     checkpoint: Checkpoint,
     settings: ServeConfig,
-    taken: socket.socket,
+    taken: Sequence[socket.socket],
     *,
     watched: Storage | None,
     api_key: str | None,
     terminal: Terminal,
 ) -> None:
-    """Serve a checkpoint on a socket from `bind` until SIGTERM or SIGINT; needs a connection to Ray.
+    """Serve a checkpoint on the sockets of `bind` until SIGTERM or SIGINT; needs a connection to Ray.
 
     Whenever the folder `watched` has another good checkpoint, that one is moved to.
 
@@ -52,7 +53,7 @@ async def run_endpoint(
     fleet = Fleet(settings)
     gateway = Gateway(fleet, settings, api_key=api_key)
     server = server_of(gateway, settings)
-    serving = asyncio.ensure_future(server.serve(sockets=[taken]))
+    serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
     stopping = asyncio.ensure_future(stop.wait())
     starting = asyncio.ensure_future(_start(fleet, checkpoint))
     watching: asyncio.Task[None] | None = None
@@ -60,7 +61,7 @@ async def run_endpoint(
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             card = starting.result()
-            host, port = taken.getsockname()[:2]
+            host, port = taken[0].getsockname()[:2]
             address = f"[{host}]" if ":" in host else host
             who = f"{card.id} ({card.engine})"
             terminal.say(f"ready: http://{address}:{port} answers by {who}; stop it with Ctrl-C or SIGTERM")

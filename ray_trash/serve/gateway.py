@@ -20,11 +20,13 @@ from starlette.types import ASGIApp
 from ray_trash import __version__
 from ray_trash.config import ServeConfig
 from ray_trash.serve import contract
+from ray_trash.serve.address import Addressed
 from ray_trash.serve.admission import PROTECTED, Admission, json_answer, problem
 from ray_trash.serve.backlog import Backlog
 from ray_trash.serve.contract import ServeError, come_again, not_ready
 from ray_trash.serve.key import ROLL_BACK_HEADER
 from ray_trash.serve.openapi import DESCRIPTION, problems, request_body
+from ray_trash.serve.origins import Origins
 from ray_trash.serve.pages import page_routes
 from ray_trash.serve.parsing import Photos, read_photos
 from ray_trash.serve.telemetry import Telemetry
@@ -50,7 +52,7 @@ class Gateway:
     def application(self) -> ASGIApp:
         """Build the ASGI application."""
         about: dict[str, Any] = {"title": "ray-trash", "version": __version__, "description": DESCRIPTION}
-        app = FastAPI(**about, docs_url=None, redoc_url=None, routes=[*page_routes()])
+        app = FastAPI(**about, docs_url=None, redoc_url=None, redirect_slashes=False, routes=[*page_routes()])
         for kind in (ServeError, HTTPException, Exception):
             app.add_exception_handler(kind, _answer_error)
         # Only told here, for the description: `Admission` looks at the key.
@@ -77,12 +79,14 @@ class Gateway:
         route("GET /readyz", self.get_ready, "Ready: a photo has been answered", problems(503))
         counters = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401)}
         route("GET /metrics", self.get_metrics, "Counters for Prometheus", counters, response_class=Response)
-        return Admission(
+        admission = Admission(
             app,
             self._settings,
             api_key=self._api_key,
             turned_away=lambda code: self._telemetry.turned_away.labels(code).inc(),
         )
+        # Outermost first: what is refused for want of a key is read by pages of other origins, too.
+        return Addressed(Origins(admission, self._settings.cors_origins), self._settings.root_path)
 
     async def post_score(self, request: Request) -> Response:
         """Answer photos: multipart fields, one raw body, or JSON with base64."""
@@ -217,9 +221,18 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ServeError):
         return problem(error)
     if isinstance(error, HTTPException):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        answer = problem(ServeError(error.status_code, code, str(error.detail)))
-        answer.headers.update(error.headers or {})
-        return answer
+        return _answer_http_error(error)
     _logger.error("%s %s: something unforeseen", request.method, request.url.path, exc_info=error)
     return problem(ServeError(500, "internal", "something went wrong here; the endpoint's log says what"))
+
+
+def _answer_http_error(error: HTTPException) -> Response:
+    if error.status_code == 404:
+        return problem(ServeError(404, "not_found", "there is nothing at this address; what there is, /docs says"))
+    if error.status_code == 405:
+        allowed = set((error.headers or {}).get("Allow", "").split(", "))
+        methods = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+        answer = problem(ServeError(405, "method_not_allowed", f"this address takes {methods} only"))
+        answer.headers["Allow"] = methods
+        return answer
+    return problem(ServeError(error.status_code, "bad_request", str(error.detail)))

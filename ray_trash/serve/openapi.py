@@ -7,7 +7,7 @@ from typing import Any
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ProblemBody
-from ray_trash.serve.parsing import FIELD, IMAGE_TYPES
+from ray_trash.serve.parsing import ANY_TYPE, FIELD, IMAGE_TYPES
 
 DESCRIPTION = files("ray_trash.serve.web").joinpath("api.md").read_text("utf-8")
 """Of the whole interface, as Markdown."""
@@ -26,7 +26,7 @@ def request_body(settings: ServeConfig) -> dict[str, Any]:
     schemas = {
         "multipart/form-data": _object(FIELD, {FIELD: {"type": "array", "minItems": 1, "items": photo}}),
         "application/json": _object(FIELD, {FIELD: {"type": "array", "minItems": 1, "items": named}}),
-        **dict.fromkeys(IMAGE_TYPES, photo),
+        **dict.fromkeys((*IMAGE_TYPES, ANY_TYPE), photo),
     }
     return {
         "description": f"1 to {settings.max_batch_images} photos, {settings.max_body_mib:g} MiB at most; 413 beyond",

@@ -13,13 +13,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ray_trash.serve.contract import ServeError
 
 MAX_CONNECTIONS = 1000
-"""Open connections; more are closed at once, as every one takes a file descriptor."""
-_GRACE_S = 1.0
-"""How much later than the application, which answers with a reason, the socket is closed."""
+"""Open connections, as every one takes a file descriptor. One more takes the place of one that rests, or is closed."""
 
 
 def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H11Protocol]:
-    """Make the class of connections with these deadlines, each counted from the first moment it can run out."""
+    """Make the class of connections with these deadlines; that of a body is for one that was answered unread."""
 
     class TimedProtocol(H11Protocol):
         _waits_for: str | None = None
@@ -27,7 +25,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
         _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            if len(self.connections) >= MAX_CONNECTIONS:
+            if len(self.connections) >= MAX_CONNECTIONS and not self._close_one_that_rests():
                 transport.abort()
                 return
             super().connection_made(transport)
@@ -59,6 +57,11 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
                 self._wait_for_reader(True)
 
         def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+                self.transport.close()  # what cannot be read comes after an answer, or in the middle of one
+                return
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # the application has nobody to answer any more
             problem = ServeError(400, "bad_request", "this is not HTTP, or its headers are too long")
             body = problem.body().model_dump_json().encode()
             headers = {"content-type": "application/json", "connection": "close", "content-length": str(len(body))}
@@ -68,10 +71,23 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
             self.transport.close()
             self._wait_for_reader(True)
 
+        def _close_one_that_rests(self) -> bool:
+            for other in self.connections:
+                if (
+                    isinstance(other, TimedProtocol)
+                    and other.timeout_keep_alive_task
+                    and not other.transport.is_closing()
+                ):
+                    other.timeout_keep_alive_handler()
+                    return True
+            return False
+
         def _watch(self) -> None:
             waits_for = {h11.IDLE: "headers", h11.SEND_BODY: "body"}.get(self.conn.their_state)
             if waits_for == "headers" and self.timeout_keep_alive_task is not None:
                 waits_for = None  # between two requests uvicorn's own deadline runs
+            if waits_for == "body" and not self.cycle.response_complete:
+                waits_for = None  # the application reads it, and answers with a reason where it does not come
             if waits_for != self._waits_for:
                 self._wait_for(waits_for)
 
@@ -81,7 +97,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
                 self._deadline.cancel()
             self._deadline = None
             if what is not None:
-                timeout_s = header_timeout_s if what == "headers" else body_timeout_s + _GRACE_S
+                timeout_s = header_timeout_s if what == "headers" else body_timeout_s
                 self._deadline = self.loop.call_later(timeout_s, self._hang_up)
 
         def _wait_for_reader(self, unread: bool) -> None:

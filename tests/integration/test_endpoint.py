@@ -38,9 +38,11 @@ def port() -> Iterator[int]:
     [
         ("nowhere", (), 4, "no checkpoint there"),
         ("good", ("--port", "TAKEN"), 2, "choose another --port"),
+        ("good", ("--host", ""), 2, "expected an address"),
+        ("good", ("--host", "nowhere.invalid"), 2, "no such name or address"),
         ("good", ("--set", "serve.replica=2"), 2, "did you mean serve.replicas?"),
         ("good", ("--set", "train.epochs=2"), 2, "only keys of serve"),
-        ("good", ("--replicas", "4096", "--port", "0"), 6, "available"),
+        ("good", ("--replicas", "4096", "--port", "0", "--host", "0.0.0.0"), 6, "available"),
         ("spoilt", ("--port", "0"), 4, "answered differently"),
     ],
 )
@@ -51,3 +53,5 @@ def test_what_cannot_be_served_is_one_line_and_an_exit_code(
     serve.shutdown()
     assert result.code == code, result.err
     assert says in error_line(result.err)
+    # Who listens for others without a key is told so, in a line.
+    assert result.err.count("warning: whoever reaches 0.0.0.0 may ask for answers; set ") == ("0.0.0.0" in arguments)

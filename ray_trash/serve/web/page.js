@@ -2,13 +2,16 @@
 
 import { Photo } from "./card.js";
 import { listen } from "./intake.js";
-import { Refused, loadModel, score, setKey } from "./service.js";
+import { Refused, loadModel, pause, score, setKey } from "./service.js";
 import { counted, percent, photoError, serverError, summary, waitReason } from "./words.js";
 
 const MIB = 2 ** 20;
-// Less than the server takes: answers come in while others wait, and a slow phone sends a body before its deadline.
+// Less than the server takes, so that answers come in while others wait.
 const PHOTOS_AT_ONCE = 16;
 const BYTES_AT_ONCE = 8 * MIB;
+// A request that takes longer is halved next time, one that takes less doubled.
+const SLOW_MS = 10_000;
+const FAST_MS = 3_000;
 // What multipart adds to a photo, beside its name.
 const PART_BYTES = 512;
 // Neighbours on the colour wheel are far apart, for any number of classes.
@@ -20,6 +23,7 @@ const colours = new Map();
 let photos = [];
 let queue = [];
 let limits = null;
+let atOnce = PHOTOS_AT_ONCE;
 let run = null;
 
 function say(words) {
@@ -85,23 +89,31 @@ async function answerSome(options) {
   if (batch.length === 0) return;
   for (const photo of batch) photo.look();
   const done = photos.filter((photo) => !["waiting", "looking"].includes(photo.state)).length;
-  say(`Looking at ${counted(photos.length, "photo")}, ${done} done …`);
+  const slowly = atOnce < PHOTOS_AT_ONCE ? "; a few at a time" : "";
+  say(`Looking at ${counted(photos.length, "photo")}, ${done} done${slowly} …`);
+  const started = performance.now();
   try {
-    const answer = await score(batch.map((photo) => photo.file), options);
+    const given = { ...options, hasFewer: batch.length > 1 };
+    const answer = await score(batch.map((photo) => photo.file), given);
     if (answer.results?.length !== batch.length) throw new Refused(200, { message: "It left photos out." });
     meet(answer.model);
     batch.forEach((photo, index) => photo.answer(answer.results[index], colours));
     acceptKey();
+    keepPace(performance.now() - started, batch.length);
   } catch (error) {
     if (options.signal.aborted) throw error;
     if (error.status === 401) {
       queue.unshift(...batch);
       throw error;
     }
-    if (error.status === 413 && batch.length > 1) {
-      // The server takes less than it said: half as much until single photos are left.
-      limits = { ...limits, images: Math.ceil(batch.length / 2) };
+    if (error.wantsFewer && batch.length > 1) {
       queue.unshift(...batch);
+      for (const photo of batch) photo.wait();
+      atOnce = Math.ceil(batch.length / 2);
+      // The server takes less than it said.
+      if (error.status === 413) limits = { ...limits, images: atOnce };
+      sayWait(error, "with fewer photos ");
+      await pause(error.seconds, options.signal);
       return;
     }
     if (!(error instanceof Refused)) throw error;
@@ -109,14 +121,20 @@ async function answerSome(options) {
   }
 }
 
+function keepPace(took, sent) {
+  if (took > SLOW_MS) atOnce = Math.ceil(sent / 2);
+  else if (took < FAST_MS) atOnce = Math.min(2 * atOnce, PHOTOS_AT_ONCE);
+}
+
 async function takeBatch(signal) {
   const batch = [];
+  const most = Math.min(limits.bytes, (BYTES_AT_ONCE * atOnce) / PHOTOS_AT_ONCE);
   let bytes = PART_BYTES;
-  while (queue.length > 0 && batch.length < Math.min(limits.images, PHOTOS_AT_ONCE)) {
+  while (queue.length > 0 && batch.length < Math.min(limits.images, atOnce)) {
     const photo = queue[0];
     const size = photo.file.size + 4 * photo.name.length + PART_BYTES;
     const tooLarge = PART_BYTES + size > limits.bytes;
-    if (!tooLarge && batch.length > 0 && bytes + size > Math.min(limits.bytes, BYTES_AT_ONCE)) break;
+    if (!tooLarge && batch.length > 0 && bytes + size > most) break;
     queue.shift();
     const code = tooLarge ? "too_large" : await unreadable(photo.file);
     signal.throwIfAborted();
@@ -158,8 +176,8 @@ function giveUp(error) {
   say(serverError(refusal));
 }
 
-function sayWait(refusal) {
-  say(`${waitReason(refusal)} Trying again in ${counted(refusal.seconds, "second")} …`);
+function sayWait(refusal, how = "") {
+  say(`${waitReason(refusal)} Trying again ${how}in ${counted(refusal.seconds, "second")} …`);
 }
 
 function offerAgain() {

@@ -6,6 +6,9 @@ const TRIES = 6;
 const TRIES_WHILE_LOADING = 60;
 const LONGEST_WAIT_S = 30;
 const BUSY = new Set([429, 503]);
+const TOO_MUCH = new Set([408, 413, 504, ...BUSY]);
+// A connection that is lost later is lost to a server that waited for a body in vain; one that is away says so sooner.
+const SLOW_MS = 10_000;
 
 // An answer other than 200; status 0 is no answer at all.
 export class Refused extends Error {
@@ -14,6 +17,8 @@ export class Refused extends Error {
     this.status = status;
     this.code = code;
     this.seconds = seconds;
+    // Whether the same photos, fewer at once, may be answered.
+    this.wantsFewer = TOO_MUCH.has(status) && code !== "not_ready";
   }
 }
 
@@ -44,12 +49,16 @@ export function score(files, options) {
   return ask("v1/score", { method: "POST", body }, options);
 }
 
-/** Asks until the server is neither full nor away; `onWait` is told why, and how long, before each wait. */
-async function ask(path, request, { signal, onWait }) {
+/**
+ * Asks until the server is neither full nor away; `onWait` is told why, and how long, before each wait.
+ *
+ * With `hasFewer`, what fewer photos at once may change is left to who asks.
+ */
+async function ask(path, request, { signal, onWait, hasFewer = false }) {
   for (let attempt = 1; ; attempt += 1) {
     const given = await answer(path, { ...request, signal });
     if (!(given instanceof Refused)) return given;
-    if (attempt >= triesFor(given)) throw given;
+    if (attempt >= triesFor(given) || (hasFewer && given.wantsFewer)) throw given;
     onWait(given);
     await pause(given.seconds, signal);
   }
@@ -63,12 +72,13 @@ function triesFor({ status, code }) {
 }
 
 async function answer(path, request) {
+  const started = performance.now();
   let response;
   try {
     response = await fetch(path, { ...request, headers: authorization(), cache: "no-store", redirect: "error" });
   } catch (error) {
     if (request.signal?.aborted) throw error;
-    return new Refused(0);
+    return new Refused(performance.now() - started > SLOW_MS ? 408 : 0);
   }
   const body = await response.json().catch(() => null);
   request.signal?.throwIfAborted();
@@ -83,7 +93,7 @@ function waitSeconds(response) {
   return Math.min(Math.max(Math.ceil(seconds || 1), 1), LONGEST_WAIT_S);
 }
 
-function pause(seconds, signal) {
+export function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, 1000 * seconds);
     signal?.addEventListener("abort", () => {

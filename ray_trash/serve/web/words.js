@@ -15,12 +15,19 @@ const PHOTO_ERRORS = {
 const SERVER_ERRORS = {
   0: "The server cannot be reached. Check the connection and try again.",
   401: "The server asks for a key.",
-  408: "Sending took too long. Try again, perhaps with smaller photos.",
+  408: "Sending took too long. Try again over a faster connection, or with smaller photos.",
   413: PHOTO_ERRORS.too_large,
   415: "The server does not take this kind of file.",
   429: "The server is busy. Try again in a moment.",
   503: "The server is busy or not ready yet. Try again in a moment.",
   504: "The server took too long. Try again, perhaps with fewer photos.",
+};
+
+const WAITS = {
+  0: "The server does not answer.",
+  408: "Sending takes too long.",
+  413: "This is more than the server takes at once.",
+  504: "The server takes too long.",
 };
 
 export function photoError({ code, message }) {
@@ -34,7 +41,7 @@ export function serverError({ status, message }) {
 
 export function waitReason({ status, code }) {
   if (code === "not_ready") return "The model is being loaded.";
-  return status === 0 ? "The server does not answer." : "The server is busy.";
+  return WAITS[status] ?? "The server is busy.";
 }
 
 export function percent(share) {

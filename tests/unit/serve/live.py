@@ -20,14 +20,14 @@ def live_gateway(backend: Backend, settings: ServeConfig) -> Iterator[tuple[str,
     """Run the gateway in a thread. Yields the address."""
     taken = bind("127.0.0.1", 0)
     server: uvicorn.Server = server_of(Gateway(backend, settings, api_key=None), settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": taken}, daemon=True)
     thread.start()
     deadline_s = time.monotonic() + 10
     while not server.started:
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
     try:
-        yield taken.getsockname()
+        yield taken[0].getsockname()
     finally:
         server.should_exit = True
         thread.join(timeout=10)

@@ -9,6 +9,7 @@ import pytest
 
 from ray_trash.config import serve_config
 from ray_trash.config.yaml import from_yaml
+from ray_trash.errors import ConfigError
 
 PATH = Path(__file__).parents[3] / "configs" / "serve-deploy.yaml"
 
@@ -27,3 +28,12 @@ def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_k
     (gateway,) = application.deployments
     assert (gateway.name, set(gateway.user_config or {})) == ("Gateway", {"checkpoint"})
     assert deployed.http_options.host == "127.0.0.1"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("key", ["keep_alive_s", "header_timeout_s"])
+def test_a_key_that_only_the_command_obeys_is_refused_with_what_does_the_same(key: str) -> None:
+    from ray_trash.serve.app import build
+
+    with pytest.raises(ConfigError, match=rf"serve\.{key}: has no effect behind Ray's own proxy; "):
+        build({key: 75})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import httpx
 import pytest
@@ -14,58 +12,8 @@ import pytest
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.gateway import Gateway
-from tests.unit.serve.backends import BAD, GOOD, UNSURE, FakeBackend
-
-JPEG = {"content-type": "image/jpeg"}
-MULTIPART = "multipart/form-data; boundary=x"
-
-
-@pytest.fixture
-def backend() -> FakeBackend:
-    return FakeBackend()
-
-
-def talk(
-    backend: FakeBackend,
-    conversation: Callable[[httpx.AsyncClient], Awaitable[Any]],
-    *,
-    api_key: str | None = None,
-    peer: str = "127.0.0.1",
-    base_url: str = "http://127.0.0.1:8000",
-    **settings: Any,
-) -> Any:
-    """Have a client talk to a gateway with these settings."""
-
-    async def run() -> Any:
-        application = Gateway(backend, ServeConfig(**settings), api_key=api_key).application()
-        transport = httpx.ASGITransport(application, client=(peer, 1), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
-            return await conversation(client)
-
-    return asyncio.run(run())
-
-
-def post(backend: FakeBackend, *, api_key: str | None = None, settings: dict[str, Any] | None = None, **request: Any):
-    async def one(client: httpx.AsyncClient) -> httpx.Response:
-        return await client.post("/v1/score", **request)
-
-    return talk(backend, one, api_key=api_key, **(settings or {}))
-
-
-def files(*photos: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("images", (f"{n}.jpg", photo, "image/jpeg")) for n, photo in enumerate(photos)]
-
-
-def encoded(*photos: bytes) -> dict[str, Any]:
-    return {"images": [{"name": f"{n}", "data": base64.b64encode(photo).decode()} for n, photo in enumerate(photos)]}
-
-
-def code_of(response: httpx.Response) -> str:
-    """Return the reason of an answer that is none, which says nothing else."""
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message"}
-    return str(body["error"]["code"])
+from tests.unit.serve.asking import JPEG, code_of, encoded, files, post, talk
+from tests.unit.serve.backends import BAD, GOOD, UNSURE
 
 
 def test_a_batch_is_answered_in_order_and_a_bad_photo_costs_only_itself(backend):
@@ -112,7 +60,7 @@ def test_what_is_no_base64_is_an_error_of_that_photo(backend):
     [
         ({"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "unsupported_media_type"),
         ({"content": b"x", "headers": {"content-type": "image/svg+xml"}}, 415, "unsupported_media_type"),
-        ({"content": b"x"}, 415, "unsupported_media_type"),
+        ({"content": b""}, 400, "no_images"),
         ({"content": b"x", "headers": {**JPEG, "content-encoding": "gzip"}}, 415, "unsupported_media_type"),
         ({"json": {"images": []}}, 400, "no_images"),
         ({"json": {"photos": []}}, 400, "bad_request"),
@@ -371,7 +319,7 @@ def test_going_back_is_for_operators(backend):
 def test_counters_count_photos_by_what_became_of_them(backend):
     async def ask(client: httpx.AsyncClient) -> str:
         await client.post("/v1/score", files=files(GOOD, BAD, UNSURE))
-        await client.post("/v1/score", content=b"x")
+        await client.post("/v1/score", content=b"x", headers={"content-type": "text/html"})
         return (await client.get("/metrics")).text
 
     lines = talk(backend, ask).splitlines()

@@ -8,7 +8,7 @@ import pytest
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.gateway import Gateway
-from ray_trash.serve.parsing import IMAGE_TYPES
+from ray_trash.serve.parsing import ANY_TYPE, IMAGE_TYPES
 from tests.unit.serve.backends import GOOD, FakeBackend
 
 # Others' code, on every request.
@@ -21,7 +21,7 @@ def api() -> Any:
     import schemathesis
     from hypothesis import strategies
 
-    for kind in IMAGE_TYPES:
+    for kind in (*IMAGE_TYPES, ANY_TYPE):
         schemathesis.openapi.media_type(kind, strategies.just(GOOD))
     gateway = Gateway(FakeBackend(), ServeConfig(), api_key=None)
     return schemathesis.openapi.from_asgi("/openapi.json", gateway.application())

@@ -93,7 +93,7 @@ def test_the_policy_lets_nothing_in_that_is_inline_or_from_elsewhere() -> None:
         "style-src": "'self'",
         "img-src": "'self' blob: data:",
         "connect-src": "'self'",
-        "base-uri": "'none'",
+        "base-uri": "'self'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
