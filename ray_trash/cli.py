@@ -12,14 +12,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ray_trash.arguments import build_parser
-from ray_trash.cluster.ending import exit_process
+from ray_trash.cluster.ending import exit_process, stop_signals
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
+from ray_trash.terminal.streams import keep_stderr_for_people, open_closed_streams
+
+TRACEBACK = "RAY_TRASH_TRACEBACK"
+"""Variable that has everything shown that helps to find a mistake in the code."""
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM: stop what runs, clean up, leave."""
+    """A signal to stop: end what runs, clean up, leave."""
 
     def __init__(self, number: int) -> None:
         """Remember which signal it was."""
@@ -29,16 +33,19 @@ class Interrupted(BaseException):
 
 def command() -> NoReturn:
     """Run the command of this process's arguments and end the process with its exit code."""
+    open_closed_streams()
+    if not os.environ.get(TRACEBACK):
+        keep_stderr_for_people()
     exit_process(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
-    # Whoever stops a job sends SIGTERM; without this Python dies at once and leaves Ray's processes.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # Whoever stops a job sends one; without this Python dies at once and leaves Ray's processes.
+    for number in stop_signals():
         signal.signal(number, _interrupt)
-    prepare_environment()
     try:
+        prepare_environment()
         options = build_parser().parse_args(arguments)
         from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
 
@@ -57,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if os.environ.get("RAY_TRASH_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        where = "RAY_TRASH_TRACEBACK=1 shows where, please report it"
+        where = f"{TRACEBACK}=1 shows where, please report it"
         _complain(f"error: unforeseen: {type(error).__name__}: {str(error).strip()}; {where}")
         return 1
     return 0
@@ -73,6 +80,7 @@ def _complain(text: str) -> None:
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    for handled in (signal.SIGTERM, signal.SIGINT):
+    # Cleaning up is done once, and takes seconds; a terminal that closes, or an impatient hand, sends several.
+    for handled in stop_signals():
         signal.signal(handled, signal.SIG_IGN)
     raise Interrupted(number)
