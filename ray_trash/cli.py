@@ -14,9 +14,10 @@ from typing import NoReturn
 from ray_trash.arguments import build_parser
 from ray_trash.cluster.ending import exit_process, stop_signals
 from ray_trash.cluster.environment import prepare_environment
+from ray_trash.cluster.head import lost_head
 from ray_trash.commands import STDOUT
 from ray_trash.errors import RayTrashError
-from ray_trash.terminal.streams import keep_stderr_for_people, open_closed_streams
+from ray_trash.terminal.streams import Stderr, keep_stderr_for_people, open_closed_streams
 
 TRACEBACK = "RAY_TRASH_TRACEBACK"
 """Variable that has everything shown that helps to find a mistake in the code."""
@@ -49,9 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(arguments)
         from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
 
-        result = options.action(options, Terminal.stderr())
-        if options.json == STDOUT:
-            sys.stdout.write(json.dumps(result) + "\n")
+        # Ray prints there whatever becomes of its processes, and libraries what they like.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            result = options.action(options, Terminal.stderr())
+        if options.json == STDOUT or isinstance(result, str):
+            sys.stdout.write(result if isinstance(result, str) else json.dumps(result) + "\n")
             sys.stdout.flush()
     except RayTrashError as error:
         _complain(f"error: {error}")
@@ -74,13 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(text: str) -> None:
     # Whoever reads may have gone, as `tee` has after Ctrl-C; the exit code still says it.
-    with contextlib.suppress(OSError):
-        sys.stderr.write(" ".join(text.split()) + "\n")
-        sys.stderr.flush()
+    stderr = Stderr()
+    stderr.write(" ".join(text.split()) + "\n")
+    stderr.flush()
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
     # Cleaning up is done once, and takes seconds; a terminal that closes, or an impatient hand, sends several.
     for handled in stop_signals():
         signal.signal(handled, signal.SIG_IGN)
-    raise Interrupted(number)
+    raise lost_head() or Interrupted(number)

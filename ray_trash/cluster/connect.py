@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,14 +14,13 @@ import ray
 
 from ray_trash.cluster.ending import remember_cluster_is_ours, stop_signals, threads_left
 from ray_trash.cluster.environment import own_folder, prepare_environment
+from ray_trash.cluster.head import require_listener, watching_head
 from ray_trash.cluster.shares import cpu_quota
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.errors import ClusterError
 
 JOIN_TIMEOUT_S = 30.0
 """How long it may take to join a cluster; Ray itself tries for ten minutes."""
-LISTEN_TIMEOUT_S = 10.0
-"""How long a head may take to accept a connection: several round trips of any network, lost packets included."""
 _SOCKET_PATH_BYTES = 107
 """Of any socket's path, on Linux: `man 7 unix`."""
 _LONGEST_SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
@@ -34,7 +32,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is. A cluster at
-    `RAY_ADDRESS` that cannot be joined is a `ClusterError`, and so is a machine on which none can be started.
+    `RAY_ADDRESS` that cannot be joined is a `ClusterError`, and so is a machine on which none can be started. A command
+    whose cluster loses its head gets SIGTERM.
 
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up after ended
@@ -56,7 +55,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
-        yield
+        with watching_head(ray.get_runtime_context().gcs_address):
+            yield
     finally:
         if not threads_left():
             ray.shutdown()
@@ -135,9 +135,14 @@ def _join(address: str) -> None:
             raise ClusterError(
                 f"{said}: that is {what}; to join from a machine of the cluster, give its head, HOST:6379"
             )
-    if address != "auto":
-        _require_listener(address, said)
     advice = "start it with `ray start --head`, or unset RAY_ADDRESS to use this machine alone"
+    try:
+        if address != "auto":
+            require_listener(address)
+    except OSError as error:
+        raise ClusterError(f"{said}: nobody listens there: {error.strerror or error}; {advice}") from error
+    except (ValueError, OverflowError) as error:
+        raise ClusterError(f"{said}: not the address of a head, HOST:6379, nor auto or local") from error
     try:
         wait_in_thread(
             lambda: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR),
@@ -155,19 +160,6 @@ def _join(address: str) -> None:
                 "RAY_AUTH_TOKEN_PATH to what its `ray start` had"
             ) from error
         raise ClusterError(f"{said}: cannot join the cluster: {_first_line(error)}; {advice}") from error
-
-
-def _require_listener(address: str, said: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=LISTEN_TIMEOUT_S).close()
-    except OSError as error:
-        raise ClusterError(
-            f"{said}: nobody listens there: {error.strerror or error}; start a head with `ray start --head`, or unset "
-            "RAY_ADDRESS to use this machine alone"
-        ) from error
-    except (ValueError, OverflowError) as error:
-        raise ClusterError(f"{said}: not the address of a head, HOST:6379, nor auto or local") from error
 
 
 def _is_about_token(error: BaseException | None) -> bool:

@@ -34,3 +34,40 @@ def keep_stderr_for_people() -> None:
     faulthandler.enable(sys.stderr)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+class Stderr:
+    """This process's stderr; that whoever read it has gone, as with a terminal that was closed, ends no work."""
+
+    def write(self, text: str) -> int:
+        """Write some text, if there is somebody to read it."""
+        try:
+            sys.stderr.write(text)
+        except (OSError, ValueError):
+            _give_up_stderr()
+        return len(text)
+
+    def flush(self) -> None:
+        """Send on what was written."""
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            _give_up_stderr()
+
+    def isatty(self) -> bool:
+        """Say whether it is a terminal."""
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        """Return its number."""
+        return sys.stderr.fileno()
+
+    @property
+    def encoding(self) -> str:
+        """What text becomes on its way."""
+        return sys.stderr.encoding
+
+
+def _give_up_stderr() -> None:
+    # What is left in its buffer would be tried again, and Python would end with an exit code for that.
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
