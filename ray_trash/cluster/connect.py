@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
+import ray.exceptions
 
 from ray_trash.cluster.ending import remember_cluster_is_ours, stop_signals, threads_left
 from ray_trash.cluster.environment import own_folder, prepare_environment
-from ray_trash.cluster.head import require_listener, watching_head
+from ray_trash.cluster.head import lost_head, require_listener, watching_head
 from ray_trash.cluster.shares import cpu_quota
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.errors import ClusterError
@@ -25,6 +26,17 @@ _SOCKET_PATH_BYTES = 107
 """Of any socket's path, on Linux: `man 7 unix`."""
 _LONGEST_SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
 """Of a session of Ray, below its folder."""
+
+
+_LOSSES = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.RaySystemError,
+    ray.exceptions.WorkerCrashedError,
+)
+"""Of processes, machines and what they held; they end a command where Ray does not make up for them."""
 
 
 @contextmanager
@@ -57,8 +69,13 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     try:
         with watching_head(ray.get_runtime_context().gcs_address):
             yield
+    except _LOSSES as error:
+        raise ClusterError(
+            f"the cluster has lost what this command needs: {_first_line(error)}; look at its head, and at its memory. "
+            "To continue: a run with --resume, a scoring with the same command"
+        ) from error
     finally:
-        if not threads_left():
+        if not threads_left() and lost_head() is None:
             ray.shutdown()
 
 

@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import psutil
 
+from ray_trash.cluster.head import lost_head
+
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _CLUSTER_IS_OURS = threading.Event()
 
@@ -46,8 +48,8 @@ def remember_cluster_is_ours() -> None:
 
 
 def exit_process(exit_code: int) -> NoReturn:
-    """End this process, in good order if no thread may be inside Ray."""
-    if threads_left():
+    """End this process, in good order if no thread may be inside Ray, and Ray is there."""
+    if threads_left() or lost_head():
         for stream in (sys.stdout, sys.stderr):
             # Whoever read it may have gone.
             with contextlib.suppress(OSError, ValueError):

@@ -15,8 +15,9 @@ from ray_trash.errors import ClusterError
 LISTEN_TIMEOUT_S = 10.0
 """How long a head may take to accept a connection: several round trips of any network, lost packets included."""
 LOOK_EVERY_S = 5.0
-LOST_AFTER_LOOKS = 12
-"""In vain, one after the other: about the minute for which Ray's own processes wait for a head to come back."""
+LOST_AFTER_LOOKS = 9
+"""In vain, one after the other: a little less than the minute after which Ray ends a process that it finds it in,
+without a word (`RAY_gcs_rpc_server_reconnect_timeout_s`)."""
 END_TIMEOUT_S = 15.0
 """How long the command may take to write down that it was ended."""
 _LOST: list[ClusterError] = []
@@ -35,7 +36,7 @@ def lost_head() -> ClusterError | None:
 
 @contextmanager
 def watching_head(address: str) -> Iterator[None]:
-    """Send this process SIGTERM when the head has gone from its address inside the block: Ray waits for ever.
+    """Send this process SIGTERM when the head has gone from its address inside the block: Ray may wait for ever.
 
     Does nothing where SIGTERM would end the process without a word, as in a notebook.
     """
@@ -61,8 +62,8 @@ def _watch(address: str, over: threading.Event) -> None:
             continue
         _LOST.append(
             ClusterError(
-                f"the cluster's head at {address} has gone; start it again, and the command: a run with --resume, a "
-                "scoring as it was"
+                f"the cluster's head at {address} has gone; start it again. To continue: a run with --resume, a "
+                "scoring with the same command"
             )
         )
         os.kill(os.getpid(), signal.SIGTERM)

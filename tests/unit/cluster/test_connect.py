@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:9"))
     monkeypatch.setattr(connect, "remember_cluster_is_ours", lambda: None)
     for name in ("RAY_ADDRESS", "RAY_TMPDIR", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
@@ -42,7 +44,7 @@ def silent_port() -> Any:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:9", "nobody listens there: Connection refused; start a head"),
+        ("127.0.0.1:9", "nobody listens there: Connection refused; start it with"),
         ("[::1]:9", "nobody listens there: "),
         ("http://10.0.0.1:8265", "a cluster's dashboard, which takes jobs: `ray job submit"),
         ("ray://10.0.0.1:10001", "an address of Ray Client"),
