@@ -69,6 +69,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     try:
         with watching_head(ray.get_runtime_context().gcs_address):
             yield
+        if lost := lost_head():
+            raise lost
     except _LOSSES as error:
         raise ClusterError(
             f"the cluster has lost what this command needs: {_first_line(error)}; look at its head, and at its memory. "
