@@ -35,7 +35,7 @@ def open_client(
             headers=headers,
             timeout=timeout_s,
             follow_redirects=follow_redirects,
-            verify=_trusted(),
+            verify=_trusted() if urlsplit(url).scheme == "https" else True,
             proxy=proxy,
             # httpx refuses some of what people write into no_proxy, and knows no networks there.
             trust_env=False,

@@ -66,6 +66,7 @@ def test_an_endpoint_on_this_machine_is_asked_directly(
     for name in ("http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy_url)
     monkeypatch.setenv("NO_PROXY", no_proxy)
+    monkeypatch.setenv("SSL_CERT_FILE", "/absent.pem")
     with stand_in() as endpoint, Client(endpoint.url, retries=0) as client:
         assert client.model() == CARD
 
