@@ -16,7 +16,7 @@ from ray_trash.cluster.ending import exit_process, stop_signals
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.head import lost_head
 from ray_trash.commands import STDOUT
-from ray_trash.errors import RayTrashError
+from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.terminal.streams import Stderr, keep_stderr_for_people, open_closed_streams
 
 TRACEBACK = "RAY_TRASH_TRACEBACK"
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in stop_signals():
         signal.signal(number, _interrupt)
     try:
+        if sys.flags.optimize > 1:
+            raise ConfigError("python -OO or PYTHONOPTIMIZE=2: Ray cannot be loaded without docstrings; leave it out")
         prepare_environment()
         options = build_parser().parse_args(arguments)
         from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
