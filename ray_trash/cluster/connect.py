@@ -206,12 +206,14 @@ def keep_token_private() -> None:
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     try:
         path = Path(named or Path.home() / ".ray" / "auth_token")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Another command that starts at this moment makes it too, and both need the same one.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
-        elif path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
-            path.chmod(0o600)
+        except FileExistsError:
+            if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+                path.chmod(0o600)
         path.open().close()
     except (OSError, RuntimeError) as error:  # the latter where there is no home at all
         if named:
