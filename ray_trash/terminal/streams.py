@@ -6,6 +6,7 @@ import faulthandler
 import os
 import sys
 import warnings
+from typing import TextIO
 
 
 def open_closed_streams() -> None:
@@ -42,7 +43,7 @@ class Stderr:
     def write(self, text: str) -> int:
         """Write some text, if there is somebody to read it."""
         try:
-            sys.stderr.write(text)
+            _stderr().write(text)
         except (OSError, ValueError):
             _give_up_stderr()
         return len(text)
@@ -50,22 +51,28 @@ class Stderr:
     def flush(self) -> None:
         """Send on what was written."""
         try:
-            sys.stderr.flush()
+            _stderr().flush()
         except (OSError, ValueError):
             _give_up_stderr()
 
     def isatty(self) -> bool:
         """Say whether it is a terminal."""
-        return sys.stderr.isatty()
+        return _stderr().isatty()
 
     def fileno(self) -> int:
         """Return its number."""
-        return sys.stderr.fileno()
+        return _stderr().fileno()
 
     @property
     def encoding(self) -> str:
         """What text becomes on its way."""
-        return sys.stderr.encoding
+        return _stderr().encoding
+
+
+def _stderr() -> TextIO:
+    # While rich draws a bar it stands in front of it, and would be told what it writes itself.
+    real: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    return real
 
 
 def _give_up_stderr() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -58,17 +60,44 @@ def test_a_crash_is_not_silent() -> None:
     assert "Fatal Python error: Segmentation fault" in ended.stderr
 
 
-def test_a_terminal_that_closes_ends_no_work() -> None:
+def on_terminal(script: str, *, closes: bool, columns: int = 80) -> tuple[int, str]:
+    """Run a script on a terminal, from which it reads a line once it is ready. Returns its exit code and stderr."""
     ours, theirs = pty.openpty()
-    script = SCRIPT + "sys.stdin.readline()\nfor _ in range(3):\n    terminal.say('gone')\nsys.exit(7)\n"
-    child = subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdin=subprocess.PIPE)
+    termios.tcsetwinsize(theirs, (24, columns))
+    child = subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdin=theirs)
     os.close(theirs)
     seen = b""
     while b"after" not in seen:
         seen += os.read(ours, 1000)
-    os.close(ours)
-    child.communicate(b"\n", timeout=60)
-    assert child.returncode == 7
+    if closes:
+        os.close(ours)
+    else:
+        os.write(ours, b"\n")
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while more := os.read(ours, 1000):
+                seen += more
+        os.close(ours)
+    return child.wait(timeout=60), seen.decode()
+
+
+def test_a_terminal_that_closes_ends_no_work() -> None:
+    script = SCRIPT + (
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "try:\n    sys.stdin.readline()\nexcept OSError:\n    pass\n"
+        "for _ in range(3):\n    terminal.say('gone')\nsys.exit(7)\n"
+    )
+    assert on_terminal(script, closes=True)[0] == 7
+
+
+@pytest.mark.parametrize("columns", [10, 80])
+def test_a_bar_and_what_is_said_beside_it_share_a_terminal(columns: int) -> None:
+    script = SCRIPT + (
+        "from ray_trash.terminal.bar import Bar\nsys.stdin.readline()\n"
+        "with Bar(terminal, total=3) as bar:\n"
+        "    bar.advance(3)\n    terminal.say('beside')\n    print('python', file=sys.stderr)\n"
+    )
+    code, seen = on_terminal(script, closes=False, columns=columns)
+    assert (code, "beside" in seen, "python" in seen) == (0, True, True), seen
 
 
 @pytest.mark.parametrize(("term", "is_live"), [("dumb", False), ("xterm", True)])
