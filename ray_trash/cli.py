@@ -56,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             result = options.action(options, Terminal.stderr())
         if options.json == STDOUT or isinstance(result, str):
-            sys.stdout.write(result if isinstance(result, str) else json.dumps(result) + "\n")
-            sys.stdout.flush()
+            text = result if isinstance(result, str) else json.dumps(result) + "\n"
+            sys.stdout.buffer.write(text.encode())  # whatever the locale
+            sys.stdout.buffer.flush()
     except RayTrashError as error:
         _complain(f"error: {error}")
         return error.exit_code
