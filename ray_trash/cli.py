@@ -12,14 +12,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ray_trash.arguments import build_parser
-from ray_trash.cluster.ending import exit_process
+from ray_trash.cluster.ending import exit_process, stop_signals
 from ray_trash.cluster.environment import prepare_environment
+from ray_trash.cluster.head import lost_head
 from ray_trash.commands import STDOUT
 from ray_trash.errors import ConfigError, RayTrashError
+from ray_trash.terminal.streams import Stderr, keep_stderr_for_people, open_closed_streams
+
+TRACEBACK = "RAY_TRASH_TRACEBACK"
+"""Variable that has everything shown that helps to find a mistake in the code."""
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM: stop what runs, clean up, leave."""
+    """A signal to stop: end what runs, clean up, leave."""
 
     def __init__(self, number: int) -> None:
         """Remember which signal it was."""
@@ -29,24 +34,32 @@ class Interrupted(BaseException):
 
 def command() -> NoReturn:
     """Run the command of this process's arguments and end the process with its exit code."""
+    open_closed_streams()
+    if not os.environ.get(TRACEBACK):
+        keep_stderr_for_people()
     exit_process(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
-    # Whoever stops a job sends SIGTERM; without this Python dies at once and leaves Ray's processes.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # Whoever stops a job sends one; without this Python dies at once and leaves Ray's processes.
+    for number in stop_signals():
         signal.signal(number, _interrupt)
-    prepare_environment()
     try:
         _require_utf8(sys.argv[1:] if arguments is None else arguments)
+        if sys.flags.optimize > 1:
+            raise ConfigError("python -OO or PYTHONOPTIMIZE=2: Ray cannot be loaded without docstrings; leave it out")
+        prepare_environment()
         options = build_parser().parse_args(arguments)
         from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
 
-        result = options.action(options, Terminal.stderr())
-        if options.json == STDOUT:
-            sys.stdout.write(json.dumps(result) + "\n")
-            sys.stdout.flush()
+        # Ray prints there whatever becomes of its processes, and libraries what they like.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            result = options.action(options, Terminal.stderr())
+        if options.json == STDOUT or isinstance(result, str):
+            text = result if isinstance(result, str) else json.dumps(result) + "\n"
+            sys.stdout.buffer.write(text.encode())  # whatever the locale
+            sys.stdout.buffer.flush()
     except RayTrashError as error:
         _complain(f"error: {error}")
         return error.exit_code
@@ -58,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if os.environ.get("RAY_TRASH_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        where = "RAY_TRASH_TRACEBACK=1 shows where, please report it"
+        where = f"{TRACEBACK}=1 shows where, please report it"
         _complain(f"error: unforeseen: {type(error).__name__}: {str(error).strip()}; {where}")
         return 1
     return 0
@@ -78,12 +91,13 @@ def _require_utf8(arguments: Sequence[str]) -> None:
 
 def _complain(text: str) -> None:
     # Whoever reads may have gone, as `tee` has after Ctrl-C; the exit code still says it.
-    with contextlib.suppress(OSError):
-        sys.stderr.write(" ".join(text.split()) + "\n")
-        sys.stderr.flush()
+    stderr = Stderr()
+    stderr.write(" ".join(text.split()) + "\n")
+    stderr.flush()
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    for handled in (signal.SIGTERM, signal.SIGINT):
+    # Cleaning up is done once, and takes seconds; a terminal that closes, or an impatient hand, sends several.
+    for handled in stop_signals():
         signal.signal(handled, signal.SIG_IGN)
-    raise Interrupted(number)
+    raise lost_head() or Interrupted(number)

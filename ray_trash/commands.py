@@ -1,4 +1,4 @@
-"""What each command does: its arguments to the stages. Returns what `--json` prints.
+"""What each command does: its arguments to the stages. Returns what `--json` prints, or text that is printed as it is.
 
 Imports a stage only when its command runs, so that `ray-trash --help` answers at once.
 """
@@ -6,7 +6,6 @@ Imports a stage only when its command runs, so that `ray-trash --help` answers a
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -304,12 +303,9 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return score_there(options.url, options.paths, options.out, api_key=api_key, **given)
 
 
-def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
-    """Print the resolved config."""
+def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any] | str:
+    """Resolve a config, to be printed."""
     from ray_trash.config import effective_tree, to_yaml
 
     config = _load(options)
-    if not options.json:
-        # In UTF-8 whatever the terminal has, since files are read back as that.
-        sys.stdout.buffer.write(to_yaml(config).encode())
-    return effective_tree(config)
+    return effective_tree(config) if options.json else to_yaml(config)

@@ -6,7 +6,6 @@ Whether it is the right file is for the caller to check. Proxies and certificate
 from __future__ import annotations
 
 import math
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from ray_trash.errors import DataError, StorageError
+from ray_trash.errors import ConfigError, DataError, StorageError
+from ray_trash.outbound import open_client, way_to
 
 OnBytes = Callable[[int, int], None]
 """Told the bytes that are there and the bytes of the whole file, 0 where that is unknown."""
@@ -65,11 +65,7 @@ def download(
     try:
         if size_bytes is None:
             target.unlink(missing_ok=True)
-        # The system's authorities, to which a company adds its own; httpx brings a list instead.
-        client = httpx.Client(
-            headers=_HEADERS, timeout=patience.timeout_s, follow_redirects=True, verify=ssl.create_default_context()
-        )
-        with client:
+        with open_client(url, timeout_s=patience.timeout_s, headers=_HEADERS, follow_redirects=True) as client:
             for attempt in range(patience.attempts):
                 if attempt:
                     time.sleep(patience.first_pause_s * 2 ** (attempt - 1))
@@ -81,9 +77,8 @@ def download(
                     if not attempt:
                         raise
                     reason = _said(error)
-    # The last two: a proxy of the environment that is no address, or needs a package that is not there.
-    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
-        raise DataError(f"{url}: cannot be reached: {_said(error)}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ConfigError, ValueError) as error:
+        raise DataError(f"{url}: cannot be reached{way_to(url)}: {_said(error)}") from error
     except OSError as error:
         raise StorageError(f"{target}: cannot be written: {error.strerror}") from error
     raise DataError(f"{url}: the download broke off {patience.attempts} times, at last: {reason}")

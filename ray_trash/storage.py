@@ -5,8 +5,9 @@ Bytes and directory trees in and out, with writes that are there whole or not at
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,9 +120,11 @@ class Storage:
                 with self.filesystem.open_output_stream(temporary) as file:
                     yield file
                 if self.is_local:
-                    with open(temporary, "rb") as written:
+                    with open(temporary, "rb") as written, _where_supported():
                         os.fsync(written.fileno())
-                self.filesystem.move(temporary, self._join(name))
+                    replace(temporary, self._join(name))
+                else:
+                    self.filesystem.move(temporary, self._join(name))
             except BaseException:
                 # Closing an object's upload keeps what there is of it, whatever ended the block.
                 if self.filesystem.get_file_info(temporary).type != fs.FileType.NotFound:
@@ -178,24 +181,51 @@ class Storage:
 
 def _write_atomically(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # A file that this makes is readable for whom the user's umask says, without a change of its mode.
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes 0600, others read runs too
-        os.replace(temporary, target)
+            with _where_supported():
+                os.fsync(file.fileno())
+        replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_directory(target.parent)
 
 
-def sync_directory(directory: Path) -> None:
-    """Make renames inside a local directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
+def replace(source: str | Path, target: str | Path) -> None:
+    """Rename a local file, over another one if there is one."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno not in (*_NOT_SUPPORTED, errno.EEXIST) or not os.path.isfile(target):
+            raise
+        # Some file systems rename only to a name that is free.
+        os.unlink(target)
+        os.rename(source, target)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames inside a local directory survive a power cut, where its file system can."""
+    with _where_supported():
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _where_supported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+
+
+_NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EBADF)
+"""How FAT, SMB, NFS and file systems in user space say that they do not do something, such as sync a folder."""

@@ -7,14 +7,36 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
+import ray.exceptions
 
-from ray_trash.cluster.ending import remember_cluster_is_ours, threads_left
-from ray_trash.cluster.environment import prepare_environment
+from ray_trash.cluster.ending import remember_cluster_is_ours, stop_signals, threads_left
+from ray_trash.cluster.environment import own_folder, prepare_environment
+from ray_trash.cluster.head import lost_head, require_listener, watching_head
+from ray_trash.cluster.shares import cpu_quota
+from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.errors import ClusterError
+
+JOIN_TIMEOUT_S = 30.0
+"""How long it may take to join a cluster; Ray itself tries for ten minutes."""
+_SOCKET_PATH_BYTES = 107
+"""Of any socket's path, on Linux: `man 7 unix`."""
+_LONGEST_SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
+"""Of a session of Ray, below its folder."""
+
+
+_LOSSES = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.RaySystemError,
+    ray.exceptions.WorkerCrashedError,
+)
+"""Of processes, machines and what they held; they end a command where Ray does not make up for them."""
 
 
 @contextmanager
@@ -22,7 +44,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is. A cluster at
-    `RAY_ADDRESS` that cannot be joined is a `ClusterError`.
+    `RAY_ADDRESS` that cannot be joined is a `ClusterError`, and so is a machine on which none can be started. A command
+    whose cluster loses its head gets SIGTERM.
 
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up after ended
@@ -34,35 +57,27 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     if ray.is_initialized():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ClusterError(
-                f"RAY_ADDRESS={address}: cannot join the cluster: {str(error).splitlines()[0]}; start it with "
-                "`ray start --head`, or unset RAY_ADDRESS to use this machine alone"
-            ) from error
+    handlers = {number: signal.getsignal(number) for number in stop_signals()}
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address in ("", "local"):
+        _start(dashboard=dashboard, worker_niceness=worker_niceness)
     else:
-        keep_token_private()
-        if worker_niceness is not None:
-            os.environ.setdefault("RAY_worker_niceness", str(worker_niceness))
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-        remember_cluster_is_ours()
+        _join(address)
     # Ray's start puts a handler of its own in place that aborts the process with a dump of its stack.
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
-        yield
+        with watching_head(ray.get_runtime_context().gcs_address):
+            yield
+        if lost := lost_head():
+            raise lost
+    except _LOSSES as error:
+        raise ClusterError(
+            f"the cluster has lost what this command needs: {_first_line(error)}; look at its head, and at its memory. "
+            "To continue: a run with --resume, a scoring with the same command"
+        ) from error
     finally:
-        if not threads_left():
+        if not threads_left() and lost_head() is None:
             ray.shutdown()
 
 
@@ -72,14 +87,136 @@ def silence_ray() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
+def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
+    keep_token_private()
+    choose_folder()
+    if worker_niceness is not None:
+        os.environ.setdefault("RAY_worker_niceness", str(worker_niceness))
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            # Ray rounds down, and nothing runs where there is no CPU.
+            num_cpus=1 if cpu_quota() < 1 else None,
+        )
+    except Exception as error:
+        with suppress(Exception):
+            ray.shutdown()
+        raise ClusterError(
+            f"Ray does not start on this machine: {_first_line(error)}; it needs room in {_folder()} and in /dev/shm, "
+            "and ports of its own"
+        ) from error
+    remember_cluster_is_ours()
+
+
+def choose_folder() -> None:
+    """Have Ray put its sessions where it can write, below a path that is short enough for its sockets.
+
+    Raises:
+        ClusterError: There is no such place, or the one that `RAY_TMPDIR` names is none.
+    """
+    places = [os.environ.get("TMPDIR") or "/tmp", "/tmp", own_folder("/tmp"), own_folder("/dev/shm")]
+    if named := os.environ.get("RAY_TMPDIR"):
+        places = [named]
+    for place in places:
+        path = place + _LONGEST_SOCKET
+        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES and _can_write(os.path.join(place, "ray")):
+            os.environ["RAY_TMPDIR"] = place
+            return
+    tried = ", ".join(dict.fromkeys(os.path.join(place, "ray") for place in places))
+    most = _SOCKET_PATH_BYTES - len(_LONGEST_SOCKET)
+    raise ClusterError(
+        f"Ray needs a folder that can be written, tried {tried}; set RAY_TMPDIR to one of at most {most} bytes"
+    )
+
+
+def _folder() -> str:
+    return os.path.join(os.environ["RAY_TMPDIR"], "ray")
+
+
+def _can_write(folder: str) -> bool:
+    with suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+        return os.access(folder, os.W_OK | os.X_OK)
+    return False
+
+
+def _join(address: str) -> None:
+    said = f"RAY_ADDRESS={address}"
+    for scheme, what in (
+        ("http", "the address of a cluster's dashboard, which takes jobs: `ray job submit -- ray-trash ...`"),
+        ("ray", "an address of Ray Client, by which this does not work"),
+    ):
+        if address.startswith((f"{scheme}://", f"{scheme}s://")):
+            raise ClusterError(
+                f"{said}: that is {what}; to join from a machine of the cluster, give its head, HOST:6379"
+            )
+    advice = "start it with `ray start --head`, or unset RAY_ADDRESS to use this machine alone"
+    try:
+        if address != "auto":
+            require_listener(address)
+    except OSError as error:
+        raise ClusterError(f"{said}: nobody listens there: {error.strerror or error}; {advice}") from error
+    except (ValueError, OverflowError) as error:
+        raise ClusterError(f"{said}: not the address of a head, HOST:6379, nor auto or local") from error
+    try:
+        wait_in_thread(
+            lambda: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR),
+            name="ray.init",
+            timeout_s=JOIN_TIMEOUT_S,
+        )
+    except TimeoutError as error:
+        raise ClusterError(
+            f"{said}: no head of a cluster answers there within {JOIN_TIMEOUT_S:g} s; {advice}"
+        ) from error
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if _is_about_token(error):
+            raise ClusterError(
+                f"{said}: the cluster wants another token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH to what its `ray start` had"
+            ) from error
+        raise ClusterError(f"{said}: cannot join the cluster: {_first_line(error)}; {advice}") from error
+
+
+def _is_about_token(error: BaseException | None) -> bool:
+    while error is not None:
+        if any(word in str(error) for word in ("AuthToken", "AuthenticationError", "nauthenticated")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def keep_token_private() -> None:
-    """Make Ray's token file, or close it to other users: Ray itself writes it readable for everyone."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    """Make Ray's token file, or close it to other users: Ray itself writes it readable for everyone.
+
+    Where there is no home that can be written, the token is only this process's, and of those it starts.
+
+    Raises:
+        ClusterError: The file that `RAY_AUTH_TOKEN_PATH` names cannot be written or read.
+    """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_MODE") == "disabled":
         return
-    if not path.exists():
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    try:
+        path = Path(named or Path.home() / ".ray" / "auth_token")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    elif path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+        try:
+            # Another command that starts at this moment makes it too, and both need the same one.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        except FileExistsError:
+            if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+        path.open().close()
+    except (OSError, RuntimeError) as error:  # the latter where there is no home at all
+        if named:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ClusterError(f"RAY_AUTH_TOKEN_PATH={named}: cannot be used: {reason}") from error
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -1,4 +1,4 @@
-"""Threads that may still be inside Ray when this process wants to end.
+"""How a process ends: the signals that ask for it, and threads that may still be inside Ray.
 
 Nothing ends a thread that waits in Ray, and Ray ends a process with exit code 1 whose threads call it after its
 shutdown. So a process that leaves such threads behind keeps its connection to Ray, and ends at once.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -16,8 +17,16 @@ from typing import NoReturn
 
 import psutil
 
+from ray_trash.cluster.head import lost_head
+
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _CLUSTER_IS_OURS = threading.Event()
+
+
+def stop_signals() -> list[signal.Signals]:
+    """List the signals that tell this process to end; `nohup` has it ignore SIGHUP, and that stays."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
 
 
 def start_thread(work: Callable[[], None], *, name: str) -> threading.Thread:
@@ -39,8 +48,8 @@ def remember_cluster_is_ours() -> None:
 
 
 def exit_process(exit_code: int) -> NoReturn:
-    """End this process, in good order if no thread may be inside Ray."""
-    if threads_left():
+    """End this process, in good order if no thread may be inside Ray, and Ray is there."""
+    if threads_left() or lost_head():
         for stream in (sys.stdout, sys.stderr):
             # Whoever read it may have gone.
             with contextlib.suppress(OSError, ValueError):

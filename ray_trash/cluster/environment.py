@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
+
+from ray_trash.errors import StorageError
 
 ENVIRONMENT = {
     # A thread that calls Ray after its end would otherwise start another one.
@@ -44,7 +48,56 @@ ENVIRONMENT = {
 """Name to value; a value the user has set stays."""
 
 
+_CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+"""Where libraries keep what they download, compile and are told, unless it is in the home."""
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
 def prepare_environment() -> None:
-    """Set what is not set, for this process and those it starts; before torch and Ray are imported."""
+    """Set what is not set, for this process and those it starts; before torch and Ray are imported.
+
+    Raises:
+        StorageError: There is neither a home nor a folder for temporary files that can be written.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _ask_this_machine_directly()
+    _make_up_for_no_home()
+
+
+def own_folder(parent: str) -> str:
+    """Name a folder that is this user's alone, below one that all share."""
+    return os.path.join(parent, f"ray-trash-{os.getuid()}")
+
+
+def _ask_this_machine_directly() -> None:
+    # Ray's parts ask one another over HTTP too, through whatever proxy is set.
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in excepted.split(",") if name.strip()]
+    if "*" not in names:
+        names += [name for name in _THIS_MACHINE if name not in names]
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
+
+
+def _make_up_for_no_home() -> None:
+    """Put what libraries keep in a home into the folder for temporary files, where there is no home to be written."""
+    home = os.path.expanduser("~")
+    if os.path.isabs(home) and os.access(home, os.W_OK | os.X_OK):
+        return
+    try:
+        folder = own_folder(tempfile.gettempdir())
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        about = os.lstat(folder)
+        if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
+            folder = tempfile.mkdtemp(prefix="ray-trash-")
+    except OSError as error:
+        raise StorageError(
+            f"neither a home ({home}) nor a folder for temporary files can be written: {error.strerror}; "
+            "set HOME or TMPDIR to a folder that can"
+        ) from error
+    for name in _CACHES:
+        os.environ.setdefault(name, folder)
+    if not os.path.isabs(home) or not os.path.isdir(home):
+        os.environ["HOME"] = folder
+    # Whoever asks for the name of a user that has no entry in /etc/passwd gets an error.
+    os.environ.setdefault("LOGNAME", str(os.getuid()))

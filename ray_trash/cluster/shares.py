@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
+from pathlib import Path
 
 READ_TASK_CPUS = 0.25
 """A task that reads, looks at or compares photos: enough to limit them, few enough to run beside workers."""
@@ -33,6 +36,23 @@ GATEWAY_CPUS = 0.25
 """The gateway of an endpoint that Ray Serve deploys: it parses and waits."""
 
 
+_CGROUP = Path("/sys/fs/cgroup")
+
+
 def usable_cpus() -> int:
     """Count the processors this process may use, which may be fewer than what Ray counts as CPUs."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(n_cpus, cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """Return how many processors' time a container gives its processes, infinite where it does not say."""
+    with suppress(OSError, ValueError):
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        return float(quota) / float(period)  # "max" is no number
+    with suppress(OSError, ValueError):  # the first version of cgroups
+        quota_us, period_us = (
+            float((_CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+        )
+        return quota_us / period_us if quota_us > 0 else math.inf
+    return math.inf

@@ -6,6 +6,8 @@ import asyncio
 import concurrent.futures
 import contextlib
 import faulthandler
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -68,13 +70,16 @@ def exit_if_stuck(timeout_s: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def wait_in_thread(work: Callable[[], object], *, name: str) -> None:
+def wait_in_thread(work: Callable[[], object], *, name: str, timeout_s: float = math.inf) -> None:
     """Do work in a thread and wait for it here, where a signal ends the wait; what it raises is raised here.
 
-    In the main thread Ray Train and Ray Tune take SIGINT for themselves, or wait in calls that no signal ends.
+    In the main thread Ray Train and Ray Tune take SIGINT for themselves, or wait in calls that no signal ends. Work
+    that takes longer than `timeout_s` is a `TimeoutError` here, and goes on there.
     """
-    future = _start(work, name)
+    future, deadline_s = _start(work, name), time.monotonic() + timeout_s
     while not future.done():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"{name} took longer than {timeout_s:g} s")
         concurrent.futures.wait([future], timeout=0.5)
     future.result()
 

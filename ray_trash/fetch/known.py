@@ -124,6 +124,8 @@ def _fetch(
             for file in source.iterdir():
                 os.replace(file, root / file.name)
         else:
+            if root.is_dir():
+                root.rmdir()  # it is empty, and not every file system renames over it
             os.replace(source, root)
         (staging / _PART).unlink(missing_ok=True)
     return Fetched(root, dataset.n_photos, was_there=False, notes=notes)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
+from ray_trash.outbound import open_client, way_to
 from ray_trash.serve.key import ROLL_BACK_HEADER
 
 FIRST_WAIT_S = 0.5
@@ -62,9 +63,10 @@ class Client:
         self._closed = threading.Event()
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+            self._http = open_client(self.url, base_url=self.url, headers=headers, timeout_s=timeout_s)
         except (httpx.InvalidURL, UnicodeError, ValueError) as error:
             raise ConfigError(f"{url}: not the address of an endpoint, such as http://127.0.0.1:8000") from error
+        self._place = self.url + way_to(self.url)
 
     def __enter__(self) -> Client:
         """Return the client itself."""
@@ -117,7 +119,7 @@ class Client:
             try:
                 response = self._http.request(method, path, **content)
             except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-                raise ConfigError(f"{self.url}: {error}; give an address such as http://127.0.0.1:8000") from error
+                raise ConfigError(f"{self._place}: {error}; give an address such as http://127.0.0.1:8000") from error
             except httpx.TimeoutException as error:
                 late, failure = True, f"no answer in time ({type(error).__name__})"
             except httpx.TransportError as error:
@@ -129,7 +131,9 @@ class Client:
                 failure = f"status {response.status_code}: {_message_of(response)}"
                 retry_after_s = _retry_after_s(response)
             if attempt >= retries or (late and was_late) or self._closed.is_set():
-                raise ClusterError(f"{self.url}: {failure}; {attempt + 1} attempts; try again when it is up and free")
+                raise ClusterError(
+                    f"{self._place}: {failure}; {attempt + 1} attempts; try again when it is up and free"
+                )
             was_late = was_late or late
             # Clients that were turned away together should not come back together.
             backoff_s = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)
@@ -139,20 +143,20 @@ class Client:
     def _answer_of(self, response: httpx.Response) -> dict[str, Any]:
         status = response.status_code
         if status == 413:
-            raise TooLargeError(f"{self.url}: the request is too large: {_message_of(response)}")
+            raise TooLargeError(f"{self._place}: the request is too large: {_message_of(response)}")
         if status == 408:
-            raise TooSlowError(f"{self.url}: the request took too long to arrive: {_message_of(response)}")
+            raise TooSlowError(f"{self._place}: the request took too long to arrive: {_message_of(response)}")
         if status in _REFUSED:
-            raise ConfigError(f"{self.url}: {_REFUSED[status]} (status {status}: {_message_of(response)})")
+            raise ConfigError(f"{self._place}: {_REFUSED[status]} (status {status}: {_message_of(response)})")
         if status != 200:
-            raise RayTrashError(f"{self.url}: answers with status {status}: {_message_of(response)}")
+            raise RayTrashError(f"{self._place}: answers with status {status}: {_message_of(response)}")
         with contextlib.suppress(ValueError):
             if isinstance(answer := response.json(), dict):
                 return answer
         raise self._nonsense()
 
     def _nonsense(self) -> ClusterError:
-        return ClusterError(f"{self.url}: what answers there is no ray-trash endpoint, or one of another version")
+        return ClusterError(f"{self._place}: what answers there is no ray-trash endpoint, or one of another version")
 
 
 def _message_of(response: httpx.Response) -> str:

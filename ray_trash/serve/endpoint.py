@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import Sequence
 
 from ray import serve
 
+from ray_trash.cluster.ending import stop_signals
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ async def run_endpoint(
     api_key: str | None,
     terminal: Terminal,
 ) -> None:
-    """Serve a checkpoint on the sockets of `bind` until SIGTERM or SIGINT; needs a connection to Ray.
+    """Serve a checkpoint on the sockets of `bind` until a signal to stop; needs a connection to Ray.
 
     Whenever the folder `watched` has another good checkpoint, that one is moved to.
 
@@ -48,7 +48,7 @@ async def run_endpoint(
         logging.getLogger(library).setLevel(logging.CRITICAL)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     fleet = Fleet(settings)
     gateway = Gateway(fleet, settings, api_key=api_key)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import IO, cast
 
 from rich.console import Console, RenderableType
+
+from ray_trash.terminal.streams import Stderr
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Terminal:
     @classmethod
     def stderr(cls) -> Terminal:
         """Write to this process's stderr."""
-        return cls(Console(stderr=True))
+        return cls(Console(file=cast(IO[str], Stderr())))
 
     @classmethod
     def silent(cls) -> Terminal:
@@ -26,7 +29,7 @@ class Terminal:
     @property
     def is_live(self) -> bool:
         """Whether what was written can be overwritten, as a bar is."""
-        return self.console.is_terminal
+        return self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: str) -> None:
         """Print one line as it is: brackets in a folder's name are no markup, and a path is never broken."""

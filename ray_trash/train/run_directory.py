@@ -144,8 +144,7 @@ def _set_best(run: Storage, name: str) -> None:
         try:
             for leftover in (fresh, old):
                 shutil.rmtree(leftover, ignore_errors=True)
-            # Published files are never changed in place, so sharing their bytes is safe and free.
-            shutil.copytree(base / CHECKPOINTS / name, fresh, copy_function=_link_or_copy)
+            _link_or_copy_tree(base / CHECKPOINTS / name, fresh)
             if (base / BEST).exists():
                 (base / BEST).rename(old)
             fresh.rename(base / BEST)
@@ -158,11 +157,15 @@ def _set_best(run: Storage, name: str) -> None:
         run.copy(f"{CHECKPOINTS}/{name}", BEST, last=MARKER)
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _link_or_copy_tree(source: Path, target: Path) -> None:
+    for file in [path for path in source.rglob("*") if path.is_file()]:
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Published files are never changed in place, so sharing their bytes is safe and free.
+            os.link(file, copy)
+        except OSError:
+            shutil.copyfile(file, copy)  # without mode and times, which not every file system lets one set
 
 
 def repair_best(run: Storage, best: str | None) -> None:

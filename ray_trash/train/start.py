@@ -11,6 +11,7 @@ import ray.train.torch
 import torch
 
 from ray_trash.cluster.carry import carry
+from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
@@ -29,6 +30,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 
     `loop_config` holds `job`, a `TrainJob`, and `initial`, a Ray reference to the first weights by name.
     """
+    prepare_environment()  # this process has that of a `ray start`, which may know no home
     job: TrainJob = loop_config["job"]
     if job.board.outcome().error is not None:
         return  # Trying again does not mend it.

@@ -276,7 +276,7 @@ def test_the_readme_s_client_and_its_curl_get_answers(served: Endpoint, photo: b
         assert "a.jpg" in finished.stdout
 
 
-def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
+def test_a_terminal_that_closes_while_it_starts_ends_it_too(models: Path) -> None:
     child = start("serve", models / "first", "--port", 0)
     session = os.getsid(child.pid)
     wait_until(
@@ -284,7 +284,7 @@ def test_sigterm_while_it_starts_ends_it_too(models: Path) -> None:
         timeout_s=120,
         what="Serve",
     )
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGHUP)
     clusters: set[int] = set()
 
     def has_ended() -> bool:

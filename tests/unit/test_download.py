@@ -103,7 +103,9 @@ def test_the_proxy_of_the_environment_is_asked(
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "ftp://127.0.0.1:9", "http://127.0.0.1:port"])
 def test_a_proxy_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(DataError, match=r"^http://elsewhere\.invalid/x: cannot be reached: \S"):
+    with pytest.raises(
+        DataError, match=r"^http://elsewhere\.invalid/x: cannot be reached through the proxy .* of http_proxy: \S"
+    ):
         download("http://elsewhere.invalid/x", tmp_path / "x", max_bytes=5000, patience=PATIENT)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,61 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="below"), Storage.at(tmp_path / "file").writing("below"):
         pass
+
+
+def _refusing(number: int) -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EPERM])
+@pytest.mark.parametrize("missing", ["fsync", "chmod", "link", "symlink"])
+def test_a_file_system_that_lacks_something_takes_files_all_the_same(
+    missing: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage.at(tmp_path)
+    monkeypatch.setattr(os, missing, _refusing(number))
+    for content in (b"old", b"new"):
+        storage.write_bytes("whole", content)
+        with storage.writing("pieces") as file:
+            file.write(content)
+    assert (storage.read_bytes("whole"), storage.read_bytes("pieces")) == (b"new", b"new")
+    assert storage.list_names() == ["pieces", "whole"]
+
+
+def test_a_file_is_replaced_where_names_must_be_free_for_a_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(source: Path, target: Path) -> None:
+        if os.path.exists(target):
+            raise FileExistsError(errno.EEXIST, "File exists")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "replace", rename)
+    storage = Storage.at(tmp_path)
+    for content in (b"old", b"new"):
+        storage.write_bytes("file", content)
+    assert storage.read_bytes("file") == b"new"
+    assert storage.list_names() == ["file"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_full_disk_is_said_whoever_notices_it(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage.at(tmp_path)
+    storage.write_bytes("file", b"old")
+    monkeypatch.setattr(os, failing, _refusing(errno.ENOSPC))
+    with pytest.raises(StorageError, match="file: cannot write: No space left on device"):
+        storage.write_bytes("file", b"new")
+    assert storage.read_bytes("file") == b"old"
+    assert storage.list_names() == ["file"]
+
+
+def test_who_may_read_a_file_is_for_the_user_s_umask_to_say(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        Storage.at(tmp_path).write_bytes("file", b"mine")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600

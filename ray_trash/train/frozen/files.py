@@ -139,7 +139,8 @@ class ActivationFiles:
                         "train.cache_frozen_gib or set train.cache_frozen=off"
                     ) from error
                 self._maps[side, view, chunk] = mapped
-        os.utime(self.folder)
+        with contextlib.suppress(OSError):  # a time that cannot be set only makes these the first to be removed
+            os.utime(self.folder)
 
     def read(self, side: Side, view: int, positions: NDArray[np.int64]) -> Tensor:
         """Gather photos in one view, as (B, C, H, W) in `channels_last` memory format, or (B, C)."""
