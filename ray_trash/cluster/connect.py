@@ -14,7 +14,7 @@ import ray
 
 from ray_trash.cluster.ending import remember_cluster_is_ours, threads_left
 from ray_trash.cluster.environment import prepare_environment
-from ray_trash.errors import ClusterError
+from ray_trash.errors import ClusterError, ConfigError
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is. A cluster at
-    `RAY_ADDRESS` that cannot be joined is a `ClusterError`.
+    `RAY_ADDRESS` that cannot be joined is a `ClusterError`, a current folder that Ray cannot name a `ConfigError`.
 
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up after ended
@@ -36,6 +36,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     address = os.environ.get("RAY_ADDRESS")
+    if os.getcwdb().decode("utf-8", "replace").encode() != os.getcwdb():
+        raise ConfigError("the name of the current folder is not UTF-8, and Ray knows no other; work in another folder")
     if address:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
