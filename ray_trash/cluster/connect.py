@@ -18,7 +18,7 @@ from ray_trash.cluster.environment import own_folder, prepare_environment
 from ray_trash.cluster.head import lost_head, require_listener, watching_head
 from ray_trash.cluster.shares import cpu_quota
 from ray_trash.cluster.waiting import wait_in_thread
-from ray_trash.errors import ClusterError
+from ray_trash.errors import ClusterError, ConfigError
 
 JOIN_TIMEOUT_S = 30.0
 """How long it may take to join a cluster; Ray itself tries for ten minutes."""
@@ -44,8 +44,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is. A cluster at
-    `RAY_ADDRESS` that cannot be joined is a `ClusterError`, and so is a machine on which none can be started. A command
-    whose cluster loses its head gets SIGTERM.
+    `RAY_ADDRESS` that cannot be joined is a `ClusterError`, and so is a machine on which none can be started; a current
+    folder that Ray cannot name is a `ConfigError`. A command whose cluster loses its head gets SIGTERM.
 
     Args:
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up after ended
@@ -57,6 +57,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     if ray.is_initialized():
         yield
         return
+    if os.getcwdb().decode("utf-8", "replace").encode() != os.getcwdb():
+        raise ConfigError("the name of the current folder is not UTF-8, and Ray knows no other; work in another folder")
     handlers = {number: signal.getsignal(number) for number in stop_signals()}
     address = os.environ.get("RAY_ADDRESS", "")
     if address in ("", "local"):
