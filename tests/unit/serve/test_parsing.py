@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ray_trash.serve.names import read_name
-from tests.corpus import jpeg, smooth_photo
+from tests.encoded import jpeg, smooth_photo
 from tests.unit.serve.asking import JPEG, code_of, encoded, post
 from tests.unit.serve.backends import GOOD, FakeBackend
 
