@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 
+from ray_trash.config.data import DataConfig
 from ray_trash.config.section import Needs, Section
 from ray_trash.config.serve import ServeConfig
 from ray_trash.config.tune import TuneConfig
 
-_SPLIT_BY_HASH = Needs(
-    "data.split=grouped or stratified", lambda config: config.data.split in ("auto", "grouped", "stratified")
-)
-_VAL_BY_HASH = Needs(
-    "data.split=grouped, stratified or folders",
-    lambda config: config.data.split in ("auto", "folders", "grouped", "stratified"),
-)
-_LOCAL = Needs("a local data.root", lambda config: "://" not in config.data.root.removeprefix("file://"))
-_CACHE_DECIDED = Needs("data.cache=auto", lambda config: config.data.cache == "auto")
 _CROPPED = Needs("augment.preset=dihedral or strong", lambda config: config.augment.preset in ("dihedral", "strong"))
 _RECOLOURED = Needs("augment.preset=strong", lambda config: config.augment.preset == "strong")
 _AUGMENTED = Needs("augment.preset other than none", lambda config: config.augment.preset != "none")
@@ -39,52 +30,6 @@ _ACTIVATIONS_KEPT = Needs("train.cache_frozen=auto or on", lambda config: config
 _WORKER_PROCESSES = Needs("train.workers other than 0", lambda config: config.train.workers != 0)
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-
-ClassName = Annotated[
-    str, StringConstraints(min_length=1), AfterValidator(lambda name: unicodedata.normalize("NFC", name))
-]
-"""In the form in which names of folders are compared: macOS writes an accent as a letter of its own."""
-
-
-class DataConfig(Section):
-    """Which photos, and on which side of the split each one is."""
-
-    root: str
-    """Folder of class folders: a local path, or a URI of a filesystem pyarrow opens (`s3://`, `gs://`)."""
-    split: str = "auto"
-    """`official` (list files beside the photos), `official-clean` (that, without training photos that have a twin on
-    another side or two labels), `folders` (train, val and test above the class folders; what is missing of val comes
-    from train as in `grouped`), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
-    a hash of each photo's content), or a table with columns `path` and `split`. `auto`: what `labels` says where it has
-    a column of sides, `official` where its lists are, `folders` where there are such, else `grouped`."""
-    labels: str | None = None
-    """A table that says which class a photo is, wherever it lies below `root`: CSV or Parquet, a local path or a URI,
-    with columns `path` and `label`, or what other data sets call them, and perhaps `split`. Default: folders say it."""
-    val_fraction: Annotated[float, _VAL_BY_HASH] = Field(0.15, ge=0, lt=1)
-    """Share of every class that goes to validation, expected over the content hash."""
-    test_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)
-    """Share of every class that is kept back for `evaluate`, expected over the content hash."""
-    classes: tuple[ClassName, ...] | None = None
-    """Class names in label order. Default: the sorted names of the class folders, or the labels of the table."""
-    follow_links: Annotated[bool, _LOCAL] = True
-    """Follow links to photos and folders, as DVC and git-annex make them; a photo has the class of the link's place.
-    Without, links out of the root are refused, and links to folders are left out."""
-    on_bad_image: Literal["quarantine", "fail"] = "quarantine"
-    """Leave a bad photo out by name, or stop before the first epoch."""
-    cache: Literal["auto", "memory", "stream"] = "auto"
-    """Keep decoded photos in memory, decode them every epoch, or decide by size."""
-    cache_budget_gib: Annotated[float | None, _CACHE_DECIDED] = Field(None, gt=0)
-    """Decoded photos up to this size are kept in memory. Default: half of Ray's object store."""
-
-    @model_validator(mode="after")
-    def _fractions_leave_a_training_set(self) -> DataConfig:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("val_fraction + test_fraction must be below 1: nothing is left to train on")
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes: a name is listed twice")
-        if self.classes is not None and len(self.classes) < 2:
-            raise ValueError("classes: a classifier needs at least two")
-        return self
 
 
 class ImageConfig(Section):

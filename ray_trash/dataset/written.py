@@ -1,4 +1,4 @@
-"""What this program wrote itself below a data root: runs, checkpoints, audits, evaluations, scorings under way.
+"""What this program wrote itself below a data root: runs, checkpoints, results, and scorings under way.
 
 Recognised by the names of the files that mark each; a picture of a user is never taken for one of ours.
 """
@@ -6,6 +6,7 @@ Recognised by the names of the files that mark each; a picture of a user is neve
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from ray_trash.dataset.walk import Entry
 
 RUN_MARK = "run.json"
 CHUNKS_SUFFIX, CHUNKS_MARK = ".parts", "plan.json"
+EXPLAINED_MARK, EXPLAINED_PICTURE = "explanations.json", re.compile(r"\d{4,}-.*\.png", re.DOTALL)
 WRITTEN_BESIDE: dict[str, frozenset[str]] = {
     RUN_MARK: frozenset({"augmentation.png", "audit.png", "confusion_matrix.png"}),
     "audit.json": frozenset({"audit.png"}),
@@ -42,6 +44,8 @@ def _written(folder: str, names: set[str], runs: set[str]) -> set[str]:
         written = {name for name in names if not looks_like_photo(name)}
     else:
         written = names & {CHUNKS_MARK} if folder.endswith(CHUNKS_SUFFIX) else set()
+    if EXPLAINED_MARK in names:
+        written |= {EXPLAINED_MARK, *filter(EXPLAINED_PICTURE.fullmatch, names)}
     for mark in names & WRITTEN_BESIDE.keys():
         written |= names & {mark, *WRITTEN_BESIDE[mark]}
     return written

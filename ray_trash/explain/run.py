@@ -57,7 +57,7 @@ def explain_photos(checkpoint: str, paths: Sequence[str], out: Storage, *, termi
             probabilities = predictor.predict(square[None])
             label = int(probabilities[0].argmax())
             heat = activation_map(network, square, label, document.preprocessing, views=document.views)
-            picture = f"{number:04d}-{_name(row['path'])}.png"
+            picture = picture_name(number, row["path"])
             out.write_bytes(picture, heat_picture(square, heat))
             entry |= {
                 "label": document.classes[label],
@@ -75,6 +75,7 @@ def explain_photos(checkpoint: str, paths: Sequence[str], out: Storage, *, termi
     return result
 
 
-def _name(path: str) -> str:
-    """Name a picture after its photo, in characters that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", path.rpartition("/")[2])[-_NAME_CHARACTERS:]
+def picture_name(number: int, path: str) -> str:
+    """Name the picture of a photo after it, in characters that every file system takes."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", path.rpartition("/")[2])[-_NAME_CHARACTERS:]
+    return f"{number:04d}-{plain}.png"

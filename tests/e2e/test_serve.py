@@ -277,7 +277,10 @@ def test_the_readme_s_client_and_its_curl_get_answers(served: Endpoint, photo: b
 
 
 def test_a_terminal_that_closes_while_it_starts_ends_it_too(models: Path) -> None:
+    # Under nohup the signal is ignored, by these tests' process and by all that it starts.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     child = start("serve", models / "first", "--port", 0)
+    signal.signal(signal.SIGHUP, before)
     session = os.getsid(child.pid)
     wait_until(
         lambda: bool(living("ServeController", session=session)),

@@ -8,6 +8,7 @@ from ray_trash.audit.run import AUDIT_FILE, SHEET_FILE
 from ray_trash.dataset import written
 from ray_trash.dataset.listing import list_photos
 from ray_trash.evaluate.outputs import CONFUSION_PICTURE_FILE, EVALUATION_FILE, PREDICTIONS_FILE
+from ray_trash.explain.run import EXPLANATIONS_FILE, picture_name
 from ray_trash.model.checkpoint import DOCUMENT_FILE, MARKER
 from ray_trash.score.chunks import PLAN_FILE, Target
 from ray_trash.train.run_directory import AUGMENTATION_SHEET, RUN
@@ -25,6 +26,8 @@ def test_the_marks_are_the_names_that_are_written() -> None:
         EVALUATION_FILE: {CONFUSION_PICTURE_FILE, PREDICTIONS_FILE},
         DOCUMENT_FILE: {MARKER},
     } == written.WRITTEN_BESIDE
+    assert written.EXPLAINED_MARK == EXPLANATIONS_FILE
+    assert written.EXPLAINED_PICTURE.fullmatch(picture_name(7, "glass/a b.jpg"))
     assert Target("a.parquet").chunks_name == f"a.parquet{written.CHUNKS_SUFFIX}"
     assert written.CHUNKS_MARK == PLAN_FILE
 
@@ -43,6 +46,7 @@ def test_runs_and_results_are_no_photos_and_their_folders_no_classes(tmp_path: P
         *("runs/tiny/trials/000/run.json", "runs/tiny/trials/000/augmentation.png", "runs/failed/run.json"),
         *("test/evaluation.json", "test/predictions.parquet", "test/confusion_matrix.png"),
         *("glass/audit.json", "glass/audit.png", "audit.json", "audit.png"),
+        *("maps/explanations.json", "maps/0000-1.jpg.png", "maps/0001-1.jpg.png"),
         *("model/COMPLETE", "model/checkpoint.json", "scores.parquet.parts/plan.json"),
     ]
     put(tmp_path, *ours, *PHOTOS, "scores.parquet", "scores.parquet.parts/000000.parquet", "model/weights.safetensors")
