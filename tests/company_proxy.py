@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.http_server import QuietHandler, serving
 
 
 @dataclass
@@ -32,7 +32,7 @@ def company_proxy(folder: Path, *, host: str, content: bytes) -> Iterator[Compan
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certify(state.authority, host))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_CONNECT(self) -> None:
             state.hosts.append(self.path)
             self.send_response(200)
@@ -42,20 +42,8 @@ def company_proxy(folder: Path, *, host: str, content: bytes) -> Iterator[Compan
                 opened.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content))
                 opened.sendall(content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        # A client that does not trust it is no error worth a trace.
-        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
-        state.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as state.url:
+        yield state
 
 
 def _certify(authority: Path, host: str) -> Path:

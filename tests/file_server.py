@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.http_server import QuietHandler, serving
 
 HANG_UP = 0
 """As a status: no answer at all."""
@@ -37,7 +38,7 @@ def file_server() -> Iterator[FileServer]:
     """Serve on a free port inside the block."""
     state = FileServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
             state.paths.append(name)
@@ -75,18 +76,8 @@ def file_server() -> Iterator[FileServer]:
                         return
             self.wfile.write(content[start:end])
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        # A client that hangs up on purpose is no error worth a trace.
-        http.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
-        state.url = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Handler) as state.url:
         try:
             yield state
         finally:
             state.stop.set()
-            http.shutdown()
-            thread.join()
