@@ -7,13 +7,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import DataError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.terminal.comparison_table import comparison_lines
+from ray_trash.terminal.page import page_templates
 from ray_trash.terminal.text import percent, points, printable
 
 MOST_PICTURES = 48
@@ -29,19 +29,15 @@ def comparison_page(document: Mapping[str, Any], photos: PhotoFolder | None) -> 
         ("Only A is right", document.get("only_a_right", ())),
         ("Only B is right", document.get("only_b_right", ())),
     )
-    page = (
-        _environment()
-        .get_template("compare.html.j2")
-        .render(
-            lines=list(comparison_lines(document)),
-            per_class=document.get("per_class", {}),
-            config=document["config"] or {},
-            kinds=[(title, len(found), _pictures(found[:MOST_PICTURES], photos)) for title, found in kinds],
-            only=[
-                (name, list(map(printable, document[key]))) for name, key in (("A", "only_in_a"), ("B", "only_in_b"))
-            ],
-            most_named=MOST_NAMED,
-        )
+    templates = page_templates("ray_trash.compare")
+    templates.filters.update(percent=percent, points=points)
+    page = templates.get_template("compare.html.j2").render(
+        lines=list(comparison_lines(document)),
+        per_class=document.get("per_class", {}),
+        config=document["config"] or {},
+        kinds=[(title, len(found), _pictures(found[:MOST_PICTURES], photos)) for title, found in kinds],
+        only=[(name, list(map(printable, document[key]))) for name, key in (("A", "only_in_a"), ("B", "only_in_b"))],
+        most_named=MOST_NAMED,
     )
     return page.encode()
 
@@ -58,13 +54,3 @@ def _data_uri(photos: PhotoFolder, path: str) -> str:
     jpeg = io.BytesIO()
     Image.fromarray(pixels).save(jpeg, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
-
-
-def _environment() -> Environment:
-    def finalize(value: Any) -> Any:
-        return value if hasattr(value, "__html__") else printable(str(value))  # the former is escaped already
-
-    loader = PackageLoader("ray_trash.compare", ".")
-    environment = Environment(loader=loader, autoescape=True, finalize=finalize, undefined=StrictUndefined)
-    environment.filters.update(percent=percent, points=points)
-    return environment

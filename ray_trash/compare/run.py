@@ -10,6 +10,7 @@ import numpy as np
 from ray_trash.compare.answers import Answers
 from ray_trash.compare.matching import Matching, Photo
 from ray_trash.compare.paired import Paired
+from ray_trash.config import by_dotted_key
 from ray_trash.evaluate.metrics import wilson_interval
 
 
@@ -57,20 +58,12 @@ def config_difference(first: Mapping[str, Any] | None, second: Mapping[str, Any]
     """Return the dotted keys in which two configs differ, with both values; None where one is not known."""
     if first is None or second is None:
         return None
-    ours, theirs = dict(_leaves(first)), dict(_leaves(second))
+    ours, theirs = by_dotted_key(first), by_dotted_key(second)
     return {
         key: [ours.get(key), theirs.get(key)]
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key) != theirs.get(key)
     }
-
-
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _side(answers: Answers) -> dict[str, Any]:

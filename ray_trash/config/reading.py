@@ -34,7 +34,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(tree, dict):
         found = {type(None): "nothing", list: "a list"}.get(type(tree), repr(tree)[:40])
         raise ConfigError(f"{path}: expected a mapping of sections such as data, model, train; found {found}")
-    written = _with_words(_flatten(tree), _flatten(from_yaml(text, str(path), values="text")))
+    written = _with_words(by_dotted_key(tree), by_dotted_key(from_yaml(text, str(path), values="text")))
     overrides = overrides or {}
     _refuse_unknown_keys([*written, *overrides], str(path))
     config = _validate(_nest({**written, **overrides}), str(path))
@@ -66,7 +66,7 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
         ConfigError: A key is unknown, a value is refused, or an override has no effect.
     """
     _refuse_unknown_keys(overrides, "override")
-    tree = _flatten(config.model_dump(mode="json"))
+    tree = by_dotted_key(config.model_dump(mode="json"))
     changed = _validate(_nest({**tree, **overrides}), "override")
     _refuse_inert_keys(overrides, "override", changed)
     return changed
@@ -94,7 +94,7 @@ def effective_tree(config: Config) -> dict[str, Any]:
     `load_config` accepts what this returns and gives the same config back.
     """
     inert = unmet_needs(config)
-    flat = _flatten(config.model_dump(mode="json"))
+    flat = by_dotted_key(config.model_dump(mode="json"))
     return _nest({key: value for key, value in flat.items() if key not in inert})
 
 
@@ -137,14 +137,15 @@ def to_yaml(config: Config) -> str:
     return render_yaml(effective_tree(config))
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def by_dotted_key(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return what stands in a tree of settings by its dotted keys; an empty section holds nothing."""
     known = known_keys()
     sections = {key.rpartition(".")[0] for key in known} - {""}
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, Mapping) and dotted not in known:
-            flat.update(_flatten(value, f"{dotted}."))
+            flat.update(by_dotted_key(value, f"{dotted}."))
         elif value is None and dotted in sections:
             continue  # a section header with nothing under it
         else:
@@ -160,7 +161,7 @@ def _with_words(typed: Mapping[str, Any], as_text: Mapping[str, Any]) -> dict[st
 
 
 def _by_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return _nest({RENAMED.get(key, key): value for key, value in _flatten(tree).items()})
+    return _nest({RENAMED.get(key, key): value for key, value in by_dotted_key(tree).items()})
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

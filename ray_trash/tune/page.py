@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ray_trash.config.tune import Dimension
-from ray_trash.terminal.text import printable
+from ray_trash.terminal.page import page_templates
 from ray_trash.tune import charts
 from ray_trash.tune.importance import MIN_TRIALS, importances
 from ray_trash.tune.trials import AS_WRITTEN, TrialRecord, ranked
@@ -37,8 +34,10 @@ def sweep_page(
     ]
     scored = ranked(trials, higher_is_better=higher_is_better)
     shares = importances(trials, space)
-    template = _environment().get_template("sweep.html.j2")
-    page = template.render(
+    templates = page_templates("ray_trash.tune")
+    templates.filters.update(shown=charts.shown, score=charts.shown_score)
+    templates.tests["finite"] = math.isfinite
+    page = templates.get_template("sweep.html.j2").render(
         title=title,
         lines=lines,
         metric=metric,
@@ -56,14 +55,3 @@ def sweep_page(
         min_trials=MIN_TRIALS,
     )
     return page.encode()
-
-
-def _environment() -> Environment:
-    def finalize(value: Any) -> Any:
-        return value if hasattr(value, "__html__") else printable(str(value))  # the former is markup of our own
-
-    loader = PackageLoader("ray_trash.tune", ".")
-    environment = Environment(loader=loader, autoescape=True, finalize=finalize, undefined=StrictUndefined)
-    environment.filters.update(shown=charts.shown, score=charts.shown_score)
-    environment.tests["finite"] = math.isfinite
-    return environment
