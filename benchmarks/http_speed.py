@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks.answering import photos_of, write_random_checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.child import START_TIMEOUT_S, endpoint
-from ray_trash.serve.server import bind
+from ray_trash.serve.sockets import bind
 
 BATCH = 64
 CLIENTS = 3

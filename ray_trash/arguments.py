@@ -104,7 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command("rollback", commands.roll_back, "move an endpoint back to the model before this one")
     add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
-    add("--api-key-file", metavar="FILE", help="file with the endpoint's key (RAY_TRASH_API_KEY)")
+    text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
+    add("--operator-key-file", metavar="FILE", help=text)
 
     add = command(
         "export", commands.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"

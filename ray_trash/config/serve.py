@@ -69,6 +69,14 @@ class ServeConfig(Section):
     """Origins whose pages may ask from a browser, such as `https://app.example.org`; `*` is any. Default: none."""
     api_key_file: str | None = None
     """File with the key that clients must send. Default: the environment variable RAY_TRASH_API_KEY."""
+    operator_key_file: str | None = None
+    """File with the key of whoever may roll back. Default: the environment variable RAY_TRASH_OPERATOR_KEY; without
+    one, `ray-trash serve` makes a key that only its user can read, and says where."""
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """`text` is lines for people, `json` one object a line; `auto` is text in a terminal, JSON elsewhere."""
+    drain_s: float = Field(1.0, ge=0, le=600)
+    """How long an endpoint that is told to stop goes on answering while `/readyz` says that it stops: as long as load
+    balancers may take to look there."""
     watch_interval_s: float = Field(2.0, gt=0)
     """How often `serve --watch` looks for a new checkpoint."""
 

@@ -5,7 +5,7 @@ Letters in shapes: N photos, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -31,6 +31,8 @@ class Calibration:
         thresholds: Per class, in order; an answer that is less confident is "not sure".
         target_error: Share of wrong answers the thresholds keep, on the `n` photos they were fitted on; None where
             every photo is answered.
+        answer_shares: Per class, its share of those `n` as an answer that is given; what is left to 1 is "not sure".
+            Empty where nobody counted.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -39,6 +41,7 @@ class Calibration:
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     target_error: Annotated[float, Field(gt=0, lt=1)] | None
     n: Annotated[int, Field(ge=0)]
+    answer_shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
 
     @classmethod
     def none(cls, n_classes: int) -> Calibration:
@@ -82,9 +85,9 @@ def fit_calibration(
     if n == 0:
         return Calibration.none(n_classes)
     temperature = _fit_temperature(probabilities, labels)
-    if target_error is None:
-        return Calibration(temperature, (0.0,) * n_classes, None, n)
     calibrated = _with_temperature(probabilities, temperature)
+    if target_error is None:
+        return _with_answer_shares(Calibration(temperature, (0.0,) * n_classes, None, n), calibrated)
     predicted, confidence = calibrated.argmax(axis=1), calibrated.max(axis=1)
     right = predicted == labels
     thresholds = tuple(
@@ -94,7 +97,13 @@ def fit_calibration(
         )
         for number in range(n_classes)
     )
-    return Calibration(temperature, thresholds, target_error, n)
+    return _with_answer_shares(Calibration(temperature, thresholds, target_error, n), calibrated)
+
+
+def _with_answer_shares(calibration: Calibration, calibrated: NDArray[np.float64]) -> Calibration:
+    given = calibrated.argmax(axis=1)[~calibration.abstains(calibrated.astype(np.float32))]
+    counts = np.bincount(given, minlength=calibrated.shape[1])
+    return replace(calibration, answer_shares=tuple((counts / len(calibrated)).tolist()))
 
 
 def _fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:

@@ -92,6 +92,9 @@ class CheckpointDocument:
             raise ValueError(
                 f"calibration: {len(self.calibration.thresholds)} thresholds for {len(self.classes)} classes"
             )
+        n_shares = len(self.calibration.answer_shares)
+        if n_shares not in (0, len(self.classes)):
+            raise ValueError(f"calibration: {n_shares} answer_shares for {len(self.classes)} classes")
         if abs(math.fsum(self.golden.probabilities) - 1) > _PROBABILITY_SUM_TOLERANCE:
             raise ValueError("golden: the probabilities do not add up to 1")
         if datetime.fromisoformat(self.created_at).tzinfo is None:

@@ -17,10 +17,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ray_trash.config import ServeConfig
-from ray_trash.serve.contract import ServeError, come_again
+from ray_trash.serve.access import this_visit
+from ray_trash.serve.contract import ErrorBody, ProblemBody, ServeError, come_again
+from ray_trash.serve.key import Keys
 
 PROTECTED = ("/v1/", "/metrics")
-"""Where the key is asked for; the rest tells nothing about photos or models."""
+"""Where clients' key is asked for; the rest tells nothing about photos or models."""
+ROLL_BACK = "/v1/model/rollback"
+"""Where the operator's key is asked for."""
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -40,16 +44,14 @@ class Admission:
     nothing, so a client that sends nothing keeps nobody out.
     """
 
-    def __init__(
-        self, app: ASGIApp, settings: ServeConfig, *, api_key: str | None, turned_away: Callable[[str], None]
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeConfig, *, keys: Keys, turned_away: Callable[[str], None]) -> None:
         """Stand in front of an application; `turned_away` hears the code of every refusal."""
-        self._app, self._turned_away = app, turned_away
-        self._api_key = None if api_key is None else api_key.encode()
+        self._app, self._turned_away, self._keys = app, turned_away, keys
         self.settings = settings
         self.max_body_bytes = int(settings.max_body_mib * _MIB)
         self._max_bytes = int(settings.max_waiting_mib * _MIB)
         self.waiting_requests = self.waiting_bytes = 0
+        self._arriving: set[_LimitedBody] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -72,23 +74,40 @@ class Admission:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if self._api_key is not None and _path_in_application(scope).startswith(PROTECTED):
-            self._require_key(headers, self._api_key)
+        self._require_key(headers, _path_in_application(scope))
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         self.require_room(self._announced_bytes(headers))
         body = _LimitedBody(receive, self)
+        self._arriving.add(body)
         try:
             await self._app(scope, body.receive, send)
         finally:
+            self._arriving.discard(body)
             body.give_back()
 
-    def _require_key(self, headers: Headers, key: bytes) -> None:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if not hmac.compare_digest(given.encode("latin-1"), key):
-            raise ServeError(401, "unauthorized", "send the key as `Authorization: Bearer KEY`")
+    def refuse_unfinished(self) -> None:
+        """Refuse, by a 503, the bodies that are still arriving: this endpoint ends before they do."""
+        for body in self._arriving:
+            body.refuse()
+
+    def _require_key(self, headers: Headers, path: str) -> None:
+        # Nothing else makes an operator: behind a proxy every address, and every name, may be this machine's own.
+        if path == ROLL_BACK:
+            accepted, whose = [self._keys.operator], "the operator's key"
+        elif self._keys.client is not None and path.startswith(PROTECTED):
+            accepted, whose = [self._keys.client, self._keys.operator], "the key"
+        else:
+            return
+        credentials = [value.partition(" ") for value in headers.getlist("authorization")]
+        given = [token.strip() for scheme, _, token in credentials if scheme.lower() == "bearer"]
+        given += headers.getlist("x-api-key")
+        sent = (given[0] if len(given) == 1 else "").encode("latin-1")
+        # Every one is compared, so that the time it takes tells nothing.
+        matches = [hmac.compare_digest(sent, key.encode()) for key in accepted if key is not None]
+        if True not in matches:
+            raise ServeError(401, "unauthorized", f"send {whose} as `Authorization: Bearer KEY`")
 
     def _announced_bytes(self, headers: Headers) -> int:
         text = headers.get("content-length")
@@ -125,17 +144,28 @@ class _LimitedBody:
         self._timeout_s = self._patience_s = admission.settings.body_timeout_s
         self._left_s = LONGEST_BODY * self._timeout_s
         self._held_bytes = self._new_bytes = 0
-        self._whole = False
+        self._whole = self._refused = False
+        self._deadline: asyncio.Timeout | None = None
+
+    def refuse(self) -> None:
+        self._refused = True
+        if self._deadline is not None:
+            self._deadline.reschedule(0)
 
     async def receive(self) -> Message:
         if self._whole:
             return await self._receive()
         asked_s = time.monotonic()
         try:
-            async with asyncio.timeout(min(self._patience_s, self._left_s)):
+            async with asyncio.timeout(min(self._patience_s, self._left_s)) as self._deadline:
                 message = await self._receive()
         except TimeoutError as error:
+            if self._refused:
+                retry_after_s = self._admission.settings.retry_after_s
+                raise come_again("stopping", "this endpoint is stopping", retry_after_s) from error
             raise ServeError(408, "slow_body", self._why_too_slow()) from error
+        finally:
+            self._deadline = None
         # What passes between two calls is not the client's time.
         self._keep_time(time.monotonic() - asked_s, len(message.get("body", b"")))
         if message["type"] == "http.disconnect":
@@ -176,7 +206,8 @@ def problem(error: ServeError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == 408:
         headers["Connection"] = "close"  # the rest of the body is not worth waiting for
-    return json_answer(error.body(), error.status, headers)
+    why = ErrorBody(code=error.code, message=str(error))
+    return json_answer(ProblemBody(error=why, request_id=this_visit().request_id), error.status, headers)
 
 
 def json_answer(body: BaseModel, status: int, headers: Mapping[str, str] | None = None) -> Response:

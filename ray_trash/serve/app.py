@@ -7,7 +7,6 @@ with limits before that.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -25,16 +24,17 @@ from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.gateway import Gateway
-from ray_trash.serve.key import read_key
+from ray_trash.serve.key import keys_of
+from ray_trash.serve.log import start_log
 
 STARTS = 3
 """How often Ray Serve starts the gateway before it calls the application failed."""
 OF_THE_PROXY = {
+    "drain_s": "set the deployment's graceful_shutdown_timeout_s",
     "keep_alive_s": "set http_options.keep_alive_timeout_s",
     "header_timeout_s": "put a proxy with such a limit before it",
 }
 """Keys that only `ray-trash serve` obeys, and what does the same."""
-_logger = logging.getLogger(__name__)
 
 
 class Deployed:
@@ -47,6 +47,7 @@ class Deployed:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Wait for `reconfigure`; `settings` is the `serve` section."""
         self._settings = ServeConfig.model_validate(settings)
+        start_log(self._settings.log_format)
         self._application = serve.get_replica_context().app_name
         self._fleet = Fleet(self._settings, name=f"{self._application}-model")
         self._one_at_a_time = asyncio.Lock()
@@ -54,8 +55,7 @@ class Deployed:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build what Ray Serve sends requests to."""
-        api_key = read_key(self._settings.api_key_file, option="serve.api_key_file")
-        return Gateway(self._fleet, self._settings, api_key=api_key).application()
+        return Gateway(self._fleet, self._settings, keys=keys_of(self._settings)).application()
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve the checkpoint that a Serve config names; one that is not good changes nothing but `swap_state`.
@@ -90,7 +90,6 @@ class Deployed:
                 place = str(wish.get("checkpoint", ""))
                 uri = place if "://" in place else os.path.abspath(place)
                 self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
-                _logger.warning("not served: %s", error)
 
     async def _take_over(self, adopted: Checkpoint, wish: Mapping[str, Any]) -> None:
         before = await self._fleet.card()

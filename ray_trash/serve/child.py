@@ -17,7 +17,7 @@ from ray_trash.errors import ClusterError
 START_TIMEOUT_S = 180
 """How long it may take until it answers, on a machine that has other things to do."""
 STOP_TIMEOUT_S = 30
-_READY = re.compile(r"^ready: (http://\S+) .*", re.MULTILINE)
+_READY = re.compile(r"ready: (http://\S+) .*")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def endpoint(checkpoint: str, *arguments: str) -> Iterator[Child]:
     Raises:
         ClusterError: It does not start; what it said is in the message.
     """
-    command = [sys.executable, "-m", "ray_trash", "serve", checkpoint, "--port", "0", *arguments]
+    command = [sys.executable, "-m", "ray_trash", "serve", checkpoint, "--port", "0"]
+    command += ["--set", "serve.log_format=text", *arguments]
     deadline_s = time.monotonic() + START_TIMEOUT_S
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w") as log:
         child = subprocess.Popen(command, stderr=log, start_new_session=True)

@@ -17,7 +17,6 @@ import httpx
 
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
 from ray_trash.outbound import open_client, way_to
-from ray_trash.serve.key import ROLL_BACK_HEADER
 
 FIRST_WAIT_S = 0.5
 """How long the first retry waits, about; each further one twice as long."""
@@ -27,7 +26,7 @@ _BUSY = (429, 502, 503)
 _LATE = 504
 _REFUSED = {
     400: "it does not understand the request",
-    401: "it wants another API key; give the right one with --api-key-file",
+    401: "it wants another key; give the right one with --api-key-file, or --operator-key-file to roll back",
     404: "it has no such address; give the address of a ray-trash endpoint, such as http://127.0.0.1:8000",
     415: "it takes no such request",
 }
@@ -105,11 +104,12 @@ class Client:
     def roll_back(self) -> dict[str, Any]:
         """Ask for the model before this one, once: a second time would be another step back. Returns what answers now.
 
+        The client's key must be the operator's.
+
         Raises:
             RayTrashError: It refuses; there may be no model before this one.
         """
-        given = {"headers": {ROLL_BACK_HEADER: "1"}, "timeout": ROLL_BACK_TIMEOUT_S}
-        return self._ask("POST", "/v1/model/rollback", retries=0, **given)
+        return self._ask("POST", "/v1/model/rollback", retries=0, timeout=ROLL_BACK_TIMEOUT_S)
 
     def _ask(self, method: str, path: str, *, retries: int | None = None, **content: Any) -> dict[str, Any]:
         attempt, was_late = 0, False

@@ -38,6 +38,9 @@ class ModelCard(ModelName, frozen=True):
     """What the logarithms of probabilities are divided by."""
     target_error: float | None
     """Share of wrong answers that the thresholds keep; None where every photo is answered."""
+    answer_shares: dict[str, float]
+    """Class to its share of the answers that validation photos got; what is left to 1 is "not sure". Empty where the
+    checkpoint does not say."""
     metrics: dict[str, Any]
     """As measured when the checkpoint was written."""
 
@@ -104,12 +107,22 @@ class ProblemBody(BaseModel):
     """A request that was not answered."""
 
     error: ErrorBody
+    request_id: str
+    """That of the header `X-Request-ID`, and of the endpoint's log."""
 
 
 class AliveBody(BaseModel):
     """Alive, or ready."""
 
     status: Literal["ok"]
+
+
+@dataclass(frozen=True)
+class ForwardBatch:
+    """A forward pass that a request took part in."""
+
+    n_photos: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -123,8 +136,9 @@ class Scored:
     """(N,), whether the answer is not sure."""
     refused: Mapping[int, tuple[str, str]]
     """Position to (reason code, message) of photos that cannot be used."""
-    batch_sizes: Sequence[int] = ()
-    """Photos in the forward passes this request took part in."""
+    batches: Sequence[ForwardBatch] = ()
+    decode_s: float = 0.0
+    """How long it took until all its photos were decoded."""
 
 
 class Backend(Protocol):
@@ -142,6 +156,9 @@ class Backend(Protocol):
     async def roll_back(self) -> ModelCard:
         """Go back to the model before this one."""
 
+    def exchanges(self) -> Mapping[str, int]:
+        """Count attempts to change the model by what became of them: `done`, `refused`, `rolled_back`."""
+
 
 class ServeError(RayTrashError):
     """A request that is not answered: an HTTP status, the reason in a word and a sentence, and when to come again."""
@@ -150,10 +167,6 @@ class ServeError(RayTrashError):
         """Say why; without `retry_after_s`, coming again changes nothing."""
         super().__init__(message)
         self.status, self.code, self.retry_after_s = status, code, retry_after_s
-
-    def body(self) -> ProblemBody:
-        """Return what the client is told."""
-        return ProblemBody(error=ErrorBody(code=self.code, message=str(self)))
 
 
 def come_again(code: str, reason: str, retry_after_s: int) -> ServeError:

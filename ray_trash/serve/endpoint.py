@@ -16,13 +16,14 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ModelCard
 from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.gateway import Gateway
-from ray_trash.serve.server import server_of
+from ray_trash.serve.key import Keys
+from ray_trash.serve.log import tell
+from ray_trash.serve.server import DRAIN_S, server_of
 from ray_trash.serve.watch import watch
 from ray_trash.storage import Storage
-from ray_trash.terminal.say import Terminal
 
-UNREADY_S = 0.5
-"""How long `/readyz` says that the endpoint is stopping before it takes no more connections."""
+UPLOADS_S = DRAIN_S - 3.0
+"""How long a body that is still arriving may take then; the rest is for telling the client."""
 
 
 async def run_endpoint(
@@ -31,8 +32,7 @@ async def run_endpoint(
     taken: Sequence[socket.socket],
     *,
     watched: Storage | None,
-    api_key: str | None,
-    terminal: Terminal,
+    keys: Keys,
 ) -> None:
     """Serve a checkpoint on the sockets of `bind` until a signal to stop; needs a connection to Ray.
 
@@ -51,7 +51,7 @@ async def run_endpoint(
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     fleet = Fleet(settings)
-    gateway = Gateway(fleet, settings, api_key=api_key)
+    gateway = Gateway(fleet, settings, keys=keys)
     server = server_of(gateway, settings)
     serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
     stopping = asyncio.ensure_future(stop.wait())
@@ -63,29 +63,30 @@ async def run_endpoint(
             card = starting.result()
             host, port = taken[0].getsockname()[:2]
             address = f"[{host}]" if ":" in host else host
-            who = f"{card.id} ({card.engine})"
-            terminal.say(f"ready: http://{address}:{port} answers by {who}; stop it with Ctrl-C or SIGTERM")
+            url, who = f"http://{address}:{port}", f"{card.id} ({card.engine})"
+            tell("ready", f"ready: {url} answers by {who}; stop it with Ctrl-C or SIGTERM", url=url, model=card.id)
             if watched is not None:
-                work = _watch(watched, checkpoint, fleet, settings.watch_interval_s, terminal)
-                watching = asyncio.ensure_future(work)
+                watching = asyncio.ensure_future(_watch(watched, checkpoint, fleet, settings.watch_interval_s))
             await stop.wait()
-            terminal.say("stopping: answering what is waiting")
-        gateway.draining = True
-        await asyncio.sleep(UNREADY_S)
+            tell("stopping", f"stopping: unready for {settings.drain_s:g} s, answering what is waiting")
+            gateway.draining = True
+            await asyncio.sleep(settings.drain_s)
     finally:
         for task in (starting, stopping, watching):
             if task is not None:
                 task.cancel()
         server.should_exit = True
+        refusing = loop.call_later(UPLOADS_S, gateway.refuse_unfinished)
         await serving
+        refusing.cancel()
         await fleet.stop()
 
 
-async def _watch(place: Storage, served: Checkpoint, fleet: Fleet, interval_s: float, terminal: Terminal) -> None:
+async def _watch(place: Storage, served: Checkpoint, fleet: Fleet, interval_s: float) -> None:
     try:
-        await watch(place, served, fleet, interval_s=interval_s, say=terminal.say)
+        await watch(place, served, fleet, interval_s=interval_s)
     except Exception as error:
-        terminal.say(f"no longer watching, but still answering: {type(error).__name__}: {error}")
+        tell("not_watching", "no longer watching, but still answering", level=logging.ERROR, error=error)
 
 
 async def _start(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:

@@ -12,6 +12,7 @@ import functools
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +30,9 @@ from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.serve.access import this_visit
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, come_again, not_ready
+from ray_trash.serve.log import tell
 from ray_trash.serve.replica import START_TIMEOUT_S, Origin, SharedReplica
 
 DRAIN_TIMEOUT_S = 60.0
@@ -40,8 +43,6 @@ HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
 ATTEMPTS = 2
 """Scoring changes nothing, so what a failing replica did not answer is asked of another, once."""
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Fleet:
         self._now: Generation | None = None
         self._before: Checkpoint | None = None
         self._swap: dict[str, Any] = {}
+        self._exchanges: Counter[str] = Counter()
         self._name = name or f"ray-trash-{secrets.token_hex(4)}"
         self._deployed: set[str] = set()
         self._exchanging = asyncio.Lock()
@@ -94,18 +96,28 @@ class Fleet:
         async with self._exchanging:
             if self._before is None:
                 raise ServeError(409, "no_model_before", "there is no model before this one to go back to")
+            tell("rollback", f"going back to {self._before.document.id}", model=self._before.document.id)
             try:
-                return await self._swap_to(self._before)
+                card = await self._swap_to(self._before)
             except RayTrashError as error:
+                tell("not_rolled_back", f"not gone back: {error}", level=logging.WARNING, reason=str(error))
                 raise ServeError(503, "not_rolled_back", "the model before this one could not be started") from error
+            self._exchanges["rolled_back"] += 1
+            return card
 
     def refuse(self, what: str, error: RayTrashError, uri: str) -> None:
         """Note a checkpoint that is not served, for `swap_state`; clients are not told where anything is."""
+        self._exchanges["refused"] += 1
+        tell("refused", f"not served: {error}", level=logging.WARNING, checkpoint=uri, reason=str(error))
         self._note("refused", what, str(error).replace(uri, "the checkpoint"))
 
     async def swap_state(self) -> Mapping[str, Any]:
         """Say what became of the newest attempt to change the model."""
         return self._swap
+
+    def exchanges(self) -> Mapping[str, int]:
+        """Count attempts to change the model by what became of them."""
+        return self._exchanges
 
     async def card(self) -> ModelCard | None:
         """Return the model that answers."""
@@ -138,7 +150,8 @@ class Fleet:
                     checkpoint: Checkpoint
                     checkpoint, self.wish = await handle.left.remote()
             except (TimeoutError, RayServeException, RayError, RayTrashError) as error:
-                _logger.warning("%s has no model to go on with: %s", name, _last_line(error))
+                what = f"{name} has no model to go on with: {_last_line(error)}"
+                tell("not_adopted", what, level=logging.WARNING)
                 await self._delete(name)
             else:
                 self._now = Generation(name, checkpoint, handle, card)
@@ -169,7 +182,10 @@ class Fleet:
         if old is not None:
             if old.card.id != document.id:
                 self._before = old.checkpoint
+                self._exchanges["done"] += 1
                 self._note("done", document.id, f"from {old.card.id}")
+                what = f"now answered by {document.id}, no longer by {old.card.id}"
+                tell("exchanged", what, model=document.id, before=old.card.id, checkpoint=checkpoint.uri)
             drain = asyncio.ensure_future(self._drain(old))
             self._drains.add(drain)
             drain.add_done_callback(self._drains.discard)
@@ -209,7 +225,14 @@ class Fleet:
                 raise come_again("busy", "all replicas are busy", retry_after_s) from error
             except (RayActorError, RayTaskError, DeploymentUnavailableError) as error:
                 what = _last_line(error)
-                _logger.warning("a replica failed under a request (attempt %d of %d): %s", attempt, ATTEMPTS, what)
+                tell(
+                    "replica_failed",
+                    f"a replica failed under a request (attempt {attempt} of {ATTEMPTS}): {what}",
+                    level=logging.WARNING,
+                    request_id=this_visit().request_id,
+                    attempt=attempt,
+                    reason=what,
+                )
                 if attempt == ATTEMPTS:
                     raise come_again("replica_failed", "the replica failed", retry_after_s) from error
         raise AssertionError("the last attempt answers or raises")

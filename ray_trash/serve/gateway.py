@@ -20,11 +20,13 @@ from starlette.types import ASGIApp
 from ray_trash import __version__
 from ray_trash.config import ServeConfig
 from ray_trash.serve import contract
+from ray_trash.serve.access import AccessLog, this_visit
 from ray_trash.serve.address import Addressed
-from ray_trash.serve.admission import PROTECTED, Admission, json_answer, problem
+from ray_trash.serve.admission import PROTECTED, ROLL_BACK, Admission, json_answer, problem
 from ray_trash.serve.backlog import Backlog
 from ray_trash.serve.contract import ServeError, come_again, not_ready
-from ray_trash.serve.key import ROLL_BACK_HEADER
+from ray_trash.serve.key import Keys
+from ray_trash.serve.log import tell
 from ray_trash.serve.openapi import DESCRIPTION, problems, request_body
 from ray_trash.serve.origins import Origins
 from ray_trash.serve.pages import page_routes
@@ -33,21 +35,25 @@ from ray_trash.serve.telemetry import Telemetry
 
 LATEST_SHARE = 0.5
 """A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
-_logger = logging.getLogger(__name__)
-_LOOPBACK = ("127.0.0.1", "::1")
 _NOT_BASE64 = ("undecodable", "the data is not base64")
 
 
 class Gateway:
     """Answers requests with what a backend computes."""
 
-    def __init__(self, backend: contract.Backend, settings: ServeConfig, *, api_key: str | None) -> None:
+    def __init__(self, backend: contract.Backend, settings: ServeConfig, *, keys: Keys) -> None:
         """Take a backend that need not be ready yet."""
         self.draining = False
         """Whether no new work is wanted: `/readyz` says so, requests are still answered."""
-        self._backend, self._settings, self._api_key = backend, settings, api_key
+        self._backend, self._settings, self._keys = backend, settings, keys
         self._telemetry = Telemetry()
         self._backlog = Backlog()
+        self._admission: Admission | None = None
+
+    def refuse_unfinished(self) -> None:
+        """Refuse requests whose bodies are still arriving; those that are whole are answered."""
+        if self._admission is not None:
+            self._admission.refuse_unfinished()
 
     def application(self) -> ASGIApp:
         """Build the ASGI application."""
@@ -56,11 +62,12 @@ class Gateway:
         for kind in (ServeError, HTTPException, Exception):
             app.add_exception_handler(kind, _answer_error)
         # Only told here, for the description: `Admission` looks at the key.
-        key = [] if self._api_key is None else [Security(HTTPBearer(auto_error=False))]
+        key = [Security(HTTPBearer(auto_error=False))]
 
         def route(where: str, handler: Any, summary: str, responses: Any = None, **more: Any) -> None:
             method, path = where.split()
-            dependencies = key if path.startswith(PROTECTED) else []
+            asked_for = path == ROLL_BACK or (self._keys.client is not None and path.startswith(PROTECTED))
+            dependencies = key if asked_for else []
             options = {"summary": summary, "responses": responses, "dependencies": dependencies, **more}
             app.add_api_route(path, handler, methods=[method], **options)
 
@@ -73,20 +80,20 @@ class Gateway:
             openapi_extra={"requestBody": request_body(self._settings)},
         )
         route("GET /v1/model", self.get_model, "Who answers", problems(401, 503))
-        statuses = problems(401, 403, 408, 409, 413, 503, 504)
-        route("POST /v1/model/rollback", self.post_rollback, "Go back to the model before this one", statuses)
+        statuses = problems(401, 408, 409, 413, 503, 504)
+        route(f"POST {ROLL_BACK}", self.post_rollback, "Go back to the model before this one", statuses)
         route("GET /healthz", self.get_alive, "Alive")
         route("GET /readyz", self.get_ready, "Ready: a photo has been answered", problems(503))
         counters = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401)}
         route("GET /metrics", self.get_metrics, "Counters for Prometheus", counters, response_class=Response)
-        admission = Admission(
+        self._admission = Admission(
             app,
             self._settings,
-            api_key=self._api_key,
+            keys=self._keys,
             turned_away=lambda code: self._telemetry.turned_away.labels(code).inc(),
         )
         # Outermost first: what is refused for want of a key is read by pages of other origins, too.
-        return Addressed(Origins(admission, self._settings.cors_origins), self._settings.root_path)
+        return AccessLog(Addressed(Origins(self._admission, self._settings.cors_origins), self._settings.root_path))
 
     async def post_score(self, request: Request) -> Response:
         """Answer photos: multipart fields, one raw body, or JSON with base64."""
@@ -104,10 +111,13 @@ class Gateway:
 
     async def _answer(self, request: Request) -> contract.ScoreBody:
         photos = await read_photos(request, max_images=self._settings.max_batch_images)
-        usable = [encoded for encoded in photos.encoded if encoded is not None]
+        visit, usable = this_visit(), [encoded for encoded in photos.encoded if encoded is not None]
+        visit.n_photos = len(photos.names)
         with self._in_work(len(photos.names)):
+            asked_s = time.monotonic()
             scored = await self._until_hung_up(request, usable)
-        self._telemetry.count(scored)
+        visit.model = scored.model.id
+        self._telemetry.count(scored, scored_s=time.monotonic() - asked_s)
         results = _results(photos, scored)
         if photos.single and isinstance(results[0], contract.Refused):
             return contract.UnusableBody(model=scored.model, results=results, error=results[0].error)
@@ -149,15 +159,8 @@ class Gateway:
         """Say who answers, what a request may hold, and what became of the newest attempt to change the model."""
         return await self._describe(await self._card())
 
-    async def post_rollback(self, request: Request) -> contract.ModelBody:
-        """Go back to the model before this one; without a key, only for clients on this machine."""
-        if ROLL_BACK_HEADER not in request.headers:
-            raise ServeError(403, "forbidden", f"send the header {ROLL_BACK_HEADER}")
-        # A page whose own name was made to lead here is not on this machine, though its browser is.
-        here = request.url.hostname in (*_LOOPBACK, "localhost")
-        local = here and request.client is not None and request.client.host in _LOOPBACK
-        if self._api_key is None and not local:
-            raise ServeError(403, "forbidden", "without a key this is answered on the machine of the endpoint only")
+    async def post_rollback(self) -> contract.ModelBody:
+        """Go back to the model before this one, for whoever has the operator's key."""
         return await self._describe(await self._backend.roll_back())
 
     async def get_alive(self) -> contract.AliveBody:
@@ -173,6 +176,7 @@ class Gateway:
 
     async def get_metrics(self) -> Response:
         """Render counters as Prometheus reads them."""
+        self._telemetry.show_exchanges(self._backend.exchanges())
         return Response(self._telemetry.text(), media_type="text/plain; version=0.0.4")
 
     async def _card(self) -> contract.ModelCard:
@@ -221,17 +225,22 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ServeError):
         return problem(error)
     if isinstance(error, HTTPException):
-        return _answer_http_error(error)
-    _logger.error("%s %s: something unforeseen", request.method, request.url.path, exc_info=error)
+        return _answer_http_error(request, error)
+    tell("unforeseen", "something unforeseen", level=logging.ERROR, error=error, request_id=this_visit().request_id)
     return problem(ServeError(500, "internal", "something went wrong here; the endpoint's log says what"))
 
 
-def _answer_http_error(error: HTTPException) -> Response:
+def _answer_http_error(request: Request, error: HTTPException) -> Response:
+    asks_what_is_allowed = request.method == "OPTIONS"
+    if asks_what_is_allowed and request.scope.get("raw_path") == b"*":
+        return Response(status_code=204, headers={"Allow": "GET, HEAD, OPTIONS, POST"})
     if error.status_code == 404:
         return problem(ServeError(404, "not_found", "there is nothing at this address; what there is, /docs says"))
     if error.status_code == 405:
         allowed = set((error.headers or {}).get("Allow", "").split(", "))
         methods = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+        if asks_what_is_allowed:
+            return Response(status_code=204, headers={"Allow": f"{methods}, OPTIONS"})
         answer = problem(ServeError(405, "method_not_allowed", f"this address takes {methods} only"))
         answer.headers["Allow"] = methods
         return answer

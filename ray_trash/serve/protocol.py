@@ -10,10 +10,14 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ray_trash.serve.admission import problem
 from ray_trash.serve.contract import ServeError
 
 MAX_CONNECTIONS = 1000
 """Open connections, as every one takes a file descriptor. One more takes the place of one that rests, or is closed."""
+
+LOOK_S = 1.0
+"""How often it is looked whether a client that has stopped sending still reads."""
 
 
 def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H11Protocol]:
@@ -23,6 +27,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
         _waits_for: str | None = None
         _deadline: asyncio.TimerHandle | None = None
         _unread: asyncio.TimerHandle | None = None
+        _looking: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             if len(self.connections) >= MAX_CONNECTIONS and not self._close_one_that_rests():
@@ -34,12 +39,28 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
         def connection_lost(self, exc: Exception | None) -> None:
             self._wait_for(None)
             self._wait_for_reader(False)
+            if self._looking is not None:
+                self._looking.cancel()
             if self.transport is not None:
                 super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._watch()
+
+        def eof_received(self) -> bool:  # type: ignore[override]
+            # Who has only stopped sending wants the answer; who has gone does not take what is sent meanwhile.
+            is_whole = self.conn.their_state is h11.DONE and self.conn.our_state is h11.SEND_RESPONSE
+            if not is_whole or self.conn.their_http_version == b"1.0":
+                return False
+            self._look_for_reader()
+            return True
+
+        def _look_for_reader(self) -> None:
+            if self.conn.our_state is h11.SEND_RESPONSE and not self.transport.is_closing():
+                processing = h11.InformationalResponse(status_code=102, headers=[], reason=b"Processing")
+                self.transport.write(self.conn.send(processing) or b"")
+                self._looking = self.loop.call_later(LOOK_S, self._look_for_reader)
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -53,6 +74,8 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
         def on_response_complete(self) -> None:
             super().on_response_complete()
             self._watch()
+            if self._looking is not None:
+                self.transport.close()  # no other request comes
             if self.transport.is_closing():
                 self._wait_for_reader(True)
 
@@ -62,8 +85,7 @@ def timed_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[H1
                 return
             if self.cycle is not None:
                 self.cycle.disconnected = True  # the application has nobody to answer any more
-            problem = ServeError(400, "bad_request", "this is not HTTP, or its headers are too long")
-            body = problem.body().model_dump_json().encode()
+            body = bytes(problem(ServeError(400, "bad_request", "this is not HTTP, or its headers are too long")).body)
             headers = {"content-type": "application/json", "connection": "close", "content-length": str(len(body))}
             start = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
             for event in (start, h11.Data(data=body), h11.EndOfMessage()):

@@ -6,6 +6,7 @@ Ray Serve makes it, feeds it and replaces it when it dies or hangs.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ray_trash.cluster.waiting import exit_if_stuck, fetch
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.serve.contract import ModelCard, Scored
+from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
 
 BATCHES_AT_ONCE = 2
@@ -68,9 +69,10 @@ class Replica:
             # One that was made later than those that were looked at, on a machine that cannot load the model.
             self._broken = f"there is no model here: {self._loaded.error}"
             raise RuntimeError(self._broken)
-        predictor = self._loaded.value()
+        predictor, started_s = self._loaded.value(), time.perf_counter()
         prepared = await self._decoders.prepare(predictor, photos)
         refused = {n: photo for n, photo in enumerate(prepared) if isinstance(photo, tuple)}
+        decode_s = time.perf_counter() - started_s
         squares = [photo for photo in prepared if not isinstance(photo, tuple)]
         step = min(_SLICE_PHOTOS, self._settings.forward_batch_photos)
         slices = [squares[start : start + step] for start in range(0, len(squares), step)]
@@ -78,19 +80,21 @@ class Replica:
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)
         if answers:
             good = [n for n in range(len(photos)) if n not in refused]
-            probabilities[good] = np.concatenate([rows for rows, _ in answers])
-        batch_sizes = dict(batch for _, batch in answers)
+            probabilities[good] = np.concatenate([rows for rows, _, _ in answers])
+        batches = {number: batch for _, number, batch in answers}
         abstained = predictor.document.calibration.abstains(probabilities)
         abstained[list(refused)] = False
-        return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batch_sizes.values()))
+        return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batches.values()), decode_s)
 
     @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=lambda slices: sum(map(len, slices)))
-    async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], tuple[int, int]]]:
-        # To each slice (B, C), and a number and the size of the batch it was in.
+    async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], int, ForwardBatch]]:
+        # To each slice (B, C), and a number for the batch it was in, and that batch.
+        started_s = time.perf_counter()
         squares = [square for each in slices for square in each]
         rows = await self.compute(self._loaded.value(), np.stack(squares))
         ends = np.cumsum([len(each) for each in slices])
-        return [(mine, (id(slices), len(squares))) for mine in np.split(rows, ends[:-1])]
+        batch = ForwardBatch(len(squares), time.perf_counter() - started_s)
+        return [(mine, id(slices), batch) for mine in np.split(rows, ends[:-1])]
 
     async def compute(self, predictor: Predictor, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute one batch off the event loop, and remember for `check_health` whether that worked."""
@@ -115,6 +119,7 @@ def card_of(predictor: Predictor) -> ModelCard:
         thresholds=dict(zip(document.classes, calibration.thresholds, strict=True)),
         temperature=calibration.temperature,
         target_error=calibration.target_error,
+        answer_shares=dict(zip(document.classes, calibration.answer_shares, strict=False)),
         metrics=document.metrics,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -10,47 +11,86 @@ from ray_trash.serve.contract import ModelCard, Scored
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PHOTOS = (1, 2, 4, 8, 16, 32, 64, 128)
+CONFIDENCE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
 class Telemetry:
-    """Counters of one gateway."""
+    """Counters of one gateway; what is said of answers is said by model, as `model`, the id of its checkpoint."""
 
     def __init__(self) -> None:
         """Start at zero."""
         self._registry = CollectorRegistry()
         given: dict[str, Any] = {"registry": self._registry}
+        of_model = {"labelnames": ["model"], **given}
         self.requests = Counter("ray_trash_requests", "Scoring requests by status", ["status"], **given)
         text = "Requests refused before their photos were read"
         self.turned_away = Counter("ray_trash_turned_away", text, ["code"], **given)
-        self._photos = Counter("ray_trash_photos", "Photos answered by label", ["label"], **given)
-        self._abstained = Counter("ray_trash_abstained", "Answers that are not sure", **given)
+        self._photos = Counter("ray_trash_photos", "Photos answered by label", ["model", "label"], **given)
+        text = "Answers that are not sure, by the likeliest label"
+        self._abstained = Counter("ray_trash_abstained", text, ["model", "label"], **given)
         self._refused = Counter("ray_trash_refused", "Photos refused by reason", ["code"], **given)
+        text = "Confidence of the likeliest label"
+        self._confidence = Histogram("ray_trash_confidence", text, buckets=CONFIDENCE, **of_model)
         text = "From the request's headers to its answer"
         self.seconds = Histogram("ray_trash_request_seconds", text, buckets=SECONDS, **given)
+        text = "Until all photos of a request are decoded"
+        self._decode = Histogram("ray_trash_decode_seconds", text, buckets=SECONDS, **given)
+        text = "Of a request's time with a replica, what is neither decoding nor a forward pass"
+        self._queue = Histogram("ray_trash_queue_seconds", text, buckets=SECONDS, **given)
+        self._forward = Histogram("ray_trash_forward_seconds", "One forward pass", buckets=SECONDS, **of_model)
         self._batch = Histogram("ray_trash_batch_photos", "Photos in a forward pass", buckets=PHOTOS, **given)
         self.in_flight = Gauge("ray_trash_photos_in_flight", "Photos being answered", **given)
+        text = "Attempts to change the model by outcome: done, refused, rolled_back"
+        self._exchanges = Counter("ray_trash_exchanges", text, ["outcome"], **given)
+        for outcome in ("done", "refused", "rolled_back"):
+            self._exchanges.labels(outcome)
+        self._exchanged: Mapping[str, int] = {}
         self._model = Gauge("ray_trash_model", "1 for the model that answers", ["id"], **given)
+        text = "Share of the validation photos that a label was the answer to"
+        self._expected = Gauge("ray_trash_expected_share", text, ["model", "label"], **given)
+        text = "Share of the validation photos whose answer was not sure"
+        self._expected_abstained = Gauge("ray_trash_expected_abstained_share", text, **of_model)
         self._model_id: str | None = None
 
-    def count(self, scored: Scored) -> None:
-        """Count the photos of one answered request."""
+    def count(self, scored: Scored, *, scored_s: float) -> None:
+        """Count the photos of one answered request, which took so long behind this gateway."""
         self.show_model(scored.model)
-        labels = scored.probabilities.argmax(axis=1)
+        model = scored.model.id
+        labels, confidence = scored.probabilities.argmax(axis=1), scored.probabilities.max(axis=1)
         for position, label in enumerate(labels):
             if position in scored.refused:
                 self._refused.labels(scored.refused[position][0]).inc()
-            else:
-                self._photos.labels(scored.model.classes[label]).inc()
-        self._abstained.inc(int(scored.abstained.sum()))
-        for size in scored.batch_sizes:
-            self._batch.observe(size)
+                continue
+            counted = (model, scored.model.classes[label])
+            self._photos.labels(*counted).inc()
+            self._abstained.labels(*counted).inc(int(scored.abstained[position]))
+            self._confidence.labels(model).observe(float(confidence[position]))
+        for batch in scored.batches:
+            self._batch.observe(batch.n_photos)
+            self._forward.labels(model).observe(batch.seconds)
+        self._decode.observe(scored.decode_s)
+        # Two forward passes of one request may overlap.
+        computed_s = scored.decode_s + sum(batch.seconds for batch in scored.batches)
+        self._queue.observe(max(0.0, scored_s - computed_s))
 
     def show_model(self, card: ModelCard) -> None:
-        """Say which model answers."""
-        if card.id != self._model_id:
-            self._model.clear()
-            self._model.labels(card.id).set(1)
-            self._model_id = card.id
+        """Say which model answers, and what its answers were on validation photos."""
+        if card.id == self._model_id:
+            return
+        for gauge in (self._model, self._expected, self._expected_abstained):
+            gauge.clear()
+        self._model.labels(card.id).set(1)
+        for label, share in card.answer_shares.items():
+            self._expected.labels(card.id, label).set(share)
+        if card.answer_shares:
+            self._expected_abstained.labels(card.id).set(max(0.0, 1 - sum(card.answer_shares.values())))
+        self._model_id = card.id
+
+    def show_exchanges(self, outcomes: Mapping[str, int]) -> None:
+        """Say how often it was tried to change the model, since the start."""
+        for outcome, count in outcomes.items():
+            self._exchanges.labels(outcome).inc(count - self._exchanged.get(outcome, 0))
+        self._exchanged = dict(outcomes)
 
     def text(self) -> bytes:
         """Render everything."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError, StorageError
 from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint
@@ -14,13 +13,8 @@ LOOKS = 3
 """How often in a row a checkpoint must be found incomplete before it is reported: it may be on its way."""
 
 
-async def watch(
-    place: Storage, served: Checkpoint, fleet: Fleet, *, interval_s: float, say: Callable[[str], None]
-) -> None:
-    """Look at a folder again and again for another checkpoint than is `served`; never returns.
-
-    `say` is told of every swap and every refusal, in a line.
-    """
+async def watch(place: Storage, served: Checkpoint, fleet: Fleet, *, interval_s: float) -> None:
+    """Look at a folder again and again for another checkpoint than is `served`; never returns."""
     seen, failed_looks = served.marker, 0
     while True:
         await asyncio.sleep(interval_s)
@@ -29,7 +23,6 @@ async def watch(
         except (CheckpointError, StorageError) as error:
             failed_looks += 1
             if failed_looks == LOOKS:
-                say(f"not served: {error}")
                 fleet.refuse(place.uri.rsplit("/", 1)[-1], error, place.uri)
             continue
         failed_looks = 0
@@ -39,10 +32,8 @@ async def watch(
         if card is not None and card.id == checkpoint.document.id:
             continue
         try:
-            card = await fleet.swap(checkpoint)
-            say(f"now answered by {card.id}")
+            await fleet.swap(checkpoint)
         except RayTrashError as error:
-            say(f"not served: {error}")
             if isinstance(error, ClusterError):
                 seen = b""  # nothing is wrong with the checkpoint: there may be room for it later
 

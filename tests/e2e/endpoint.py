@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import re
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -28,6 +29,10 @@ class Endpoint:
     child: subprocess.Popen[str]
     url: str
     said: list[str]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of a name that are in the log, oldest first."""
+        return [event for event in events_in(self.said) if event["event"] == name]
 
     def replica_pids(self) -> list[int]:
         """Find the processes that answer: Ray names them after the deployment."""
@@ -48,6 +53,11 @@ class Endpoint:
         return str(httpx.get(f"{self.url}/v1/model").json()["id"])
 
 
+def events_in(lines: list[str]) -> list[dict[str, Any]]:
+    """Return what a log says that is not written to a terminal."""
+    return [json.loads(line) for line in list(lines) if line.startswith("{")]
+
+
 @contextlib.contextmanager
 def endpoint(*arguments: object, **environment: str) -> Iterator[Endpoint]:
     """Run `ray-trash serve` until the block ends. Ready when this yields."""
@@ -61,11 +71,11 @@ def endpoint(*arguments: object, **environment: str) -> Iterator[Endpoint]:
 
     def is_ready() -> bool:
         assert child.poll() is None, "".join(said)
-        return any(line.startswith("ready: ") for line in said)
+        return any(event["event"] == "ready" for event in events_in(said))
 
     try:
         wait_until(is_ready, timeout_s=START_TIMEOUT_S, what="the endpoint")
-        (url,) = re.findall(r"ready: (http://\S+) ", "".join(said))
+        (url,) = (event["url"] for event in events_in(said) if event["event"] == "ready")
         yield Endpoint(child, url, said)
     finally:
         if child.poll() is None:

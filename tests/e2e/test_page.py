@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Error, FilePayload, Page, expect, sync_
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ModelCard, Scored, ServeError
 from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.key import Keys
 from tests.e2e.command import wait_until
 
 KEY = "a-key-of-the-test"
@@ -33,6 +34,7 @@ CARD = ModelCard(
     thresholds={},
     temperature=1.0,
     target_error=0.05,
+    answer_shares={},
     metrics={},
 )
 SURE, UNSURE = (0.012, 0.931, 0.021, 0.004, 0.03, 0.002), (0.05, 0.21, 0.09, 0.4, 0.15, 0.1)
@@ -61,13 +63,16 @@ class Backend:
     async def swap_state(self) -> Mapping[str, Any]:
         return {}
 
+    def exchanges(self) -> Mapping[str, int]:
+        return {}
+
     async def roll_back(self) -> ModelCard:
         raise ServeError(409, "no_model_before", "there is none")
 
 
 @contextmanager
 def serving(backend: Backend, *, api_key: str | None = None, **settings: Any) -> Iterator[str]:
-    application = Gateway(backend, ServeConfig(**settings), api_key=api_key).application()
+    application = Gateway(backend, ServeConfig(**settings), keys=Keys(api_key)).application()
     server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()

@@ -213,6 +213,7 @@ def test_a_good_checkpoint_takes_over_under_load_bad_ones_never_answer_and_there
         second = served.model_id()
         wait_until(lambda: second in load.ids, timeout_s=60, what="an answer by the new model")
         assert swap(served)["status"] == "done"
+        assert httpx.post(f"{served.url}/v1/model/rollback").status_code == 401
         back = run("rollback", "--url", served.url)
         assert back.returncode == 0, back.stderr
         assert served.model_id() == first
@@ -220,6 +221,11 @@ def test_a_good_checkpoint_takes_over_under_load_bad_ones_never_answer_and_there
         assert served.model_id() == first
     assert set(load.statuses) == {200}, load.statuses
     assert load.ids == {first, second}
+    exchanges = [(event["before"], event["model"]) for event in served.events("exchanged")]
+    assert exchanges == [(first, second), (second, first)]
+    assert [event["model"] for event in served.events("rollback")] == [first]
+    requests = served.events("request")
+    assert {(event["photos"], event["model"]) for event in requests if event["path"] == "/v1/score"} >= {(1, second)}
 
 
 def swap(served: Endpoint) -> dict[str, str]:
@@ -228,11 +234,11 @@ def swap(served: Endpoint) -> dict[str, str]:
 
 
 def was_refused(served: Endpoint) -> bool:
-    return any(line.startswith("not served: ") for line in served.said)
+    return bool(served.events("refused"))
 
 
 def forget_refusals(served: Endpoint) -> None:
-    served.said[:] = [line for line in served.said if not line.startswith("not served: ")]
+    served.said[:] = [line for line in served.said if '"refused"' not in line]
 
 
 def test_a_flood_is_turned_away_at_once_and_what_is_let_in_is_answered(served: Endpoint, photo: bytes) -> None:

@@ -29,7 +29,8 @@ CONFIG = Path(__file__).parents[2] / "configs" / "serve-deploy.yaml"
 class Deployed:
     """An application that is deployed as `serve deploy` does it, without the dashboard in between."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, operator_key_file: Path) -> None:
+        self._operator_key_file = operator_key_file
         self.url = f"http://127.0.0.1:{port}"
         serve.start(http_options={"port": port})
 
@@ -37,6 +38,7 @@ class Deployed:
         tree = from_yaml(CONFIG.read_text(), str(CONFIG))
         (application,) = tree["applications"]
         application["deployments"][0]["user_config"]["checkpoint"] = str(checkpoint)
+        application["args"]["operator_key_file"] = str(self._operator_key_file)
         client: Any = _get_global_client()
         client.deploy_apps(ServeDeploySchema.model_validate(tree), _blocking=False)
 
@@ -65,11 +67,13 @@ def processes(deployment: str) -> set[int]:
 
 
 @pytest.fixture
-def deployed(ray_cluster: None) -> Iterator[Deployed]:
+def deployed(ray_cluster: None, tmp_path: Path) -> Iterator[Deployed]:
+    key_file = tmp_path / "operator.key"
+    key_file.write_text("of-operators")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    yield Deployed(port)
+    yield Deployed(port, key_file)
     serve.shutdown()
 
 
@@ -89,7 +93,10 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     assert str(tmp_path) not in str(refused)
     deployed.deploy(tmp_path / "1")
     deployed.wait_for(second)
-    back = httpx.post(f"{deployed.url}/v1/model/rollback", headers={"x-ray-trash": "1"}, timeout=120)
+    way_back, operator = f"{deployed.url}/v1/model/rollback", {"authorization": "Bearer of-operators"}
+    assert httpx.post(way_back, timeout=120).status_code == 401
+    back = httpx.post(way_back, headers=operator, timeout=120)
+    assert back.headers.get_list("x-request-id") == [back.headers["x-request-id"]]
     assert (back.status_code, back.json()["id"]) == (200, first)
 
     # Neither folder is what it was, and nobody who was there is there any more.

@@ -11,6 +11,7 @@ import httpx
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.key import Keys
 from tests.unit.serve.backends import FakeBackend
 
 JPEG = {"content-type": "image/jpeg"}
@@ -21,6 +22,7 @@ def talk(
     conversation: Callable[[httpx.AsyncClient], Awaitable[Any]],
     *,
     api_key: str | None = None,
+    operator_key: str | None = None,
     peer: str = "127.0.0.1",
     base_url: str = "http://127.0.0.1:8000",
     **settings: Any,
@@ -28,7 +30,7 @@ def talk(
     """Have a client talk to a gateway with these settings."""
 
     async def run() -> Any:
-        application = Gateway(backend, ServeConfig(**settings), api_key=api_key).application()
+        application = Gateway(backend, ServeConfig(**settings), keys=Keys(api_key, operator_key)).application()
         transport = httpx.ASGITransport(application, client=(peer, 1), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
             return await conversation(client)
@@ -54,6 +56,7 @@ def encoded(*photos: bytes) -> dict[str, Any]:
 def code_of(response: httpx.Response) -> str:
     """Return the reason of an answer that is none, which says nothing else."""
     body = response.json()
-    assert set(body) == {"error"}
+    assert set(body) == {"error", "request_id"}
+    assert body["request_id"] == response.headers["x-request-id"]
     assert set(body["error"]) == {"code", "message"}
     return str(body["error"]["code"])

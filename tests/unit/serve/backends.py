@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_trash.serve.contract import ModelCard, Scored, ServeError
+from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored, ServeError
 
 CLASSES = ("glass", "paper", "metal")
 CARD = ModelCard(
@@ -19,6 +19,7 @@ CARD = ModelCard(
     thresholds=dict.fromkeys(CLASSES, 0.5),
     temperature=1.0,
     target_error=0.05,
+    answer_shares={"glass": 0.5, "paper": 0.3, "metal": 0.1},
     metrics={"val_macro_f1": 0.9},
 )
 GOOD, UNSURE, BAD = b"good", b"unsure", b"bad"
@@ -48,13 +49,16 @@ class FakeBackend:
         probabilities = np.array([rows.get(photo, (0.0, 0.0, 0.0)) for photo in photos], np.float32).reshape(-1, 3)
         refused = {n: ("truncated", "it ends early") for n, photo in enumerate(photos) if photo not in rows}
         abstained = np.array([photo == UNSURE for photo in photos], bool)
-        return Scored(CARD, probabilities, abstained, refused, (len(photos),))
+        return Scored(CARD, probabilities, abstained, refused, (ForwardBatch(len(photos), 0.01),), 0.001)
 
     async def card(self) -> ModelCard | None:
         return CARD if self.ready else None
 
     async def swap_state(self) -> Mapping[str, Any]:
         return {}
+
+    def exchanges(self) -> Mapping[str, int]:
+        return {"done": 3, "refused": 1}
 
     async def roll_back(self) -> ModelCard:
         self.rolled_back += 1

@@ -12,14 +12,16 @@ import uvicorn
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import Backend
 from ray_trash.serve.gateway import Gateway
-from ray_trash.serve.server import bind, server_of
+from ray_trash.serve.key import Keys
+from ray_trash.serve.server import server_of
+from ray_trash.serve.sockets import bind
 
 
 @contextlib.contextmanager
 def live_gateway(backend: Backend, settings: ServeConfig) -> Iterator[tuple[str, int]]:
     """Run the gateway in a thread. Yields the address."""
     taken = bind("127.0.0.1", 0)
-    server: uvicorn.Server = server_of(Gateway(backend, settings, api_key=None), settings)
+    server: uvicorn.Server = server_of(Gateway(backend, settings, keys=Keys()), settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": taken}, daemon=True)
     thread.start()
     deadline_s = time.monotonic() + 10

@@ -12,6 +12,7 @@ import pytest
 from ray_trash.config import ServeConfig, serve_config
 from ray_trash.errors import ConfigError
 from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.key import Keys
 from tests.unit.serve.asking import JPEG, code_of, talk
 from tests.unit.serve.backends import GOOD, FakeBackend
 
@@ -47,7 +48,7 @@ def test_head_is_get_without_the_body(backend: FakeBackend):
     for got, head in zip(ask(backend, *get(*paths)), ask(backend, *heads), strict=True):
         assert head.status_code == got.status_code
         assert head.content == b""
-        told = {name: value for name, value in got.headers.items() if name != "content-length"}
+        told = {name: got.headers[name] for name in got.headers.keys() - {"content-length", "x-request-id"}}
         assert {name: head.headers[name] for name in told} == told
         assert int(head.headers["content-length"]) > 0
 
@@ -65,18 +66,28 @@ def test_the_key_is_asked_for_however_the_address_is_spelled(backend: FakeBacken
 
 
 def test_an_address_or_method_that_is_not_there_is_told_in_json_with_what_is(backend: FakeBackend):
-    *nowhere, get_score, put, options, trace, post, delete = ask(
+    *nowhere, get_score, put, trace, post, delete = ask(
         backend,
         *get("/nowhere", "/v1", "/http://x/v1/model"),
-        *({"method": method, "url": "/v1/score"} for method in ("GET", "PUT", "OPTIONS", "TRACE")),
+        *({"method": method, "url": "/v1/score"} for method in ("GET", "PUT", "TRACE")),
         {"method": "POST", "url": "/healthz"},
         {"method": "DELETE", "url": "/docs"},
     )
     assert [(answer.status_code, code_of(answer)) for answer in nowhere] == [(404, "not_found")] * 3
-    others = (get_score, put, options, trace, post, delete)
+    others = (get_score, put, trace, post, delete)
     for answer in others:
         assert (answer.status_code, code_of(answer)) == (405, "method_not_allowed")
-    assert [answer.headers["allow"] for answer in others] == ["POST"] * 4 + ["GET, HEAD"] * 2
+    assert [answer.headers["allow"] for answer in others] == ["POST"] * 3 + ["GET, HEAD"] * 2
+
+
+def test_what_an_address_takes_can_be_asked(backend: FakeBackend):
+    paths = ("/v1/score", "/v1/model/rollback", "/docs/", "/nowhere")
+    *there, nowhere = ask(backend, *({"method": "OPTIONS", "url": path} for path in paths), operator_key="of-operators")
+    score_, rollback, docs = there
+    assert [answer.status_code for answer in there] == [204, 401, 204]
+    assert (score_.headers["allow"], docs.headers["allow"]) == ("POST, OPTIONS", "GET, HEAD, OPTIONS")
+    assert (nowhere.status_code, code_of(nowhere)) == (404, "not_found")
+    assert rollback.headers["www-authenticate"] == "Bearer"
 
 
 def test_browsers_and_robots_find_what_they_look_for_unasked(backend: FakeBackend):
@@ -109,7 +120,7 @@ def test_a_page_s_addresses_are_right_where_nobody_says_below_which_path_it_is(
 
 def test_below_the_prefix_of_ray_serve_everything_is_found(backend: FakeBackend):
     async def run(paths: Iterable[str]) -> list[httpx.Response]:
-        application = Gateway(backend, ServeConfig(), api_key=None).application()
+        application = Gateway(backend, ServeConfig(), keys=Keys()).application()
         transport = httpx.ASGITransport(application, root_path="/trash")
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             return [await client.get(path) for path in paths]

@@ -5,14 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
 from ray_trash.serve import client as client_module
 from ray_trash.serve.client import Client, TooLargeError
-from ray_trash.serve.key import read_key
 from tests.standin import StandIn, stand_in
 
 PHOTOS = [("a.jpg", b"one"), ("b.jpg", b"two")]
@@ -141,23 +139,6 @@ def test_a_rollback_is_asked_for_once(endpoint: StandIn) -> None:
     with Client(endpoint.url) as client, pytest.raises(ClusterError, match="1 attempts"):
         client.roll_back()
     assert len(endpoint.keys) == 1
-
-
-def test_a_key_comes_from_its_file_or_else_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(path: str | None) -> str | None:
-        return read_key(path, option="--api-key-file")
-
-    monkeypatch.delenv("RAY_TRASH_API_KEY", raising=False)
-    assert read(None) is None
-    monkeypatch.setenv("RAY_TRASH_API_KEY", "of-the-environment")
-    assert read(None) == "of-the-environment"
-    (tmp_path / "key").write_text("of-the-file\n")
-    assert read(str(tmp_path / "key")) == "of-the-file"
-    (tmp_path / "empty").write_text("\n")
-    (tmp_path / "spaced").write_text("two words\n")
-    for name in ("empty", "absent", "spaced"):
-        with pytest.raises(ConfigError, match=rf"--api-key-file .*{name}"):
-            read(str(tmp_path / name))
 
 
 def test_the_client_needs_neither_torch_nor_ray() -> None:

@@ -31,7 +31,7 @@ def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_k
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("key", ["keep_alive_s", "header_timeout_s"])
+@pytest.mark.parametrize("key", ["keep_alive_s", "header_timeout_s", "drain_s"])
 def test_a_key_that_only_the_command_obeys_is_refused_with_what_does_the_same(key: str) -> None:
     from ray_trash.serve.app import build
 

@@ -12,6 +12,7 @@ import pytest
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.key import Keys
 from tests.unit.serve.asking import JPEG, code_of, encoded, files, post, talk
 from tests.unit.serve.backends import BAD, GOOD, UNSURE
 
@@ -117,6 +118,29 @@ def test_a_body_that_does_not_come_is_told_so(backend):
     assert (response.status_code, code_of(response)) == (408, "slow_body")
 
 
+def test_a_body_that_still_arrives_when_the_endpoint_ends_is_told_to_come_again(backend):
+    async def run() -> tuple[httpx.Response, httpx.Response]:
+        async def slow():
+            yield b"x"
+            await asyncio.sleep(30)
+
+        backend.delay_s = 0.2
+        gateway = Gateway(backend, ServeConfig(), keys=Keys())
+        transport = httpx.ASGITransport(gateway.application())
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            asked = [client.post("/v1/score", content=body, headers=JPEG) for body in (slow(), GOOD)]
+            answers = asyncio.gather(*asked)
+            await asyncio.sleep(0.1)
+            gateway.refuse_unfinished()
+            refused, answered = await answers
+            return refused, answered
+
+    refused, answered = asyncio.run(run())
+    assert (refused.status_code, code_of(refused)) == (503, "stopping")
+    assert refused.headers["retry-after"] == "1"
+    assert answered.status_code == 200
+
+
 def test_without_the_key_nothing_is_scored_and_the_page_still_opens(backend):
     for headers in (
         {},
@@ -155,7 +179,7 @@ def test_before_there_is_a_model_everything_but_the_pulse_says_come_again(backen
 
 def test_a_gateway_that_drains_is_not_ready_and_still_answers(backend):
     async def run() -> tuple[int, int]:
-        gateway = Gateway(backend, ServeConfig(), api_key=None)
+        gateway = Gateway(backend, ServeConfig(), keys=Keys())
         transport = httpx.ASGITransport(gateway.application())
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             gateway.draining = True
@@ -237,7 +261,7 @@ def test_a_length_beside_chunks_is_refused(backend):
 
 def test_the_key_is_asked_for_below_a_prefix_too(backend):
     async def run() -> int:
-        application = Gateway(backend, ServeConfig(), api_key="secret").application()
+        application = Gateway(backend, ServeConfig(), keys=Keys("secret")).application()
         transport = httpx.ASGITransport(application, root_path="/trash")
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             return (await client.post("/trash/v1/score", content=GOOD, headers=JPEG)).status_code
@@ -298,22 +322,33 @@ def test_an_unknown_path_or_method_is_told_in_json(backend):
     assert outside.status_code == 404
 
 
-def test_going_back_is_for_operators(backend):
-    def ask(peer: str, headers: dict[str, str], api_key: str | None = None, name: str = "127.0.0.1") -> int:
+def test_going_back_is_for_whoever_has_the_operator_s_key_wherever_they_are(backend):
+    def ask(*headers: tuple[str, str], peer: str = "127.0.0.1", name: str = "localhost", **keys: str) -> int:
         async def one(client: httpx.AsyncClient) -> int:
             return (await client.post("/v1/model/rollback", headers=headers)).status_code
 
-        return int(talk(backend, one, peer=peer, api_key=api_key, base_url=f"http://{name}:8000"))
+        return int(talk(backend, one, peer=peer, base_url=f"http://{name}:8000", **keys))
 
-    assert ask("127.0.0.1", {}) == 403
-    assert ask("192.0.2.1", {"x-ray-trash": "1"}) == 403
-    assert ask("127.0.0.1", {"x-ray-trash": "1"}, name="a-page-that-leads-here.example") == 403
-    assert ask("192.0.2.1", {"x-ray-trash": "1"}, "secret") == 401
+    both = {"api_key": "of-clients", "operator_key": "of-operators"}
+    client, operator = (("authorization", f"Bearer {both[whose]}") for whose in both)
+    # Behind a proxy everybody's address is this machine's own, and so may be the name it hands on.
+    assert ask() == ask(("x-ray-trash", "1")) == ask(operator) == 401
+    assert ask(client, **both) == ask(("x-api-key", "of-clients"), **both) == 401
+    assert ask(("x-api-key", "of-operators"), operator, **both) == ask(operator, client, **both) == 401
+    assert ask(("authorization", "Basic of-operators"), **both) == 401
     assert backend.rolled_back == 0
-    assert ask("127.0.0.1", {"x-ray-trash": "1"}) == 200
-    assert ask("127.0.0.1", {"x-ray-trash": "1"}, name="localhost") == 200
-    assert ask("192.0.2.1", {"x-ray-trash": "1", "authorization": "Bearer secret"}, "secret") == 200
+    assert ask(operator, operator_key="of-operators") == 200
+    assert ask(operator, peer="192.0.2.1", name="endpoint.example", **both) == 200
+    # A proxy may ask for a password of its own.
+    assert ask(("authorization", "Basic of-the-proxy"), ("x-api-key", "of-operators"), **both) == 200
     assert backend.rolled_back == 3
+
+
+def test_an_operator_may_ask_what_clients_may(backend):
+    async def ask(client: httpx.AsyncClient) -> int:
+        return (await client.get("/v1/model", headers={"x-api-key": "of-operators"})).status_code
+
+    assert talk(backend, ask, api_key="of-clients", operator_key="of-operators") == 200
 
 
 def test_counters_count_photos_by_what_became_of_them(backend):
@@ -324,9 +359,16 @@ def test_counters_count_photos_by_what_became_of_them(backend):
 
     lines = talk(backend, ask).splitlines()
     for line in (
-        'ray_trash_photos_total{label="glass"} 1.0',
-        'ray_trash_photos_total{label="metal"} 1.0',
-        "ray_trash_abstained_total 1.0",
+        'ray_trash_photos_total{label="glass",model="0123456789ab"} 1.0',
+        'ray_trash_photos_total{label="metal",model="0123456789ab"} 1.0',
+        'ray_trash_abstained_total{label="metal",model="0123456789ab"} 1.0',
+        'ray_trash_confidence_count{model="0123456789ab"} 2.0',
+        'ray_trash_forward_seconds_count{model="0123456789ab"} 1.0',
+        "ray_trash_decode_seconds_count 1.0",
+        "ray_trash_queue_seconds_count 1.0",
+        'ray_trash_exchanges_total{outcome="done"} 3.0',
+        'ray_trash_exchanges_total{outcome="rolled_back"} 0.0',
+        'ray_trash_expected_share{label="paper",model="0123456789ab"} 0.3',
         'ray_trash_refused_total{code="truncated"} 1.0',
         'ray_trash_requests_total{status="200"} 1.0',
         'ray_trash_requests_total{status="415"} 1.0',

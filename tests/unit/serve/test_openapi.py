@@ -8,6 +8,7 @@ import pytest
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.gateway import Gateway
+from ray_trash.serve.key import Keys
 from ray_trash.serve.parsing import ANY_TYPE, IMAGE_TYPES
 from tests.unit.serve.backends import GOOD, FakeBackend
 
@@ -23,7 +24,7 @@ def api() -> Any:
 
     for kind in (*IMAGE_TYPES, ANY_TYPE):
         schemathesis.openapi.media_type(kind, strategies.just(GOOD))
-    gateway = Gateway(FakeBackend(), ServeConfig(), api_key=None)
+    gateway = Gateway(FakeBackend(), ServeConfig(), keys=Keys())
     return schemathesis.openapi.from_asgi("/openapi.json", gateway.application())
 
 

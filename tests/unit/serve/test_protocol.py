@@ -14,7 +14,7 @@ import pytest
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve import admission, protocol
-from ray_trash.serve.server import bind
+from ray_trash.serve.sockets import bind
 from tests.unit.serve.backends import GOOD, FakeBackend
 from tests.unit.serve.live import live_gateway
 
@@ -244,6 +244,20 @@ def test_a_client_that_sends_all_of_a_body_over_the_limit_reads_its_refusal(addr
         f"http://{host}:{port}/v1/score", content=b"x" * (8 << 20), headers={"content-type": "image/jpeg"}
     )
     assert response.status_code == 413
+
+
+def test_a_client_that_has_only_stopped_sending_gets_its_answer_and_the_server_s_options_can_be_asked(address, backend):
+    backend.delay_s = 0.3
+    try:
+        client = connect(address, POST + b"Content-Length: 4\r\n\r\ngood")
+        client.shutdown(socket.SHUT_WR)
+        assert b"HTTP/1.1 200 OK" in read_all(client)
+    finally:
+        backend.delay_s = 0.0
+    asked = connect(address, b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = read_all(asked).lower()
+    assert answer.startswith(b"http/1.1 204 ")
+    assert b"allow: get, head, options, post\r\n" in answer
 
 
 def test_a_client_that_goes_away_gives_its_place_back(address, backend):

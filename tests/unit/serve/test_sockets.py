@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ray_trash.errors import ConfigError
-from ray_trash.serve.server import bind, is_open_to_others
+from ray_trash.serve.sockets import bind, is_open_to_others
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def test_localhost_is_one_family_where_the_machine_has_no_other(monkeypatch: pyt
         return made(family, *rest)
 
     made = socket.socket
-    monkeypatch.setattr("ray_trash.serve.server.socket.socket", without_ipv6)
+    monkeypatch.setattr("ray_trash.serve.sockets.socket.socket", without_ipv6)
     with bound("localhost") as taken:
         assert len(taken) == 1
     with pytest.raises(ConfigError, match="this machine has no such addresses; choose another --host"):
