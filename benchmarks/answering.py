@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,12 +21,18 @@ from ray_trash.model.network import build_network
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
 
 
-def write_random_checkpoint(folder: Path, *, size_px: int = 224) -> None:
-    """Write a checkpoint of random weights, which cost as much to compute as trained ones."""
-    torch.manual_seed(0)
+def write_random_checkpoint(folder: Path, *, size_px: int = 224, seed: int = 0, is_good: bool = True) -> None:
+    """Write a checkpoint of random weights, which cost as much to compute as trained ones.
+
+    Another seed is another model. One that is not good answers its golden photo otherwise than it says.
+    """
+    torch.manual_seed(seed)
     network = build_network(len(CLASSES)).eval()
     preprocessing = Preprocessing(size_px, size_px + 32, "stretch")
     calibration = Calibration.none(len(CLASSES))
+    golden = compute_golden(network, preprocessing, 1, calibration)
+    if not is_good:
+        golden = replace(golden, probabilities=golden.probabilities[::-1])
     document = CheckpointDocument(
         classes=CLASSES,
         hidden_layers=(),
@@ -40,7 +47,7 @@ def write_random_checkpoint(folder: Path, *, size_px: int = 224) -> None:
         epoch=0,
         created_at="2026-01-01T00:00:00+00:00",
         versions={},
-        golden=compute_golden(network, preprocessing, 1, calibration),
+        golden=golden,
     )
     write_checkpoint(folder, network.state_dict(), document)
 

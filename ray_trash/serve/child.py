@@ -30,14 +30,14 @@ class Child:
 
 
 @contextlib.contextmanager
-def endpoint(checkpoint: str, *arguments: str) -> Iterator[Child]:
-    """Run `ray-trash serve CHECKPOINT` with more arguments, on a free port, until the block ends.
+def endpoint(*arguments: str) -> Iterator[Child]:
+    """Run `ray-trash serve` with arguments, on a free port, until the block ends.
 
     Raises:
         ClusterError: It does not start; what it said is in the message.
     """
-    command = [sys.executable, "-m", "ray_trash", "serve", checkpoint, "--port", "0"]
-    command += ["--set", "serve.log_format=text", *arguments]
+    command = [sys.executable, "-m", "ray_trash", "serve", *arguments, "--port", "0"]
+    command += ["--set", "serve.log_format=text"]
     deadline_s = time.monotonic() + START_TIMEOUT_S
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w") as log:
         child = subprocess.Popen(command, stderr=log, start_new_session=True)

@@ -9,21 +9,20 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 from ray import serve
 
 from ray_trash.cluster.carry import Carried, carry
-from ray_trash.cluster.waiting import exit_if_stuck, fetch
+from ray_trash.cluster.waiting import exit_if_stuck
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
+from ray_trash.serve.keeper import Origin
 
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
@@ -124,26 +123,16 @@ def card_of(predictor: Predictor) -> ModelCard:
     )
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a replica's model comes from."""
-
-    checkpoint: ray.ObjectRef[Checkpoint]
-    """In Ray's memory, so that a later replica loads what was checked, whatever has become of the files by then."""
-    wish: Mapping[str, Any] | None = None
-    """What the user's Serve config said when it was started; None for `ray-trash serve`."""
-
-
 class SharedReplica(Replica):
-    """A replica whose checkpoint comes by Ray's memory."""
+    """A replica that loads what was checked, whatever has become of the checkpoint's files by then."""
 
     def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int) -> None:
         """Fetch the checkpoint and load it."""
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
-            checkpoint = fetch(origin.checkpoint, what="the checkpoint", timeout_s=START_TIMEOUT_S)
+            checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
             super().__init__(checkpoint, settings, n_threads)
-        # Ray forgets an object when the process that put it there ends, as a gateway of a Serve config may.
+        # The keeper ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
 
     async def left(self) -> tuple[Checkpoint, Mapping[str, Any]] | None:

@@ -1,0 +1,69 @@
+"""The checkpoints of a fleet, for the replicas that are yet to start. Quick to import: it is a process of its own.
+
+What a deployment is made of may hold no reference to Ray's memory: Ray would keep that memory as long as it runs,
+through every exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from ray_trash.cluster.waiting import fetch
+
+_NAMESPACE = "ray-trash"
+
+
+@ray.remote(num_cpus=0)
+class _Keeper:
+    def __init__(self) -> None:
+        self._kept: dict[str, list[ray.ObjectRef[Any]]] = {}
+
+    def keep(self, name: str, reference: list[ray.ObjectRef[Any]]) -> None:
+        self._kept[name] = reference
+
+    def get(self, name: str) -> list[ray.ObjectRef[Any]]:
+        return self._kept[name]
+
+    def forget(self, name: str) -> None:
+        self._kept.pop(name, None)
+
+
+class Keeper:
+    """The end of it that the fleet has; it and what it keeps go with the fleet's process."""
+
+    def __init__(self, fleet: str) -> None:
+        """Start it; needs a connection to Ray."""
+        self._name = f"{fleet}-keeper"
+        self._actor: Any = _Keeper.options(name=self._name, namespace=_NAMESPACE).remote()  # type: ignore[attr-defined]
+
+    def keep(self, name: str, value: Any, wish: Mapping[str, Any] | None) -> Origin:
+        """Keep something by a name that is used once, and say where a replica finds it."""
+        fetch(self._actor.keep.remote(name, [ray.put(value)]), what="the keeper of the checkpoints")
+        return Origin(self._name, name, wish)
+
+    def forget(self, name: str) -> None:
+        """Let go of what is kept by a name; Ray's memory has it until the last replica that reads it ends."""
+        self._actor.forget.remote(name)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a replica's model comes from, and what the user's Serve config said when it was started.
+
+    `wish` is None for `ray-trash serve`.
+    """
+
+    keeper: str
+    name: str
+    wish: Mapping[str, Any] | None = None
+
+    def fetch(self, *, timeout_s: float) -> Any:
+        """Return what is kept there; a `ValueError` where the keeper has gone."""
+        keeper: Any = ray.get_actor(self.keeper, namespace=_NAMESPACE)
+        what = "the checkpoint"
+        (reference,) = fetch(keeper.get.remote(self.name), what=what, timeout_s=timeout_s)
+        return fetch(reference, what=what, timeout_s=timeout_s)
