@@ -113,12 +113,19 @@ class Host:
         listed = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False)
         return [int(pid) for pid in listed.stdout.split()]
 
+    def stop(self) -> None:
+        """Kill everything that runs on it; the host itself stays."""
+        self._kill(keep={self.holder})
+
     def power_off(self) -> None:
         """Kill everything that runs on it."""
-        for pid in self.pids():
+        self._kill(keep=set())
+
+    def _kill(self, keep: set[int]) -> None:
+        for pid in set(self.pids()) - keep:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not self.pids(), timeout_s=30, what=f"the processes of {self.name} to end")
+        wait_until(lambda: set(self.pids()) <= keep, timeout_s=30, what=f"the processes of {self.name} to end")
 
 
 @contextmanager
@@ -178,16 +185,24 @@ def _switch_on(namespace: str, switch: str, number: int, root: Path, disk_mib: i
 def cluster_of(machines: Sequence[Host], *, cpus: int = 1) -> Iterator[None]:
     """Start Ray: the head on the first host, without CPUs, and a node with `cpus` on each of the others."""
     head, *others = machines
-    common = ["--disable-usage-stats", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
     dashboard = ["--dashboard-host=127.0.0.1", f"--temp-dir={head.folder}/r"]
-    _start_ray([head], "--head", f"--port={HEAD_PORT}", "--num-cpus=0", *dashboard, *common)
-    _start_ray(others, f"--address={head.address}:{HEAD_PORT}", f"--num-cpus={cpus}", *common)
+    _start_ray([head], "--head", f"--port={HEAD_PORT}", "--num-cpus=0", *dashboard)
+    join(head, others, cpus=cpus)
     yield
 
 
+def join(head: Host, others: Sequence[Host], *, cpus: int = 1) -> None:
+    """Start a node with `cpus` on each of some hosts, in place of what runs there."""
+    for host in others:
+        host.stop()
+    _start_ray(others, f"--address={head.address}:{HEAD_PORT}", f"--num-cpus={cpus}")
+
+
 def _start_ray(machines: Sequence[Host], *arguments: str) -> None:
+    common = ["--disable-usage-stats", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
     starting = [
-        host.start(RAY, "start", f"--node-ip-address={host.address}", *arguments, RAY_ADDRESS="") for host in machines
+        host.start(RAY, "start", f"--node-ip-address={host.address}", *arguments, *common, RAY_ADDRESS="")
+        for host in machines
     ]
     for host, child in zip(machines, starting, strict=True):
         out, err = child.communicate(timeout=180)
