@@ -145,10 +145,12 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 def _add_wait(add: _Add) -> None:
     text = "how long to wait for machines (ten minutes where an autoscaler starts them, one where some just join)"
-    add("--wait-for-workers-s", type=_seconds, default="auto", metavar="SECONDS", help=text)
+    add("--wait-for-workers-s", type=_seconds_or_auto, default="auto", metavar="SECONDS", help=text)
 
 
-def _seconds(text: str) -> float:
+def _seconds_or_auto(text: str) -> float | str:
+    if text == "auto":
+        return text
     found = float(text)
     if not 0 <= found < math.inf:
         raise argparse.ArgumentTypeError(f"{text}: must be 0 or more, and finite")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar
 
 from ray.train.torch import TorchConfig
@@ -34,15 +33,15 @@ class ProcessGroup(TorchConfig):
 
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        bound = _on_all(worker_group, bind_this_process, "interfaces")
+        bound = _on_all(worker_group, "interfaces", bind_this_process)
         if len(set(bound)) > 1:
-            listening: list[Listener] = _on_all(worker_group, listen, "addresses")
-            for gaps in _on_all(worker_group, partial(try_all, listening), "connections to one another"):
+            listening: list[Listener] = _on_all(worker_group, "addresses", listen)
+            for gaps in _on_all(worker_group, "connections to one another", try_all, listening):
                 if gaps:
                     raise ClusterError(gaps[0].line())
         super().on_start(worker_group, backend_config)
 
 
-def _on_all(worker_group: Any, function: Callable[[], Result], what: str) -> list[Result]:
-    references: list[Any] = worker_group.execute_async(function)
+def _on_all(worker_group: Any, what: str, function: Callable[..., Result], *arguments: Any) -> list[Result]:
+    references: list[Any] = worker_group.execute_async(function, *arguments)
     return fetch_all(references, what=f"the workers' {what}", timeout_s=LISTENING_S)
