@@ -35,11 +35,17 @@ def missing() -> str | None:
     if os.getuid() != 0:
         return "hosts need root"
     name = f"rt{os.getpid()}-try"
-    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        return f"hosts need network namespaces: {tried.stderr.strip()}"
-    _do("ip", "netns", "del", name)
-    return None
+    for command in (
+        ["ip", "netns", "add", name],
+        ["ip", "-n", name, "link", "add", "switch", "type", "bridge"],
+        ["ip", "-n", name, "link", "add", "port", "type", "veth", "peer", "name", "eth0"],
+        ["unshare", "-m", "-u", "true"],
+    ):
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+        if tried.returncode:
+            break
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return f"hosts need `{' '.join(command)}`: {tried.stderr.strip()}" if tried.returncode else None
 
 
 @dataclass(frozen=True)
