@@ -83,13 +83,17 @@ class _Keeper:
         request_resources(bundles=[bundle for bundles in self._kept.values() for bundle in bundles])
 
     def _watch(self) -> None:
-        while True:
+        time.sleep(LOOK_EVERY_S)
+        while self._drop_ended():
             time.sleep(LOOK_EVERY_S)
-            with self._lock:
-                ended = {job["JobID"] for job in jobs() if job["IsDead"]}
-                left = {job_id: kept for job_id, kept in self._kept.items() if kept and job_id not in ended}
-                if left != self._kept:
-                    self._kept = left
-                    self._ask()
-                if not left:
-                    os._exit(0)
+        os._exit(0)
+
+    def _drop_ended(self) -> bool:
+        """Forget those who let go or have ended, and say whether somebody is left."""
+        with self._lock:
+            ended = {job["JobID"] for job in jobs() if job["IsDead"]}
+            left = {job_id: kept for job_id, kept in self._kept.items() if kept and job_id not in ended}
+            if left != self._kept:
+                self._kept = left
+                self._ask()
+            return bool(left)
