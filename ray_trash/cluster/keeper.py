@@ -71,7 +71,7 @@ def _keeper() -> Any:
 class _Keeper:
     def __init__(self) -> None:
         self._kept: dict[str, list[Bundle]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         threading.Thread(target=self._watch, name="keeper", daemon=True).start()
 
     def keep(self, job_id: str, bundles: list[Bundle]) -> None:
@@ -83,10 +83,12 @@ class _Keeper:
         request_resources(bundles=[bundle for bundles in self._kept.values() for bundle in bundles])
 
     def _watch(self) -> None:
-        time.sleep(LOOK_EVERY_S)
-        while self._drop_ended():
+        while True:
             time.sleep(LOOK_EVERY_S)
-        os._exit(0)
+            with self._lock:
+                # Whoever asks from here on finds no keeper, and starts the next one.
+                if not self._drop_ended():
+                    os._exit(0)
 
     def _drop_ended(self) -> bool:
         """Forget those who let go or have ended, and say whether somebody is left."""
