@@ -173,8 +173,8 @@ def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, T
         if isinstance(error.controller_failure, ClusterError):
             raise error.controller_failure from error
         raise ClusterError(
-            f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with other work, or "
-            f"has a machine gone? What is complete stays in {run.uri}, go on with --resume"
+            f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with other work, "
+            f"or has a machine gone? What is complete stays in {run.uri}, go on with --resume"
         ) from error
     except WorkerGroupError as error:
         job.board.outcome().value()  # an error of ours says more than what became of the workers

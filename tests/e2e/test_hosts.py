@@ -106,7 +106,7 @@ def test_a_run_whose_cable_is_cut_ends_with_one_line_and_goes_on_once_the_host_i
 ) -> None:
     head, _, cut = machines
     run = tmp_path / "runs" / "tiny"
-    train = ["train", write_config(tmp_path, photos), *settings(train__workers=2, train__epochs=200)]
+    train = ["train", write_config(tmp_path, photos), *settings(train__workers=2, train__epochs=20)]
     child = head.start(sys.executable, "-m", "ray_trash", *train)
     wait_until(lambda: bool(epochs(run)) or child.poll() is not None, timeout_s=240, what="an epoch")
     cut.cut()
@@ -116,6 +116,7 @@ def test_a_run_whose_cable_is_cut_ends_with_one_line_and_goes_on_once_the_host_i
     done = epochs(run)
     cut.mend()
     join(head, [cut])
-    resumed = head.ray_trash(*train, "--resume", *settings(train__epochs=len(done) + 1))
+    resumed = head.ray_trash(*train, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert epochs(run) == [*done, done[-1] + 1]
+    assert len(done) < 20
+    assert epochs(run) == list(range(1, 21))
