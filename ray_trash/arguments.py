@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -78,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)")
     text = "processes that predict (one per GPU or CPU, fewer for few photos)"
     add("--workers", type=_whole(1), metavar="N", help=text)
+    _add_wait(add)
     text = "also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class"
     add("--masks", action="store_true", help=text)
     add("--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go")
@@ -121,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "what to write, one row per input: FILE.parquet, FILE.csv or FILE.jsonl"
     add("--out", required=True, metavar="FILE", help=text)
     add("--workers", type=_whole(1), metavar="N", help="processes that predict (one per GPU or machine)")
+    _add_wait(add)
     add("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
     add("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
     add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
@@ -139,6 +142,20 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
         return found
 
     return number
+
+
+def _add_wait(add: _Add) -> None:
+    text = "how long to wait for machines (ten minutes where an autoscaler starts them, one where some just join)"
+    add("--wait-for-workers-s", type=_seconds_or_auto, default="auto", metavar="SECONDS", help=text)
+
+
+def _seconds_or_auto(text: str) -> float | str:
+    if text == "auto":
+        return text
+    found = float(text)
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more, and finite")
+    return found
 
 
 def _add_config(add: _Add) -> None:

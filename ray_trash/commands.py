@@ -171,6 +171,8 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             workers=options.workers,
             out=out,
             with_masks=options.masks,
+            wait=options.wait_for_workers_s,
+            say=terminal.say,
         )
     print_evaluation(document, terminal)
     terminal.say(f"written to {out.uri}")
@@ -309,9 +311,12 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             raise ConfigError(f"score {checkpoint}: no photos are named; give CHECKPOINT PATH..., or --url URL PATH...")
         from ray_trash.score.run import score_here
 
-        return score_here(checkpoint, paths, options.out, workers=options.workers, **given)
+        here = {"workers": options.workers, "wait": options.wait_for_workers_s}
+        return score_here(checkpoint, paths, options.out, **here, **given)
     if options.workers is not None:
         raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
+    if options.wait_for_workers_s != "auto":
+        raise ConfigError("--wait-for-workers-s: has no effect with --url; nothing is computed here")
     from ray_trash.score.run import score_there
     from ray_trash.serve.key import CLIENT_VARIABLE, read_key
 

@@ -45,6 +45,8 @@ def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Ter
         split=split,
         out=result.run,
         with_masks=True,
+        wait=config.train.wait_for_workers_s,
+        say=terminal.say,
     )
     print_evaluation(document, terminal)
     for name, what in (

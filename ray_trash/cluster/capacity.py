@@ -6,12 +6,11 @@ Each planner decides from totals before anything starts; a `ClusterError` says a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from ray_trash.cluster.shares import (
     LEFT_TO_READING_CPUS,
@@ -26,6 +25,8 @@ from ray_trash.config import ServeConfig, TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError, ConfigError
 
 Device = Literal["cpu", "cuda"]
+Bundle = dict[str, float]
+"""What has to fit one machine."""
 Resources = Mapping[str, float]
 """Totals as `ray.cluster_resources()` gives them: `CPU`, `GPU`, `memory` in bytes."""
 
@@ -36,7 +37,6 @@ PHOTOS_PER_START = 64
 WAIT_FOR_ROOM_S = 20.0
 """How long resources that somebody else holds are waited for; Ray frees them with some delay."""
 _ROOM_POLL_S = 0.25
-POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class WorkerPlan:
     @property
     def resources_per_worker(self) -> dict[str, float]:
         """What Ray reserves for one worker."""
-        return _bundle(self.cpus_per_worker, self.device)
+        return bundle(self.cpus_per_worker, self.device)
 
 
 def plan_workers(train: TrainConfig, resources: Resources, *, machines: int) -> WorkerPlan:
@@ -83,31 +83,6 @@ def _plan_workers(train: TrainConfig, workers: int, device: Device, resources: R
     return WorkerPlan(workers, device, per_worker)
 
 
-def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPlan:
-    """Plan on the connected cluster, waiting up to `train.wait_for_workers_s` for it to scale."""
-    deadline = time.monotonic() + train.wait_for_workers_s
-    asked = False
-    try:
-        while True:
-            try:
-                return plan_workers(train, ray.cluster_resources(), machines=count_machines())
-            except ClusterError as error:
-                if time.monotonic() >= deadline:
-                    if train.wait_for_workers_s:
-                        waited = f"(waited {train.wait_for_workers_s:g} s for it to scale)"
-                        raise ClusterError(f"{error} {waited}") from error
-                    raise
-                if not asked:
-                    say(f"waiting up to {train.wait_for_workers_s:g} s for the cluster to scale: {error}")
-                    request_resources(bundles=_wanted_bundles(train))
-                    asked = True
-            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
-    finally:
-        if asked:
-            # A request stands until it is replaced, and would keep machines that nobody uses.
-            request_resources(bundles=[])
-
-
 def count_machines() -> int:
     """Count the machines of the connected cluster that have CPUs for work."""
     return len(machine_cpus())
@@ -119,14 +94,8 @@ def machine_cpus() -> list[float]:
     return [count for count in cpus if count > 0]
 
 
-def _wanted_bundles(train: TrainConfig) -> list[dict[str, float]]:
-    """List what `plan_workers` would find room for: each worker's share, and that of reading."""
-    workers = train.workers if train.workers != "auto" else 1
-    cpus = 1 if train.cpus_per_worker == "auto" else train.cpus_per_worker
-    return [_bundle(cpus, train.device)] * workers + [{"CPU": LEFT_TO_READING_CPUS}]
-
-
-def _bundle(cpus: float, device: str) -> dict[str, float]:
+def bundle(cpus: float, device: str) -> Bundle:
+    """Return what one process needs: CPUs, and a GPU where it computes on one."""
     return {"CPU": cpus, **({"GPU": 1.0} if device == "cuda" else {})}
 
 
@@ -159,10 +128,10 @@ def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, m
 
     `train.workers=auto` is one worker a trial: many small trials waste less than a few that wait for one another.
     """
-    workers = 1 if train.workers in (0, "auto") else int(train.workers)
+    workers = workers_of_trial(train)
     alone = _plan_workers(train, workers, choose_device(train.device, resources), resources)
     cpus = resources.get("CPU", 0.0) - LEFT_TO_READING_CPUS
-    at_most = trials if tune.max_concurrent_trials == "auto" else min(trials, tune.max_concurrent_trials)
+    at_most = most_at_once(tune, trials)
     per_worker = alone.cpus_per_worker
     if alone.device == "cuda":
         room = min(int(resources.get("GPU", 0)) // workers, int(cpus / (workers * per_worker)))
@@ -185,6 +154,16 @@ def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, m
     concurrent = max(1, min(room, at_most))
     each = WorkerPlan(workers, alone.device, per_worker, in_process=workers == 1)
     return TrialPlan(each, concurrent, runs_per_machine=-(-concurrent // max(1, machines)))
+
+
+def workers_of_trial(train: TrainConfig) -> int:
+    """Return how many workers one trial has."""
+    return 1 if train.workers in (0, "auto") else int(train.workers)
+
+
+def most_at_once(tune: TuneConfig, trials: int) -> int:
+    """Return how many of so many trials may run at the same time, where there is room."""
+    return trials if tune.max_concurrent_trials == "auto" else min(trials, tune.max_concurrent_trials)
 
 
 @dataclass(frozen=True)
@@ -255,14 +234,6 @@ def plan_scoring(
     share = min(cpus_of_machines) / -(-workers // machines)
     reserved = max(SCORE_WORKER_MIN_CPUS, share - LEFT_TO_READING_CPUS)
     return ScoringPlan(workers, on, max(1, int(share)), reserved, readers)
-
-
-def plan_scoring_here(
-    workers: int | None, device: Literal["auto", "cpu", "cuda"], *, one_thread_each: bool
-) -> ScoringPlan:
-    """Decide workers and device for the connected cluster, as `plan_scoring` does."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    return plan_scoring(workers, device, machine_cpus(), gpus, one_thread_each=one_thread_each)
 
 
 def wait_for_room(plan: ScoringPlan) -> None:

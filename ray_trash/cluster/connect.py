@@ -15,6 +15,7 @@ import ray.exceptions
 
 from ray_trash.cluster.ending import remember_cluster_is_ours, stop_signals, threads_left
 from ray_trash.cluster.environment import own_folder, prepare_environment
+from ray_trash.cluster.growing import holding_machines
 from ray_trash.cluster.head import lost_head, require_listener, watching_head
 from ray_trash.cluster.shares import cpu_quota
 from ray_trash.cluster.waiting import wait_in_thread
@@ -55,7 +56,8 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     prepare_environment()
     silence_ray()
     if ray.is_initialized():
-        yield
+        with holding_machines():
+            yield
         return
     if os.getcwdb().decode("utf-8", "replace").encode() != os.getcwdb():
         raise ConfigError("the name of the current folder is not UTF-8, and Ray knows no other; work in another folder")
@@ -69,7 +71,7 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
-        with watching_head(ray.get_runtime_context().gcs_address):
+        with watching_head(ray.get_runtime_context().gcs_address), holding_machines():
             yield
         if lost := lost_head():
             raise lost

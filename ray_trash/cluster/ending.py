@@ -47,6 +47,11 @@ def remember_cluster_is_ours() -> None:
     _CLUSTER_IS_OURS.set()
 
 
+def cluster_is_ours() -> bool:
+    """Say whether this process has started the cluster that it uses."""
+    return _CLUSTER_IS_OURS.is_set()
+
+
 def exit_process(exit_code: int) -> NoReturn:
     """End this process, in good order if no thread may be inside Ray, and Ray is there."""
     if threads_left() or lost_head():

@@ -87,8 +87,9 @@ class TrainConfig(Section):
     trains in the command's own process: it starts at once, and is not replaced when it dies."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
-    wait_for_workers_s: float = Field(0.0, ge=0)
-    """How long to wait for a cluster that scales before saying it has too few workers."""
+    wait_for_workers_s: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """How long to wait for a cluster that is too small; an autoscaler is asked for what is missing. `auto` is ten
+    minutes where there is one, and one minute where machines are just joining."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto` takes GPUs where the cluster has some."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

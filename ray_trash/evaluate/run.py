@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_trash.cluster.capacity import plan_scoring_here, wait_for_room
+from ray_trash.cluster.capacity import wait_for_room
+from ray_trash.cluster.growing import Wait, wait_for_scoring
 from ray_trash.dataset.catalog import accepted_photos, count_trained_on, fingerprint, photo_keys, require_usable_photos
 from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.dataset.names import nfc
@@ -60,6 +61,8 @@ def evaluate_checkpoint(
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     forward_batch_photos: int | None = None,
     with_masks: bool = False,
+    wait: Wait = "auto",
+    say: Callable[[str], None] = _logger.info,
 ) -> dict[str, Any]:
     """Score the photos of one split and write the result.
 
@@ -79,6 +82,8 @@ def evaluate_checkpoint(
         forward_batch_photos: Photos of one forward pass. Default: as the checkpoint says.
         with_masks: Score the photos twice more, with their border and with their centre hidden, and drawn pictures
             that belong to no class.
+        wait: How many seconds to wait for machines; `auto` is some minutes where the cluster grows.
+        say: Is told what is waited for.
 
     Returns:
         The content of `evaluation.json`.
@@ -92,7 +97,7 @@ def evaluate_checkpoint(
     """
     document = checkpoint.document
     rule = None if split == "all" else _split_rule(document, checkpoint.uri)
-    plan = plan_scoring_here(workers, device, one_thread_each=True)
+    plan = wait_for_scoring(workers, device, one_thread_each=True, wait=wait, say=say)
     wait_for_room(plan)
     computation = Computation(
         checkpoint.uri,

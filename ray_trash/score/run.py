@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ def score_here(
     out: str,
     *,
     workers: int | None = None,
+    wait: float | Literal["auto"] = "auto",
     column: str | None = None,
     overwrite: bool = False,
     terminal: Terminal,
@@ -39,6 +40,7 @@ def score_here(
 
     Files, folders, URIs and tables become one file, local or at a URI, in the format that its suffix says (`formats`).
     Workers are processes with a network each, by default one per GPU, or one per machine where there is none.
+    Machines for them are waited for `wait` seconds; `auto` is some minutes where the cluster grows.
 
     Returns:
         The summary, JSON values only; `images_per_s` is the rate from the first answers to the last.
@@ -56,11 +58,11 @@ def score_here(
     scoring = _Scoring(given, target, column, terminal)
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
-        from ray_trash.cluster.capacity import plan_scoring_here
+        from ray_trash.cluster.growing import wait_for_scoring
         from ray_trash.score.pool import Computation, score_blocks
 
         with ray_session(dashboard=False):
-            plan = plan_scoring_here(workers, "auto", one_thread_each=False)
+            plan = wait_for_scoring(workers, "auto", one_thread_each=False, wait=wait, say=terminal.say)
             computation = Computation(checkpoint.uri, document.preprocessing)
             yield from score_blocks(computation, scoring.inputs.sources, blocks, plan)
 

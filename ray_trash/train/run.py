@@ -14,7 +14,8 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig
 from torch import Tensor
 
-from ray_trash.cluster.capacity import WorkerPlan, wait_for_workers
+from ray_trash.cluster.capacity import WorkerPlan
+from ray_trash.cluster.growing import wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.listing import list_photos, require_two_classes
@@ -31,6 +32,7 @@ from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.epoch import require_no_batch_of_one
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
+from ray_trash.train.process_group import ProcessGroup
 from ray_trash.train.run_directory import (
     AUGMENTATION_SHEET,
     BEST,
@@ -161,14 +163,18 @@ def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, T
             ),
             callbacks=cast(Any, list(share.callbacks)),  # annotated as the callbacks of Ray Tune
         ),
+        torch_config=ProcessGroup(),
         datasets={PHOTOS: decoded} if decoded is not None else {},
         dataset_config=DataConfig(datasets_to_split=[]),
     )
     try:
         wait_in_thread(trainer.fit, name="ray-train")
     except ControllerError as error:
+        if isinstance(error.controller_failure, ClusterError):
+            raise error.controller_failure from error
         raise ClusterError(
-            f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with other work?"
+            f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with other work, "
+            f"or has a machine gone? What is complete stays in {run.uri}, go on with --resume"
         ) from error
     except WorkerGroupError as error:
         job.board.outcome().value()  # an error of ours says more than what became of the workers

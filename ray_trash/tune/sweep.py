@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
-
-from ray_trash.cluster.capacity import TrialPlan, count_machines, plan_trials
+from ray_trash.cluster.capacity import TrialPlan
+from ray_trash.cluster.growing import wait_for_trials
 from ray_trash.config import Config, Dimension, config_with, to_json
 from ray_trash.errors import ConfigError, DivergedError, RayTrashError
 from ray_trash.evaluate.metrics import direction_of
@@ -98,9 +97,7 @@ def prepare_sweep(
 def run_sweep(prepared: PreparedSweep, source: str, *, terminal: Terminal) -> SweepResult:
     """Search, judge, and leave the winner; needs a connection to Ray. `source` is the text of the config file."""
     base, config = prepared.base, prepared.base.config
-    plan = plan_trials(
-        config.train, config.tune, ray.cluster_resources(), machines=count_machines(), trials=prepared.n_trials
-    )
+    plan = wait_for_trials(config.train, config.tune, prepared.n_trials, terminal.say)
     with recorded(base.run, "sweep", overwrite=base.overwrite, say=terminal.say):
         finished = _finished(base.run, metric_of(config))
         sweep = _build(prepared, plan, finished, terminal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.command import wait_until
-from tests.processes import living
+from tests.processes import command_line, living
 
 RAY = Path(sys.executable).parent / "ray"
 NOT_YET = "No available agent to submit job"
@@ -30,10 +31,16 @@ class Cluster:
     Attributes:
         jobs_at: Where it takes jobs.
         joined: Variables with which a command joins it.
+        folder: Its own; its processes name it.
     """
 
     jobs_at: str
     joined: dict[str, str]
+    folder: Path
+
+    def nodes(self) -> int:
+        """Count its nodes, the head among them."""
+        return sum("raylet/raylet " in command_line(pid) for pid in living(str(self.folder)))
 
     def submit(self, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Submit a job and wait for its end."""
@@ -59,9 +66,40 @@ def free_port() -> int:
         return int(holder.getsockname()[1])
 
 
+def _autoscaling(address: str, most_nodes: int) -> dict[str, object]:
+    """Describe nodes of two CPUs, as processes on this machine, that leave half a minute after their work has ended."""
+    provider = {"type": "fake_multinode", "use_node_id_as_ip": True, "gcs_address": address}
+    provider |= {"disable_node_updaters": True, "disable_launch_config_check": True}
+    lists = ["cluster_synced_files", "file_mounts_sync_continuously", "initialization_commands", "setup_commands"]
+    lists += ["head_setup_commands", "worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"]
+    types = {
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "pair": {
+            "resources": {"CPU": 2, "object_store_memory": 200_000_000},
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": most_nodes,
+        },
+    }
+    return {
+        **{name: [] for name in lists},
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        "cluster_name": "grows",
+        "max_workers": most_nodes,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 0.5,
+        "provider": provider,
+        "available_node_types": types,
+        "head_node_type": "ray.head.default",
+    }
+
+
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Start a cluster of one node in a folder of its own, and kill it by pid."""
+def running_cluster(*, grows_to: int = 0) -> Iterator[Cluster]:
+    """Start a cluster of one node in a folder of its own, and kill it by pid.
+
+    One that grows begins without CPUs, and its autoscaler starts up to so many nodes.
+    """
     # Ray's sockets live below this folder, and a socket's path must stay below 108 bytes.
     with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as folder:
         token = Path(folder) / "token"
@@ -75,19 +113,26 @@ def running_cluster() -> Iterator[Cluster]:
             "RAY_USAGE_STATS_ENABLED": "0",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        command = [RAY, "start", "--head", "--num-cpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
+        command = [RAY, "start", "--head", f"--port={port}", "--dashboard-host=127.0.0.1"]
+        command += ["--num-cpus=0" if grows_to else "--num-cpus=2"]
+        settings = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+        if grows_to:
+            config = Path(folder) / "autoscaling.json"
+            config.write_text(json.dumps(_autoscaling(joined["RAY_ADDRESS"], grows_to)))
+            command += [f"--autoscaling-config={config}", "--node-ip-address=127.0.0.1"]
+            settings |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "2"}
         command += [f"--dashboard-port={dashboard}", "--object-store-memory=400000000", "--disable-usage-stats"]
         # Left to Ray it is the same for all clusters, and of two on one machine the second then takes no jobs.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
         try:
             subprocess.run(
                 [*map(str, command), f"--temp-dir={folder}/r"],
-                env={**os.environ, **joined, "RAY_ADDRESS": "", "RAY_idle_worker_killing_time_threshold_ms": "60000"},
+                env={**os.environ, **joined, "RAY_ADDRESS": "", **settings},
                 check=True,
                 capture_output=True,
                 timeout=120,
             )
-            yield Cluster(f"http://127.0.0.1:{dashboard}", joined)
+            yield Cluster(f"http://127.0.0.1:{dashboard}", joined, Path(folder))
         finally:
             for pid in living(folder):
                 with suppress(ProcessLookupError):

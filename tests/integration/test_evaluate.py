@@ -14,7 +14,7 @@ import ray
 import torch
 from PIL import Image
 
-from ray_trash.cluster.capacity import ScoringPlan, plan_scoring_here
+from ray_trash.cluster.capacity import ScoringPlan, plan_scoring
 from ray_trash.dataset.split import SplitRule
 from ray_trash.errors import CheckpointError, ClusterError, DataError
 from ray_trash.evaluate.metrics import ClassificationSums
@@ -267,7 +267,7 @@ def score_two(checkpoint_uri: str, photos: Path, sha256: list[str]) -> None:
         Computation(checkpoint_uri, PREPROCESSING, engine="torch", precision="fp32", batch_photos=1),
         str(photos),
         pa.table({"path": ["tin/0.jpg", "tin/1.jpg"], "sha256": sha256}),
-        plan=plan_scoring_here(1, "cpu", one_thread_each=True),
+        plan=plan_scoring(1, "cpu", [1.0], 0, one_thread_each=True),
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_trash.cluster import capacity
-from ray_trash.cluster.capacity import plan_trials, plan_workers, wait_for_workers
+from ray_trash.cluster.capacity import plan_trials, plan_workers
 from ray_trash.cluster.shares import TRIAL_MEMORY_BYTES
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
@@ -23,29 +22,6 @@ def test_workers_leave_cpus_to_the_stream_that_feeds_them(workers: int, cpus: in
 def test_too_many_workers_are_refused_with_asked_and_available() -> None:
     with pytest.raises(ClusterError, match=r"train\.workers=64 asks for 32 CPUs.*the cluster has 2 CPUs.*at most 3"):
         plan_workers(TrainConfig(workers=64), {"CPU": 2}, machines=1)
-
-
-@pytest.mark.parametrize("scales", [True, False])
-def test_a_cluster_is_asked_for_all_that_a_run_needs_and_no_longer_than_it_is_waited_for(
-    scales: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train = TrainConfig(workers=2, cpus_per_worker=2, wait_for_workers_s=0.05)
-    cpus, asked = [2.0], []
-
-    def request_resources(bundles: list[dict[str, float]]) -> None:
-        asked.append(bundles)
-        if scales and bundles:
-            cpus[0] = sum(bundle["CPU"] for bundle in bundles)
-
-    monkeypatch.setattr(capacity, "request_resources", request_resources)
-    monkeypatch.setattr(capacity, "count_machines", lambda: 1)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": cpus[0]})
-    if scales:
-        assert wait_for_workers(train, lambda _: None).workers == 2
-    else:
-        with pytest.raises(ClusterError, match=r"waited 0\.05 s"):
-            wait_for_workers(train, lambda _: None)
-    assert [bool(bundles) for bundles in asked] == [True, False]
 
 
 def test_auto_is_one_worker_a_gpu_and_else_one_a_machine() -> None:

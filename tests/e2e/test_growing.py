@@ -1,0 +1,56 @@
+"""Commands on a cluster that has no machine until one is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.e2e.cluster import Cluster, running_cluster
+from tests.e2e.command import kill, run, start, wait_until
+from tests.photos import make_photos
+from tests.runs import epochs, error_line, settings, write_config
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster(grows_to=2) as running:
+        yield running
+
+
+def test_train_evaluate_and_score_have_machines_started_and_leave_none_behind(cluster: Cluster, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 12)
+    config = write_config(tmp_path, photos)
+    killed = start("train", config, *settings(train__workers=64), **cluster.joined)
+    wait_until(lambda: cluster.nodes() > 1 or killed.poll() is not None, timeout_s=120, what="a machine")
+    kill(killed)
+    _wait_for_their_end(cluster)
+
+    trained = run("train", config, *settings(train__workers=2), **cluster.joined)
+    assert trained.returncode == 0, trained.stderr
+    assert "waiting for machines that the autoscaler was asked for, 0 s of at most 600 s: train.work" in trained.stderr
+    assert epochs(tmp_path / "runs" / "tiny") == [1, 2, 3]
+    _wait_for_their_end(cluster)
+
+    checkpoint = tmp_path / "runs" / "tiny" / "checkpoint"
+    evaluation = ["evaluate", checkpoint, "--data", photos, "--split", "all", "--out", tmp_path / "evaluation"]
+    evaluated = run(*evaluation, **cluster.joined)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["n"] == 36
+    refused = run(*evaluation, "--workers", "9", "--wait-for-workers-s", "5", RAY_TRASH_TRACEBACK="", **cluster.joined)
+    assert refused.returncode == 6
+    assert error_line(refused.stderr).endswith("workers (waited 5 s for machines)")
+    _wait_for_their_end(cluster)
+
+    scored = run("score", checkpoint, photos, "--out", tmp_path / "scores.parquet", **cluster.joined)
+    assert scored.returncode == 0, scored.stderr
+    assert pq.read_table(tmp_path / "scores.parquet")["error_code"].null_count == 36
+    _wait_for_their_end(cluster)
+
+
+def _wait_for_their_end(cluster: Cluster) -> None:
+    # Half a minute of idleness, which the autoscaler sees at its next look, and the end of their processes.
+    wait_until(lambda: cluster.nodes() == 1, timeout_s=60, what="the machines to be given back")
