@@ -21,6 +21,7 @@ from ray_trash.cluster.head import lost_head
 
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _CLUSTER_IS_OURS = threading.Event()
+_WAYS_ON = ["To continue: a run with --resume, a scoring with the same command."]
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -45,6 +46,16 @@ def threads_left() -> bool:
 def remember_cluster_is_ours() -> None:
     """Note that a cluster was started by this process, and ends with it."""
     _CLUSTER_IS_OURS.set()
+
+
+def remember_way_on(text: str) -> None:
+    """Note what a person can do from here on, where that is not to start the command again."""
+    _WAYS_ON.append(text)
+
+
+def way_on() -> str:
+    """Say how to go on after a signal has ended this process."""
+    return _WAYS_ON[-1]
 
 
 def exit_process(exit_code: int) -> NoReturn:
