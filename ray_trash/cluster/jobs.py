@@ -108,7 +108,7 @@ def job_address(given: str | None) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if scheme in ("http", "https") and host:
+    if scheme in ("http", "https") and host and port != 6379:
         return address.rstrip("/")
     what = {"": "has no http:// in front", "ray": "is an address of Ray Client"}.get(scheme, "is no address of HTTP")
     if port == 6379:
