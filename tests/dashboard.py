@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ class Dashboard:
     output: str = ""
     chunks: list[list[str] | None] = field(default_factory=lambda: [[]])
     refuses: tuple[int, str] | None = None
+    on_follow: Callable[[], None] = lambda: None
     submitted: list[dict[str, Any]] = field(default_factory=list)
     packages: dict[str, bytes] = field(default_factory=dict)
 
@@ -82,6 +83,7 @@ class Dashboard:
             return web.Response(status=502)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        self.on_follow()
         for chunk in chunks:
             await socket.send_str(chunk)
         if len(self.details) > 1:  # it goes on, so this is no end in good order

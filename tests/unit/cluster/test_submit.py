@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import signal
 import socket
 import tomllib
 import zipfile
@@ -15,7 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from ray_trash.cluster import submit
+from ray_trash.cli import main
+from ray_trash.cluster import ending, submit
 from ray_trash.cluster.jobs import LEAST_RAY, Jobs, job_address
 from ray_trash.cluster.package import choose_files
 from ray_trash.cluster.submit import follow_job, start_job
@@ -48,7 +51,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(submit, "RETRY_EVERY_S", 0.01)
-    monkeypatch.setattr(submit, "remember_way_on", lambda text: None)
+    monkeypatch.setattr(ending, "_WAYS_ON", ["nothing was started"])
 
 
 @pytest.fixture
@@ -238,6 +241,87 @@ def test_a_job_that_has_not_started_yet_is_said_to_be_waited_for(
     assert said.lines == [
         "waiting for the job to start, as long as the cluster allows: It may be waiting for the runtime environment."
     ]
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Have the signals afterwards do what they did before a command took them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def submitting(jobs: Jobs, signals: None, tmp_path: Path) -> list[str]:
+    (tmp_path / "mine.yaml").write_text("name: mine\nstorage: s3://b/runs\ndata: {root: s3://b/photos}\n")
+    return ["submit", "--address", jobs.address, "--working-dir", str(tmp_path)]
+
+
+def test_the_command_ends_with_the_exit_code_of_the_job_and_prints_one_object(
+    dashboard: Dashboard, submitting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dashboard.details = [{"status": "FAILED", "driver_exit_code": 5}]
+    dashboard.output = "epoch 1\nerror: the loss is not a number\n"
+    assert main([*submitting, "--json", "train", "mine.yaml", "--set", "train.epochs=1"]) == 5
+    out, err = capsys.readouterr()
+    (request,) = dashboard.submitted
+    assert json.loads(out) == {
+        "job": request["submission_id"],
+        "address": submitting[2],
+        "status": "failed",
+        "exit_code": 5,
+    }
+    assert request["entrypoint"] == "python -m ray_trash train mine.yaml --set train.epochs=1"
+    sent, job, *printed, ended = err.splitlines()
+    assert sent.startswith("sending ")
+    assert job == f"job {request['submission_id']} at {submitting[2]}"
+    assert printed == dashboard.output.splitlines()
+    assert ended.endswith(" failed with exit code 5: train mine.yaml --set train.epochs=1")
+
+
+def test_a_detached_job_is_its_id_on_stdout_and_how_to_follow_it(
+    dashboard: Dashboard, submitting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*submitting, "--detach", "--", "train", "mine.yaml"]) == 0
+    out, err = capsys.readouterr()
+    job_id = dashboard.submitted[0]["submission_id"]
+    assert out == f"{job_id}\n"
+    assert f"To follow it: RAY_API_SERVER_ADDRESS={submitting[2]} ray job logs --follow {job_id}." in err
+
+
+def test_ctrl_c_ends_the_following_and_says_that_the_job_goes_on(
+    dashboard: Dashboard, submitting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dashboard.details = [RUNNING]
+    dashboard.on_follow = lambda: os.kill(os.getpid(), signal.SIGINT)
+    assert main([*submitting, "train", "mine.yaml"]) == 130
+    job_id = dashboard.submitted[0]["submission_id"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"stopped by SIGINT. job {job_id} goes on. To follow it: ")
+    assert last.endswith(f"To stop it: RAY_API_SERVER_ADDRESS={submitting[2]} ray job stop {job_id}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "submit: name the command to run, such as `submit train CONFIG`"),
+        (["submit", "train"], "submit: a job that submits itself would wait for ever"),
+        (["train", "mine.yaml", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
+        (["train", "mine.yaml", "--set", "train.epoch=1"], "did you mean train.epochs?"),
+        (["train", "../mine.yaml"], "is not below "),
+    ],
+)
+def test_a_wrong_command_is_refused_here_and_nothing_is_sent(
+    words: list[str],
+    said: str,
+    dashboard: Dashboard,
+    submitting: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*submitting, *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not dashboard.submitted
 
 
 def test_the_oldest_ray_is_that_of_the_project() -> None:
