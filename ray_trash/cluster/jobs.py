@@ -144,11 +144,13 @@ def _in_our_words(address: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise ClusterError(f"{address}: the cluster wants its token: {_token_problem(str(error))}; {_TOKEN}") from error
-    except requests.exceptions.SSLError as error:
-        raise ClusterError(f"{address}: its certificate is not trusted; set REQUESTS_CA_BUNDLE to a file") from error
     except requests.exceptions.JSONDecodeError as error:
         raise ClusterError(f"{address}: {_OTHERS}; {_ADVICE}") from error
     except (ConnectionError, requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+        if any(isinstance(reason, requests.exceptions.SSLError) for reason in (error, error.__context__)):
+            raise ClusterError(
+                f"{address}: its certificate is not trusted here; set REQUESTS_CA_BUNDLE to the file of its authority"
+            ) from error
         raise NotNowError("nobody answers there") from error
     except (KeyError, TypeError, requests.exceptions.RequestException) as error:
         raise ClusterError(f"{address}: {_OTHERS}; {_ADVICE}") from error

@@ -24,6 +24,7 @@ from ray_trash.cluster.package import choose_files
 from ray_trash.cluster.submit import follow_job, start_job
 from ray_trash.errors import ClusterError
 from ray_trash.terminal.say import Terminal
+from tests.company_proxy import company_proxy
 from tests.dashboard import NO_AGENT, TAKEN, Dashboard, answering
 
 # Ray's own client asks aiohttp in a way that is about to go.
@@ -128,6 +129,20 @@ def test_an_address_where_nobody_answers_is_one_line(monkeypatch: pytest.MonkeyP
         silent.listen()
         with pytest.raises(ClusterError, match="nobody answers there"):
             Jobs.at(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_cluster_behind_a_company_s_proxy_is_reached_once_its_authority_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "https://ray.example"
+    with company_proxy(tmp_path, host="ray.example", content=b'{"ray_version": "2.60.0"}') as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "")
+        with pytest.raises(ClusterError, match=f"^{url}: its certificate is not trusted here; set REQUESTS_CA_BUNDLE"):
+            Jobs.at(url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.authority))
+        assert Jobs.at(url).address == url
 
 
 def test_a_job_agent_that_is_still_starting_is_waited_for(dashboard: Dashboard, jobs: Jobs, tmp_path: Path) -> None:
