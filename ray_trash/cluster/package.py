@@ -18,6 +18,8 @@ from ray_trash.terminal.text import counted, listed
 
 MOST_BYTES = 50 * 2**20
 """Of all files together. Code and config are some megabytes at most; Ray keeps a package in the memory of its head."""
+MOST_FILES = 10_000
+"""A folder with more is a home or a data set, and to look through all of it takes minutes."""
 IGNORE_FILES = (".gitignore", ".rayignore")
 """Both hide files, as they do from Ray's own packages."""
 CODE = "ray_trash"
@@ -72,7 +74,7 @@ class Package:
 
     def summary(self) -> str:
         """Say what is sent and what stays here, in one line."""
-        left = "; ".join(f"{what}: {listed(sorted(paths), 3)}" for what, paths in self.left_out.items())
+        left = "; ".join(f"{listed(sorted(paths), 3)} ({what})" for what, paths in self.left_out.items())
         sent = f"{counted(len(self.files), 'file')}, {_mib(self.n_bytes)}, of {self.root}"
         return f"{sent}; left out: {left}" if left else sent
 
@@ -102,7 +104,7 @@ def choose_files(root: Path, *, needed: Collection[str] = (), data: Collection[s
         data: Folders below it that hold photos or runs, as the command says.
 
     Raises:
-        ConfigError: They are larger than `MOST_BYTES`; the largest are named.
+        ConfigError: They are more than `MOST_FILES`, or larger than `MOST_BYTES`; where most of them are is named.
     """
     chosen = _Choice(root, frozenset(data))
     chosen.walk("", [])
@@ -117,9 +119,12 @@ def choose_files(root: Path, *, needed: Collection[str] = (), data: Collection[s
     if package.n_bytes > MOST_BYTES:
         raise ConfigError(
             f"{root}: {_mib(package.n_bytes)} would be sent, at most {_mib(MOST_BYTES)} are; the largest: "
-            f"{_largest(package)}; name what is not code in .rayignore, or another folder with --working-dir"
+            f"{_largest(package)}; {_ADVICE}"
         )
     return package
+
+
+_ADVICE = "name what is not code in .rayignore, or another folder with --working-dir"
 
 
 class _Ignored:
@@ -171,6 +176,11 @@ class _Choice:
     def take(self, path: str) -> None:
         source = self._root / path
         self.files[path] = (source.stat().st_size, source)
+        if len(self.files) > MOST_FILES:
+            ((most, _),) = Counter(_top(path) for path in self.files).most_common(1)
+            raise ConfigError(
+                f"{self._root}: more than {MOST_FILES:,} files would be sent, most of them in {most}; {_ADVICE}"
+            )
 
     def take_code(self) -> None:
         """Add the program as it runs here."""
@@ -245,9 +255,13 @@ def _is_private_key(path: Path) -> bool:
 def _largest(package: Package) -> str:
     sizes: Counter[str] = Counter()
     for path, (size, _) in package.files.items():
-        head, slash, _ = path.partition("/")
-        sizes[head + slash] += size
+        sizes[_top(path)] += size
     return ", ".join(f"{name} {_mib(size)}" for name, size in sizes.most_common(3))
+
+
+def _top(path: str) -> str:
+    head, slash, _ = path.partition("/")
+    return head + slash
 
 
 def _mib(n_bytes: int) -> str:

@@ -96,7 +96,7 @@ def test_a_submitted_run_ends_as_it_would_here_and_says_what_was_sent(
     outcome = json.loads(good.stdout)
     assert (outcome["status"], outcome["exit_code"]) == ("succeeded", 0)
     assert "tiny.yaml: sent, as the command names it, though `*.yaml` in .gitignore hides it" in good.stderr
-    assert "secrets: .env" in good.stderr
+    assert ".env (secrets)" in good.stderr
     printed = [line.split()[:2] for line in good.stderr.splitlines()]
     assert printed.count(["the", "evaluation"]) == 1, good.stderr
 

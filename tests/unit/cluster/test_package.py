@@ -75,7 +75,7 @@ def test_runs_checkpoints_environments_and_named_data_are_left_out_whole(tmp_pat
     assert found.left_out["runs"] == ["results/a/"]
     assert found.left_out["checkpoints"] == ["model/"]
     assert found.left_out["data and runs"] == ["tables/"]
-    assert "checkpoints: model/" in found.summary()
+    assert "model/ (checkpoints)" in found.summary()
 
 
 def test_ignore_files_hide_what_git_and_ray_leave_out_also_below_the_root(tmp_path: Path) -> None:
@@ -107,6 +107,13 @@ def test_a_folder_that_is_too_large_is_refused_with_its_largest_entries(
     write(tmp_path, "huge.txt", text="x" * 3 * 2**20)
     words = r"would be sent, at most 3.0 MiB are; the largest: huge.txt 3.0 MiB, big/ 2.0 MiB, ray_trash/ "
     with pytest.raises(ConfigError, match=words):
+        choose_files(tmp_path)
+
+
+def test_a_home_is_refused_before_all_of_it_was_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "MOST_FILES", 3)
+    write(tmp_path, "a.py", "mail/1.txt", "mail/2.txt", "mail/3.txt", "z.txt")
+    with pytest.raises(ConfigError, match="more than 3 files would be sent, most of them in mail/; name what is not"):
         choose_files(tmp_path)
 
 
