@@ -34,7 +34,7 @@ class Cluster:
 
     def submit(self, folder: Path, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Submit a command from a folder and wait for its end."""
-        return run(*self._submitting(folder), *command, **self.joined, **environment)
+        return run(*self._submitting(folder), *command, **(self.joined | environment))
 
     def start_submit(self, folder: Path, *command: object) -> subprocess.Popen[str]:
         """Submit a command from a folder."""
