@@ -129,6 +129,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
     add("--overwrite", action="store_true", help="replace FILE if it is there")
 
+    add = command("submit", commands.submit, "run a command as a job on a cluster, and end as it ends")
+    text = "the cluster's dashboard (RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265)"
+    add("--address", metavar="URL", help=text)
+    text = "folder of code and configs that the job runs in, a copy without data, runs and secrets (this one)"
+    add("--working-dir", default=".", metavar="DIR", help=text)
+    add("--detach", action="store_true", help="print the job's id and leave it alone, instead of following it")
+    add("job", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="train, tune, evaluate, ... with its arguments")
+    subparsers.choices["submit"].set_defaults(parse=parser.parse_args)
+
     _add_config(command("config", commands.config, "print the resolved config"))
     return parser
 

@@ -6,6 +6,8 @@ Imports a stage only when its command runs, so that `ray-trash --help` answers a
 from __future__ import annotations
 
 import argparse
+import shlex
+from dataclasses import dataclass
 from logging import WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 """As `--json FILE`: not a file."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What `--json` prints of a command whose work has an exit code of its own."""
+
+    document: dict[str, Any]
+    exit_code: int
+
+
 AUDIT_FRACTION = 0.15
 """Share of photos that `audit` puts into validation and into test, as the defaults of `data` do."""
 
@@ -322,6 +334,42 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     api_key = read_key(options.api_key_file, option="--api-key-file", variable=CLIENT_VARIABLE)
     return score_there(options.url, options.paths, options.out, api_key=api_key, **given)
+
+
+def submit(options: argparse.Namespace, terminal: Terminal) -> Ended | dict[str, Any] | str:
+    """Run another command as a job on a cluster, and end as it ends."""
+    words = options.job[1:] if options.job[:1] == ["--"] else options.job
+    if not words:
+        raise ConfigError("submit: name the command to run, such as `submit train CONFIG`")
+    if words[0] == "submit":
+        raise ConfigError("submit: a job that submits itself would wait for ever; name the command that does the work")
+    root = Path(options.working_dir).absolute()
+    if not root.is_dir():
+        raise ConfigError(f"--working-dir {options.working_dir}: no such folder")
+    from ray_trash.cluster.job_command import understand
+
+    # What is wrong with the command is said before anything is asked of the cluster.
+    command = understand(words, options.parse(words), root)
+    for warning in command.warnings:
+        terminal.say(f"warning: {warning}")
+    from ray_trash.cluster.jobs import Jobs, job_address
+    from ray_trash.cluster.package import choose_files
+    from ray_trash.cluster.submit import Outcome, follow_job, start_job, way_on
+
+    address = job_address(options.address)
+    package = choose_files(root, needed=command.needed, data=command.data)
+    for path, pattern in package.against_ignore.items():
+        terminal.say(f"{path}: sent, as the command names it, though {pattern} hides it")
+    jobs = Jobs.at(address)
+    job_id = start_job(jobs, command.words, package, terminal=terminal)
+    if options.detach:
+        terminal.say(way_on(address, job_id))
+        started = Outcome(job_id, address, "submitted", 0)
+        return started.document() if options.json else f"{job_id}\n"
+    outcome = follow_job(jobs, job_id, terminal=terminal)
+    how = "" if outcome.status == "succeeded" else f" with exit code {outcome.exit_code}: {shlex.join(words)}"
+    terminal.say(f"job {job_id} {outcome.status}{how}")
+    return Ended(outcome.document(), outcome.exit_code)
 
 
 def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any] | str:

@@ -151,7 +151,7 @@ def _can_write(folder: str) -> bool:
 def _join(address: str) -> None:
     said = f"RAY_ADDRESS={address}"
     for scheme, what in (
-        ("http", "the address of a cluster's dashboard, which takes jobs: `ray job submit -- ray-trash ...`"),
+        ("http", "the address of a cluster's dashboard, which takes jobs: `ray-trash submit ...`"),
         ("ray", "an address of Ray Client, by which this does not work"),
     ):
         if address.startswith((f"{scheme}://", f"{scheme}s://")):

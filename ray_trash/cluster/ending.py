@@ -21,6 +21,7 @@ from ray_trash.cluster.head import lost_head
 
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _CLUSTER_IS_OURS = threading.Event()
+_WAYS_ON = ["To continue: a run with --resume, a scoring with the same command."]
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -50,6 +51,16 @@ def remember_cluster_is_ours() -> None:
 def cluster_is_ours() -> bool:
     """Say whether this process has started the cluster that it uses."""
     return _CLUSTER_IS_OURS.is_set()
+
+
+def remember_way_on(text: str) -> None:
+    """Note what a person can do from here on, where that is not to start the command again."""
+    _WAYS_ON.append(text)
+
+
+def way_on() -> str:
+    """Say how to go on after a signal has ended this process."""
+    return _WAYS_ON[-1]
 
 
 def exit_process(exit_code: int) -> NoReturn:

@@ -32,9 +32,9 @@ from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.access import this_visit
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, come_again, not_ready
-from ray_trash.serve.keeper import Keeper, Origin
 from ray_trash.serve.log import tell
 from ray_trash.serve.replica import START_TIMEOUT_S, SharedReplica
+from ray_trash.serve.shelf import Origin, Shelf
 
 DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
@@ -74,7 +74,7 @@ class Fleet:
         self._exchanges: Counter[str] = Counter()
         self._name = name or f"ray-trash-{secrets.token_hex(4)}"
         self._deployed: set[str] = set()
-        self._keeper: Keeper | None = None
+        self._shelf: Shelf | None = None
         self._exchanging = asyncio.Lock()
         self._drains: set[asyncio.Task[None]] = set()
 
@@ -212,8 +212,8 @@ class Fleet:
         return Generation(name, checkpoint, handle, card)
 
     def _run(self, name: str, checkpoint: Checkpoint) -> DeploymentHandle[Any]:
-        self._keeper = self._keeper or Keeper(self._name)
-        origin = self._keeper.keep(name, checkpoint, self.wish)
+        self._shelf = self._shelf or Shelf(self._name)
+        origin = self._shelf.keep(name, checkpoint, self.wish)
         return serve.run(_describe_replicas(self._settings, origin), name=name, route_prefix=None)
 
     async def _ask(self, handle: DeploymentHandle[Any], photos: Sequence[bytes], timeout_s: float) -> Scored:
@@ -250,8 +250,8 @@ class Fleet:
 
     async def _delete(self, name: str) -> None:
         self._deployed.discard(name)
-        if self._keeper is not None:
-            self._keeper.forget(name)
+        if self._shelf is not None:
+            self._shelf.forget(name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DELETE_TIMEOUT_S):
                 await in_daemon_thread(lambda: _end_application(name), name="serve.delete")

@@ -22,7 +22,7 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
-from ray_trash.serve.keeper import Origin
+from ray_trash.serve.shelf import Origin
 
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
@@ -132,7 +132,7 @@ class SharedReplica(Replica):
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
             super().__init__(checkpoint, settings, n_threads)
-        # The keeper ends with the process that started it, as a gateway of a Serve config may.
+        # The shelf ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
 
     async def left(self) -> tuple[Checkpoint, Mapping[str, Any]] | None:

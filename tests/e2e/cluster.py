@@ -10,18 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.command import wait_until
+from tests.e2e.command import run, start, wait_until
 from tests.processes import command_line, living
 
 RAY = Path(sys.executable).parent / "ray"
-NOT_YET = "No available agent to submit job"
-"""What `ray job submit` says until the cluster's job agent has come up, seconds after `ray start` has ended."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +39,16 @@ class Cluster:
         """Count its nodes, the head among them."""
         return sum("raylet/raylet " in command_line(pid) for pid in living(str(self.folder)))
 
-    def submit(self, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Submit a job and wait for its end."""
-        deadline = time.monotonic() + 60
-        while True:
-            finished = subprocess.run(
-                [str(RAY), "job", "submit", "--address", self.jobs_at, "--", *map(str, command)],
-                env={**os.environ, **self.joined, **environment},
-                capture_output=True,
-                text=True,
-                timeout=480,
-                check=False,
-            )
-            if NOT_YET not in finished.stdout + finished.stderr:
-                return finished
-            assert time.monotonic() < deadline, f"waited 60 s for the job agent: {finished.stderr}"
-            time.sleep(0.5)
+    def submit(self, folder: Path, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Submit a command from a folder and wait for its end."""
+        return run(*self._submitting(folder), *command, **(self.joined | environment))
+
+    def start_submit(self, folder: Path, *command: object) -> subprocess.Popen[str]:
+        """Submit a command from a folder."""
+        return start(*self._submitting(folder), *command, **self.joined)
+
+    def _submitting(self, folder: Path) -> list[object]:
+        return ["submit", "--address", self.jobs_at, "--working-dir", folder, "--json"]
 
 
 def free_port() -> int:

@@ -6,7 +6,11 @@ One file, so that all of them share one cluster.
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,20 +75,64 @@ def test_a_mistake_before_and_after_rays_start_is_one_line_and_its_exit_code(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_submitted_run_ends_right_and_a_bad_config_or_token_fails_the_job(
-    cluster: Cluster, photos: Path, tmp_path: Path
+@pytest.fixture
+def laptop(tmp_path: Path, photos: Path) -> Path:
+    """Lay out the folder of somebody who submits: a config that git does not keep, photos, a secret; no program."""
+    folder = tmp_path / "laptop"
+    (folder / "photos").mkdir(parents=True)
+    write_config(folder, photos, storage=str(tmp_path / "runs"))
+    (folder / ".gitignore").write_text("*.yaml\n")
+    (folder / ".env").write_text("KEY=1")
+    (folder / "photos" / "one.jpg").write_bytes(bytes(10))
+    return folder
+
+
+def test_a_submitted_run_ends_as_it_would_here_and_says_what_was_sent(
+    cluster: Cluster, laptop: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path, photos)
-    good = cluster.submit("ray-trash", "run", config, *settings(train__epochs=1))
-    assert good.returncode == 0, good.stdout + good.stderr
+    good = cluster.submit(laptop, "run", "tiny.yaml", *settings(train__epochs=1))
+    assert good.returncode == 0, good.stderr
     assert (tmp_path / "runs" / "tiny" / "evaluation.json").exists()
-    bad = cluster.submit("ray-trash", "run", config, *settings(train__epoch=1))
-    assert bad.returncode == 1
-    assert "did you mean train.epochs?" in bad.stdout + bad.stderr
+    outcome = json.loads(good.stdout)
+    assert (outcome["status"], outcome["exit_code"]) == ("succeeded", 0)
+    assert "tiny.yaml: sent, as the command names it, though `*.yaml` in .gitignore hides it" in good.stderr
+    assert ".env (secrets)" in good.stderr
+    printed = [line.split()[:2] for line in good.stderr.splitlines()]
+    assert printed.count(["the", "evaluation"]) == 1, good.stderr
+
+
+def test_a_submitted_command_that_fails_gives_its_own_exit_code(cluster: Cluster, laptop: Path, tmp_path: Path) -> None:
+    diverged = cluster.submit(laptop, "train", "tiny.yaml", *settings(train__learning_rate=1e30), "--overwrite")
+    assert diverged.returncode == 5, diverged.stderr
+    assert json.loads(diverged.stdout)["exit_code"] == 5
+    assert "diverged" in error_line(diverged.stderr)
+    missing = cluster.submit(laptop, "audit", "/nowhere/photos")
+    assert missing.returncode == 3, missing.stderr
+    bad = cluster.submit(laptop, "run", "tiny.yaml", *settings(train__epoch=1))
+    assert bad.returncode == 2
+    assert "did you mean train.epochs?" in error_line(bad.stderr)
     (tmp_path / "other").write_text(secrets.token_hex(32))
-    stranger = cluster.submit("ray-trash", "--version", RAY_AUTH_TOKEN_PATH=str(tmp_path / "other"))
-    assert stranger.returncode != 0
-    assert "token" in (stranger.stdout + stranger.stderr).lower()
+    stranger = cluster.submit(laptop, "audit", "/nowhere", RAY_AUTH_TOKEN_PATH=str(tmp_path / "other"))
+    assert stranger.returncode == 6
+    assert "the one sent is another" in error_line(stranger.stderr)
+
+
+def test_ctrl_c_leaves_a_submitted_job_running_and_says_how_to_stop_it(
+    cluster: Cluster, laptop: Path, tmp_path: Path
+) -> None:
+    child = cluster.start_submit(laptop, "train", "tiny.yaml", *settings(train__epochs=200))
+    metrics = tmp_path / "runs" / "tiny"
+    wait_until(lambda: bool(epochs(metrics)) or child.poll() is not None, timeout_s=240, what="an epoch")
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    before = len(epochs(metrics))
+    wait_until(lambda: len(epochs(metrics)) > before, timeout_s=120, what="an epoch after Ctrl-C")
+    (stop,) = re.findall(r"To stop it: (RAY_API_SERVER_ADDRESS=\S+ ray job stop \S+)$", err, re.MULTILINE)
+    stopped = subprocess.run(
+        stop, shell=True, env={**os.environ, **cluster.joined}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert stopped.returncode == 0, stopped.stderr
 
 
 @pytest.fixture(scope="module")

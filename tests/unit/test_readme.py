@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ray_trash.arguments import build_parser
+from ray_trash.config import known_keys
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,16 @@ def test_every_other_command_is_one_the_program_takes(line):
     options = build_parser().parse_args(words[1:])
     if "config" in vars(options):
         assert (ROOT / options.config).exists()
+
+
+def test_every_key_and_command_of_the_docs_is_one_there_is():
+    sections = sorted({key.partition(".")[0] for key in known_keys() if "." in key})
+    for path in (ROOT / "docs").glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        named = re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)", text)
+        assert not [key for key in named if key not in known_keys()], path
+        for module in re.findall(r"python -m (benchmarks\.\w+)", text):
+            assert (ROOT / f"{module.replace('.', '/')}.py").exists()
 
 
 @pytest.mark.parametrize("program", [[Path(sys.prefix) / "bin" / "ray-trash"], [sys.executable, "-m", "ray_trash"]])

@@ -46,7 +46,7 @@ def silent_port() -> Any:
     [
         ("127.0.0.1:9", "nobody listens there: Connection refused; start it with"),
         ("[::1]:9", "nobody listens there: "),
-        ("http://10.0.0.1:8265", "a cluster's dashboard, which takes jobs: `ray job submit"),
+        ("http://10.0.0.1:8265", "a cluster's dashboard, which takes jobs: `ray-trash submit"),
         ("ray://10.0.0.1:10001", "an address of Ray Client"),
         ("head", "not the address of a head, HOST:6379"),
         ("head:port", "not the address of a head, HOST:6379"),

@@ -18,7 +18,7 @@ _NAMESPACE = "ray-trash"
 
 
 @ray.remote(num_cpus=0)
-class _Keeper:
+class _Shelf:
     def __init__(self) -> None:
         self._kept: dict[str, list[ray.ObjectRef[Any]]] = {}
 
@@ -32,17 +32,17 @@ class _Keeper:
         self._kept.pop(name, None)
 
 
-class Keeper:
+class Shelf:
     """The end of it that the fleet has; it and what it keeps go with the fleet's process."""
 
     def __init__(self, fleet: str) -> None:
         """Start it; needs a connection to Ray."""
-        self._name = f"{fleet}-keeper"
-        self._actor: Any = _Keeper.options(name=self._name, namespace=_NAMESPACE).remote()  # type: ignore[attr-defined]
+        self._name = f"{fleet}-shelf"
+        self._actor: Any = _Shelf.options(name=self._name, namespace=_NAMESPACE).remote()  # type: ignore[attr-defined]
 
     def keep(self, name: str, value: Any, wish: Mapping[str, Any] | None) -> Origin:
         """Keep something by a name that is used once, and say where a replica finds it."""
-        fetch(self._actor.keep.remote(name, [ray.put(value)]), what="the keeper of the checkpoints")
+        fetch(self._actor.keep.remote(name, [ray.put(value)]), what="the shelf of the checkpoints")
         return Origin(self._name, name, wish)
 
     def forget(self, name: str) -> None:
@@ -57,13 +57,13 @@ class Origin:
     `wish` is None for `ray-trash serve`.
     """
 
-    keeper: str
+    shelf: str
     name: str
     wish: Mapping[str, Any] | None = None
 
     def fetch(self, *, timeout_s: float) -> Any:
-        """Return what is kept there; a `ValueError` where the keeper has gone."""
-        keeper: Any = ray.get_actor(self.keeper, namespace=_NAMESPACE)
+        """Return what is kept there; a `ValueError` where the shelf has gone."""
+        shelf: Any = ray.get_actor(self.shelf, namespace=_NAMESPACE)
         what = "the checkpoint"
-        (reference,) = fetch(keeper.get.remote(self.name), what=what, timeout_s=timeout_s)
+        (reference,) = fetch(shelf.get.remote(self.name), what=what, timeout_s=timeout_s)
         return fetch(reference, what=what, timeout_s=timeout_s)
