@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -22,9 +22,13 @@ ATTEMPTS = 2
 
 
 async def ask_replicas(
-    handle: Callable[[], DeploymentHandle[Any]], photos: Sequence[bytes], *, timeout_s: float, retry_after_s: int
+    handle_for: Callable[[int], Awaitable[DeploymentHandle[Any]]],
+    photos: Sequence[bytes],
+    *,
+    timeout_s: float,
+    retry_after_s: int,
 ) -> Scored:
-    """Answer encoded photos by the replicas that the handle of an attempt leads to.
+    """Answer encoded photos by the replicas that the handle of an attempt, from 1, leads to.
 
     Raises:
         ServeError: 504 past the time limit; 503 where all are busy, or every attempt failed.
@@ -33,7 +37,8 @@ async def ask_replicas(
     for attempt in range(1, ATTEMPTS + 1):
         try:
             async with asyncio.timeout(deadline_s - time.monotonic()):
-                answer: Scored = await handle().answer.remote(list(photos))
+                handle = await handle_for(attempt)
+                answer: Scored = await handle.answer.remote(list(photos))
                 return answer
         except TimeoutError as error:
             raise ServeError(504, "timeout", f"there was no answer within {timeout_s:g} s") from error

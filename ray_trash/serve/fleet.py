@@ -138,8 +138,12 @@ class Fleet:
             raise not_ready(self._settings.retry_after_s)
         now.waiting += 1
         try:
+
+            async def handle_for(_: int) -> DeploymentHandle[Any]:
+                return now.handle
+
             retry_after_s = self._settings.retry_after_s
-            return await ask_replicas(lambda: now.handle, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+            return await ask_replicas(handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
         finally:
             now.waiting -= 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ NOTICED_S = 5.0
 """By when every gateway that is alive has noticed an exchange: looks, and some that were late."""
 ANSWER_TIMEOUT_S = 5.0
 """How long the fleet may take to say who answers."""
+AWAY = (TimeoutError, RayServeException, RayError)
+"""How it shows that the fleet's process, or its machine, has gone."""
 ROLL_BACK_TIMEOUT_S = 400.0
 """How long going back may take: a move that is under way ends first, and then replicas load the model before."""
 
@@ -60,7 +63,7 @@ class Follower:
             try:
                 await self._look()
                 was_there = True
-            except (TimeoutError, RayServeException, RayError) as error:
+            except AWAY as error:
                 if was_there:
                     what = f"the fleet does not say who answers, the model before goes on: {last_line(error)}"
                     tell("fleet_away", what, level=logging.WARNING)
@@ -82,10 +85,13 @@ class Follower:
         retry_after_s = self._settings.retry_after_s
         if self._handle is None:
             raise not_ready(retry_after_s)
-        # After an exchange the second attempt leads to the replicas of the new model.
-        return await ask_replicas(self._handle_now, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+        return await ask_replicas(self._handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
 
-    def _handle_now(self) -> DeploymentHandle[Any]:
+    async def _handle_for(self, attempt: int) -> DeploymentHandle[Any]:
+        if attempt > 1:
+            # The replicas may have ended with their model, since the last look.
+            with contextlib.suppress(*AWAY):
+                await self._look()
         assert self._handle is not None
         return self._handle
 
@@ -108,6 +114,6 @@ class Follower:
                 answer: Carried[ModelCard] = await self._models.roll_back.remote()
                 card = answer.value()
                 await self._look()
-        except (TimeoutError, RayServeException, RayError) as error:
+        except AWAY as error:
             raise come_again("fleet_away", "the fleet does not answer", self._settings.retry_after_s) from error
         return card
