@@ -67,7 +67,7 @@ class Replicas:
 
 @pytest.fixture(autouse=True)
 def replicas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower.serve, "get_app_handle", Replicas)
+    monkeypatch.setattr("ray_trash.serve.follower.serve.get_app_handle", Replicas)
     monkeypatch.setattr(follower, "LOOK_S", 0.01)
     Replicas.alive = {"first", "second"}
 
