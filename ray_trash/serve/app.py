@@ -13,22 +13,26 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 from starlette.types import ASGIApp
 
-from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.capacity import count_machines, plan_replicas
+from ray_trash.cluster.carry import Carried
 from ray_trash.cluster.shares import GATEWAY_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig, serve_config
 from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
-from ray_trash.serve.fleet import Fleet
+from ray_trash.serve.contract import ModelCard
+from ray_trash.serve.fleet import HEALTH_PERIOD_S, HEALTH_TIMEOUT_S, Fleet
+from ray_trash.serve.follower import NOTICED_S, FleetState, Follower
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import keys_of
 from ray_trash.serve.log import start_log
 
 STARTS = 3
-"""How often Ray Serve starts the gateway before it calls the application failed."""
+"""How often Ray Serve starts the fleet before it calls the application failed."""
 OF_THE_PROXY = {
     "drain_s": "set the deployment's graceful_shutdown_timeout_s",
     "keep_alive_s": "set http_options.keep_alive_timeout_s",
@@ -37,10 +41,10 @@ OF_THE_PROXY = {
 """Keys that only `ray-trash serve` obeys, and what does the same."""
 
 
-class Deployed:
-    """The gateway of a Serve config, and the fleet that answers it: the models are applications beside its own.
+class Models:
+    """The fleet of a Serve config, kept by one process for all gateways: the models are applications beside its own.
 
-    What was accepted is what the replicas hold. A gateway that takes the place of one that ended goes on with them,
+    What was accepted is what the replicas hold. A process that takes the place of one that ended goes on with them,
     whatever the folder of the checkpoint holds by then.
     """
 
@@ -49,13 +53,9 @@ class Deployed:
         self._settings = ServeConfig.model_validate(settings)
         start_log(self._settings.log_format)
         self._application = serve.get_replica_context().app_name
-        self._fleet = Fleet(self._settings, name=f"{self._application}-model")
+        self._fleet = Fleet(self._settings, name=f"{self._application}-model", drain_s=NOTICED_S)
         self._one_at_a_time = asyncio.Lock()
         self._at_work: set[asyncio.Task[None]] = set()
-
-    def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Build what Ray Serve sends requests to."""
-        return Gateway(self._fleet, self._settings, keys=keys_of(self._settings)).application()
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve the checkpoint that a Serve config names; one that is not good changes nothing but `swap_state`.
@@ -70,6 +70,18 @@ class Deployed:
         else:
             self._fleet.wish = dict(user_config)
             await self._fleet.swap(await _open(user_config))
+
+    async def state(self) -> FleetState:
+        """Say whose replicas answer."""
+        fleet = self._fleet
+        return FleetState(fleet.application(), await fleet.card(), await fleet.swap_state(), dict(fleet.exchanges()))
+
+    async def roll_back(self) -> Carried[ModelCard]:
+        """Go back to the checkpoint before this one, or say why not."""
+        try:
+            return Carried(await self._fleet.roll_back())
+        except RayTrashError as error:
+            return Carried(None, error)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         # Ray Serve waits for `reconfigure`, and may send no request until it returns.
@@ -106,29 +118,51 @@ class Deployed:
             await self._fleet.stop()
 
 
+class Deployed:
+    """A gateway of a Serve config; a cluster may have one on every machine."""
+
+    def __init__(self, models: DeploymentHandle[Any], settings: Mapping[str, Any]) -> None:
+        """Follow the fleet; `settings` is the `serve` section."""
+        self._settings = ServeConfig.model_validate(settings)
+        start_log(self._settings.log_format)
+        self._follower = Follower(models, self._settings)
+        self._following = asyncio.ensure_future(self._follower.follow())
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Build what Ray Serve sends requests to."""
+        return Gateway(self._follower, self._settings, keys=keys_of(self._settings)).application()
+
+
 async def _open(wish: Mapping[str, Any]) -> Checkpoint:
     place = wish.get("checkpoint")
     if not isinstance(place, str):
-        raise ConfigError("user_config of Gateway: expected `checkpoint: PLACE`")
+        raise ConfigError("user_config of Models: expected `checkpoint: PLACE`")
     return await in_daemon_thread(lambda: open_checkpoint(place), name="open")
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
     """Build the application; `args` are keys of the `serve` section.
 
-    The checkpoint is the `user_config` of the deployment `Gateway`, so that deploying another one exchanges the model
-    under the gateway that runs, or leaves it as it is if the new one is not good.
+    The checkpoint is the `user_config` of the deployment `Models`, so that deploying another one exchanges the model
+    under the gateways that run, or leaves it as it is if the new one is not good. There is a gateway for every machine
+    that the cluster has by then; `num_replicas` of the deployment `Gateway` is another number of them.
     """
     for key in OF_THE_PROXY.keys() & args.keys():
         raise ConfigError(f"serve.{key}: has no effect behind Ray's own proxy; {OF_THE_PROXY[key]}")
     settings = serve_config({}, {f"serve.{key}": value for key, value in args.items()})
     plan_replicas(settings, ray.cluster_resources())  # a cluster that is too small is better told here
+    process: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": GATEWAY_CPUS},
+        "health_check_period_s": HEALTH_PERIOD_S,
+        "health_check_timeout_s": HEALTH_TIMEOUT_S,
+    }
+    fleet = serve.deployment(name="Models", num_replicas=1, max_constructor_retry_count=STARTS, **process)(Models)
     gateway = serve.deployment(
         name="Gateway",
+        num_replicas=max(1, count_machines()),
+        max_replicas_per_node=1,
         max_ongoing_requests=settings.max_waiting_requests,
         max_queued_requests=settings.max_waiting_requests,
-        ray_actor_options={"num_cpus": GATEWAY_CPUS},
-        health_check_period_s=1,
-        max_constructor_retry_count=STARTS,
+        **process,
     )(serve.ingress()(Deployed))
-    return gateway.bind(settings.model_dump())
+    return gateway.bind(fleet.bind(settings.model_dump()), settings.model_dump())

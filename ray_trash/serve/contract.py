@@ -168,6 +168,14 @@ class ServeError(RayTrashError):
         super().__init__(message)
         self.status, self.code, self.retry_after_s = status, code, retry_after_s
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes whole."""
+        return _make_error, (self.status, self.code, str(self), self.retry_after_s)
+
+
+def _make_error(status: int, code: str, message: str, retry_after_s: int | None) -> ServeError:
+    return ServeError(status, code, message, retry_after_s=retry_after_s)
+
 
 def come_again(code: str, reason: str, retry_after_s: int) -> ServeError:
     """Make the error of a request that may be answered later."""

@@ -20,21 +20,22 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.capacity import count_machines, plan_replicas
 from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint
-from ray_trash.serve.access import this_visit
-from ray_trash.serve.contract import ModelCard, Scored, ServeError, come_again, not_ready
+from ray_trash.serve.asking import ask_replicas
+from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.log import tell
 from ray_trash.serve.replica import START_TIMEOUT_S, SharedReplica
 from ray_trash.serve.shelf import Origin, Shelf
+from ray_trash.terminal.text import last_line
 
 DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
@@ -42,8 +43,6 @@ DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
-ATTEMPTS = 2
-"""Scoring changes nothing, so what a failing replica did not answer is asked of another, once."""
 
 
 @dataclass
@@ -60,14 +59,17 @@ class Generation:
 class Fleet:
     """A `Backend` on Ray Serve; needs a connected Ray."""
 
-    def __init__(self, settings: ServeConfig, *, name: str | None = None) -> None:
-        """Start with nobody to answer; `name` begins the names of its applications, of which a cluster may have others.
+    def __init__(self, settings: ServeConfig, *, name: str | None = None, drain_s: float = 0.0) -> None:
+        """Start with nobody to answer.
 
-        Default: a name of its own.
+        Args:
+            settings: The `serve` section.
+            name: Begins the names of its applications, of which a cluster may have others. Default: one of its own.
+            drain_s: How long others, who ask the replicas themselves, may take to notice an exchange.
         """
         self.wish: Mapping[str, Any] | None = None
         """What the user's Serve config says, kept with what is started for `adopt`; None for `ray-trash serve`."""
-        self._settings = settings
+        self._settings, self._drain_s = settings, drain_s
         self._now: Generation | None = None
         self._before: Checkpoint | None = None
         self._swap: dict[str, Any] = {}
@@ -125,6 +127,10 @@ class Fleet:
         """Return the model that answers."""
         return None if self._now is None else self._now.card
 
+    def application(self) -> str | None:
+        """Return the name of the application of Ray Serve whose replicas answer."""
+        return None if self._now is None else self._now.name
+
     async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         now = self._now
@@ -132,7 +138,12 @@ class Fleet:
             raise not_ready(self._settings.retry_after_s)
         now.waiting += 1
         try:
-            return await self._ask(now.handle, photos, timeout_s)
+
+            async def handle_for(_: int) -> DeploymentHandle[Any]:
+                return now.handle
+
+            retry_after_s = self._settings.retry_after_s
+            return await ask_replicas(handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
         finally:
             now.waiting -= 1
 
@@ -152,7 +163,7 @@ class Fleet:
                     checkpoint: Checkpoint
                     checkpoint, self.wish = await handle.left.remote()
             except (TimeoutError, RayServeException, RayError, RayTrashError) as error:
-                what = f"{name} has no model to go on with: {_last_line(error)}"
+                what = f"{name} has no model to go on with: {last_line(error)}"
                 tell("not_adopted", what, level=logging.WARNING)
                 await self._delete(name)
             else:
@@ -204,7 +215,7 @@ class Fleet:
             await self._delete(name)
             if isinstance(error, RayTrashError):
                 raise
-            what = f"do not start: {_last_line(error)}"
+            what = f"do not start: {last_line(error)}"
             if isinstance(error, TimeoutError):
                 asked = f"{self._settings.replicas} with {REPLICA_CPUS} CPUs each; is the cluster full?"
                 what = f"did not start within {START_TIMEOUT_S:g} s: {asked}"
@@ -216,34 +227,9 @@ class Fleet:
         origin = self._shelf.keep(name, checkpoint, self.wish)
         return serve.run(_describe_replicas(self._settings, origin), name=name, route_prefix=None)
 
-    async def _ask(self, handle: DeploymentHandle[Any], photos: Sequence[bytes], timeout_s: float) -> Scored:
-        deadline_s = time.monotonic() + timeout_s
-        retry_after_s = self._settings.retry_after_s
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with asyncio.timeout(deadline_s - time.monotonic()):
-                    answer: Scored = await handle.answer.remote(list(photos))
-                    return answer
-            except TimeoutError as error:
-                raise ServeError(504, "timeout", f"there was no answer within {timeout_s:g} s") from error
-            except BackPressureError as error:
-                raise come_again("busy", "all replicas are busy", retry_after_s) from error
-            except (RayActorError, RayTaskError, DeploymentUnavailableError) as error:
-                what = _last_line(error)
-                tell(
-                    "replica_failed",
-                    f"a replica failed under a request (attempt {attempt} of {ATTEMPTS}): {what}",
-                    level=logging.WARNING,
-                    request_id=this_visit().request_id,
-                    attempt=attempt,
-                    reason=what,
-                )
-                if attempt == ATTEMPTS:
-                    raise come_again("replica_failed", "the replica failed", retry_after_s) from error
-        raise AssertionError("the last attempt answers or raises")
-
     async def _drain(self, generation: Generation) -> None:
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
+        await asyncio.sleep(self._drain_s)
         while generation.waiting and time.monotonic() < deadline_s:
             await asyncio.sleep(0.1)
         await self._delete(generation.name)
@@ -270,6 +256,9 @@ def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Applicati
         scaling: dict[str, Any] = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
         scaling["target_ongoing_requests"] = settings.target_requests_per_replica
         options = {"autoscaling_config": scaling}
+    elif (machines := count_machines()) > 1:
+        # While one machine is away, another has room for more than its share, and they would stay together there.
+        options["max_replicas_per_node"] = -(-settings.replicas // machines)
     replicas = serve.deployment(
         name="Model",
         ray_actor_options={"num_cpus": REPLICA_CPUS, "num_gpus": plan.gpus},
@@ -278,7 +267,7 @@ def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Applicati
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
         graceful_shutdown_wait_loop_s=0.5,
-        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_timeout_s=settings.timeout_s,
         **options,
     )(SharedReplica)
     return replicas.bind(origin, settings.model_dump(), plan.n_threads)
@@ -287,7 +276,3 @@ def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Applicati
 def _end_application(name: str) -> None:
     serve.delete(name, _blocking=False)
     serve.status()  # comes back once the controller has had that call, which does not wait
-
-
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -63,7 +64,8 @@ class Deployed:
 
 
 def processes(deployment: str) -> set[int]:
-    return {pid for pid in living("ServeReplica:ray-trash", below=os.getpid()) if f":{deployment}" in command_line(pid)}
+    named = re.compile(rf":{deployment}\b")
+    return {pid for pid in living("ServeReplica:ray-trash", below=os.getpid()) if named.search(command_line(pid))}
 
 
 @pytest.fixture
@@ -105,6 +107,7 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     before = deployed.models()
     deployed.kill("Gateway")
     deployed.wait_for(first)
+    deployed.kill("Models")
     wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != before, timeout_s=180, what="new replicas")
     deployed.kill("Model")
     image = {"content-type": "image/jpeg"}

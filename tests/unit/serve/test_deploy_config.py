@@ -25,8 +25,8 @@ def test_the_file_for_serve_deploy_names_an_application_with_settings_that_are_k
     assert callable(getattr(importlib.import_module(module), builder))
     settings = {f"serve.{key}": value for key, value in (application.args or {}).items()}
     assert serve_config({}, settings).replicas == 1
-    (gateway,) = application.deployments
-    assert (gateway.name, set(gateway.user_config or {})) == ("Gateway", {"checkpoint"})
+    (models,) = application.deployments
+    assert (models.name, set(models.user_config or {})) == ("Models", {"checkpoint"})
     assert deployed.http_options.host == "127.0.0.1"
 
 
