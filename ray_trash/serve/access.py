@@ -42,9 +42,9 @@ def this_visit() -> Visit:
 class AccessLog:
     """Stands in front of an application: its answers have the header `X-Request-ID`."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand in front of an application."""
-        self._app = app
+    def __init__(self, app: ASGIApp, *, sends_id: bool) -> None:
+        """Stand in front of an application; Ray's own proxy sends the id itself."""
+        self._app, self._sends_id = app, sends_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have one request answered."""
@@ -59,7 +59,8 @@ class AccessLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = visit.request_id
+                if self._sends_id:
+                    MutableHeaders(scope=message)[REQUEST_ID_HEADER] = visit.request_id
             await send(message)
 
         before, started = _VISIT.set(visit), time.perf_counter()

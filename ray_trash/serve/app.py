@@ -130,7 +130,8 @@ class Deployed:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build what Ray Serve sends requests to."""
-        return Gateway(self._follower, self._settings, keys=keys_of(self._settings)).application()
+        gateway = Gateway(self._follower, self._settings, keys=keys_of(self._settings))
+        return gateway.application(sends_request_id=False)
 
 
 async def _open(wish: Mapping[str, Any]) -> Checkpoint:

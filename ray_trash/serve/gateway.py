@@ -55,8 +55,8 @@ class Gateway:
         if self._admission is not None:
             self._admission.refuse_unfinished()
 
-    def application(self) -> ASGIApp:
-        """Build the ASGI application."""
+    def application(self, *, sends_request_id: bool = True) -> ASGIApp:
+        """Build the ASGI application; Ray's own proxy sends the ids of requests itself."""
         about: dict[str, Any] = {"title": "ray-trash", "version": __version__, "description": DESCRIPTION}
         app = FastAPI(**about, docs_url=None, redoc_url=None, redirect_slashes=False, routes=[*page_routes()])
         for kind in (ServeError, HTTPException, Exception):
@@ -93,7 +93,8 @@ class Gateway:
             turned_away=lambda code: self._telemetry.turned_away.labels(code).inc(),
         )
         # Outermost first: what is refused for want of a key is read by pages of other origins, too.
-        return AccessLog(Addressed(Origins(self._admission, self._settings.cors_origins), self._settings.root_path))
+        addressed = Addressed(Origins(self._admission, self._settings.cors_origins), self._settings.root_path)
+        return AccessLog(addressed, sends_id=sends_request_id)
 
     async def post_score(self, request: Request) -> Response:
         """Answer photos: multipart fields, one raw body, or JSON with base64."""
