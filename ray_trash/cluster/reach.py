@@ -115,8 +115,8 @@ def _try(listener: Listener) -> Gap | None:
                 return gap("something else answers there")
         except OSError as error:
             return gap(
-                f"{_reason(error)} to {SENT_BYTES // 1024} KiB, though a connection was made; is there one MTU all the "
-                "way?"
+                f"{_reason(error)} to {SENT_BYTES // 1024} KiB, though a connection was made, as where the MTU is "
+                "smaller on the way"
             )
     return None
 

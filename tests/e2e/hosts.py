@@ -109,6 +109,19 @@ class Host:
         """Put a firewall between this host and others that are isolated; the rest reaches them all."""
         _do("bridge", "-n", self.switch, "link", "set", "dev", self.port, "isolated", "on" if on else "off")
 
+    def readdress(self, address: str) -> None:
+        """Give this host another address, as ADDRESS/BITS, in place of those it has."""
+        _do("ip", "-n", self.namespace, "address", "flush", "dev", "eth0", "scope", "global")
+        _do(
+            "ip", "-n", self.namespace, "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else [])
+        )
+
+    def swallow_packets(self, larger_than_bytes: int) -> None:
+        """Lose larger packets on their way, without a word to who sends them; both ends need it."""
+        # Otherwise the kernel hands on many packets as one, which no limit holds for.
+        _do("ip", "-n", self.namespace, "link", "set", "dev", "eth0", "gso_max_segs", "1")
+        _do("ip", "-n", self.switch, "link", "set", "dev", self.port, "mtu", str(larger_than_bytes))
+
     def slow_down(self, mbit_per_s: float) -> None:
         """Limit what this host receives."""
         limit = ["rate", f"{mbit_per_s:g}mbit", "burst", "64kb", "latency", "400ms"]
