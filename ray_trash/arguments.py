@@ -125,6 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
     add("--overwrite", action="store_true", help="replace FILE if it is there")
 
+    _add_config(command("plan", commands.plan, "what a run needs, what there is, and how long it takes"))
+
     _add_config(command("config", commands.config, "print the resolved config"))
     return parser
 

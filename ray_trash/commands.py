@@ -6,6 +6,7 @@ Imports a stage only when its command runs, so that `ray-trash --help` answers a
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,25 @@ def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     prepared = prepare(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=sweeps and _trials_have_workers(config)):
         return run_all(prepared, _source_of(options), terminal=terminal)
+
+
+def plan(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Say what a run or a sweep needs, and how long it takes."""
+    config = _load(options)
+    began = time.monotonic()
+    from ray_trash.plan.room import find_room, inventory
+    from ray_trash.terminal.plan_table import print_plan
+
+    with inventory() as there_is:
+        joined = time.monotonic()
+        room = find_room(config, there_is)
+        from ray_trash.plan.run import plan_run
+
+        # What a cluster took to be joined is no loading.
+        load_s = time.monotonic() - (joined if there_is.cluster else began)
+        document = plan_run(config, room, load_s=load_s)
+    print_plan(document, terminal)
+    return document
 
 
 def _trials_have_workers(config: Config) -> bool:
