@@ -15,7 +15,7 @@ from ray_trash.arguments import build_parser
 from ray_trash.cluster.ending import exit_process, stop_signals
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.head import lost_head
-from ray_trash.commands import STDOUT
+from ray_trash.commands import STDOUT, Ended
 from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.terminal.streams import Stderr, keep_stderr_for_people, open_closed_streams
 
@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Ray prints there whatever becomes of its processes, and libraries what they like.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             result = options.action(options, Terminal.stderr())
+        exit_code = result.exit_code if isinstance(result, Ended) else 0
+        result = result.document if isinstance(result, Ended) else result
         if options.json == STDOUT or isinstance(result, str):
             text = result if isinstance(result, str) else json.dumps(result) + "\n"
             sys.stdout.buffer.write(text.encode())  # whatever the locale
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{TRACEBACK}=1 shows where, please report it"
         _complain(f"error: unforeseen: {type(error).__name__}: {str(error).strip()}; {where}")
         return 1
-    return 0
+    return exit_code
 
 
 def _require_utf8(arguments: Sequence[str]) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_trash.errors import ConfigError, DataError
+from ray_trash.errors import ClusterError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from ray_trash.config import Config
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 """As `--json FILE`: not a file."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What `--json` prints of a command whose work has an exit code of its own."""
+
+    document: dict[str, Any]
+    exit_code: int
+
+
 AUDIT_FRACTION = 0.15
 """Share of photos that `audit` puts into validation and into test, as the defaults of `data` do."""
 
@@ -321,6 +332,20 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     api_key = read_key(options.api_key_file, option="--api-key-file")
     return score_there(options.url, options.paths, options.out, api_key=api_key, **given)
+
+
+def doctor(options: argparse.Namespace, terminal: Terminal) -> Ended:
+    """Check whether this machine or a cluster is able."""
+    from ray_trash.doctor.run import examine
+    from ray_trash.terminal.findings import print_finding, print_sum
+
+    findings = []
+    for finding in map(asdict, examine(options.storage)):
+        print_finding(finding, terminal)
+        findings.append(finding)
+    print_sum(findings, terminal)
+    able = all(finding["status"] != "problem" for finding in findings)
+    return Ended({"able": able, "findings": findings}, 0 if able else ClusterError.exit_code)
 
 
 def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any] | str:

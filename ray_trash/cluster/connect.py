@@ -103,6 +103,8 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
             configure_logging=True,
             # Ray rounds down, and nothing runs where there is no CPU.
             num_cpus=1 if cpu_quota() < 1 else None,
+            # At any other address Ray's processes listen on every interface of the machine, which nobody asked for.
+            _node_ip_address="127.0.0.1",
         )
     except Exception as error:
         with suppress(Exception):

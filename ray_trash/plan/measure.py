@@ -6,6 +6,7 @@ computes at the same speed. Letters: B photos.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import resource
 import sys
@@ -254,10 +255,8 @@ class _Bench:
             if len(ended) > 1 and ended[-1] - ended[0] >= steps_s:
                 raise _Enough
 
-        try:
+        with contextlib.suppress(_Enough):
             train_epoch(self._state, self._job, self._worker, inputs, on_step=on_step)
-        except _Enough:
-            pass
         return (ended[-1] - ended[0]) / (len(ended) - 1)
 
     def _inputs(self) -> tuple[float, NetworkInputs]:

@@ -183,7 +183,7 @@ def _compute(
 
 
 def lack_of_room(config: Config, n_bytes: int, *, missing: bool) -> str:
-    """Say why so many bytes of activations, some of them `missing` yet, are not kept here; nothing is an empty string."""
+    """Say why so many bytes of activations, some `missing` yet, are not kept here; nothing is an empty string."""
     if n_bytes > int(config.train.cache_frozen_gib * GIB):
         return (
             f"they take {n_bytes / GIB:.2f} GiB and train.cache_frozen_gib is {config.train.cache_frozen_gib:g}; "
