@@ -19,7 +19,12 @@ from ray_trash.model.engine import EnginePlan
 
 def test_a_check_that_does_not_end_is_given_up_and_says_so() -> None:
     never = threading.Event()
-    found = checked("slow", lambda: never.wait() and Finding("slow", "ok", ""), timeout_s=0.01)
+
+    def waits() -> Finding:
+        never.wait()
+        return Finding("slow", "ok", "")
+
+    found = checked("slow", waits, timeout_s=0.01)
     never.set()
     assert found == Finding("slow", "not checked", "no answer within 0.01 s")
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
-from tests.unit.doctor.machines import GIB, GOOD, a_machine
 
 from ray_trash.doctor.facts import Gpus, Space, unmet_requirements
 from ray_trash.doctor.machine import clocks, judge_machines, same_versions
+from tests.unit.doctor.machines import GIB, GOOD, a_machine
 
 
 def test_of_a_good_machine_every_finding_is_ok_and_asks_for_nothing() -> None:
@@ -82,11 +83,9 @@ def test_a_clock_that_is_off_is_named(skew_s: float, status: str) -> None:
 
 
 def test_an_old_package_is_found_by_the_projects_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray_trash.doctor.facts as facts
-
-    real = facts.version
     assert unmet_requirements() == []
-    monkeypatch.setattr(facts, "version", lambda name: "2.9.1" if name == "torch" else real(name))
+    versioned = lambda name: "2.9.1" if name == "torch" else version(name)  # noqa: E731
+    monkeypatch.setattr("ray_trash.doctor.facts.version", versioned)
     assert unmet_requirements() == ["torch is 2.9.1, needed is >=2.10"]
-    monkeypatch.setattr(facts.platform, "python_version", lambda: "3.10.2")
+    monkeypatch.setattr("platform.python_version", lambda: "3.10.2")
     assert unmet_requirements()[0] == "Python 3.10.2 is none of <3.14,>=3.11"

@@ -98,7 +98,7 @@ def test_streamed_photos_cost_a_cpu_its_time_and_a_gpu_none_that_it_does_not_wai
 
 def test_kept_activations_are_computed_once_for_every_view() -> None:
     config = a_config(model={"weights": "none", "frozen_stages": 4}, augment={"views": 2}, train={"epochs": 5})
-    room, trainings = planned(config)
+    _, trainings = planned(config)
     assert [(variant.n_frozen, variant.kept) for variant in trainings.variants] == [(4, True)]
     assert trainings.activations.views == 2 * SIDES.train + SIDES.val
     assert seconds_of(estimated(config), "activations") == pytest.approx(0.5 * trainings.activations.views)
