@@ -12,7 +12,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_trash.cluster.connect import ray_session
-from ray_trash.cluster.interface import bind_this_process
 from ray_trash.cluster.reach import gaps_between_machines
 from ray_trash.doctor.access import (
     Listener,
@@ -24,12 +23,13 @@ from ray_trash.doctor.access import (
     servers_here,
 )
 from ray_trash.doctor.engines import check_engines
-from ray_trash.doctor.facts import Facts, gather
+from ray_trash.doctor.facts import gather
 from ray_trash.doctor.finding import Finding, checked
 from ray_trash.doctor.machine import clocks, judge_machines
 from ray_trash.doctor.pair import PAIR_TIMEOUT_S, check_pair
 from ray_trash.doctor.places import check_storage
 from ray_trash.errors import ClusterError
+from ray_trash.terminal.text import counted, listed
 
 ENGINES_TIMEOUT_S = 120.0
 MACHINE_TIMEOUT_S = 60.0
@@ -37,6 +37,7 @@ MACHINE_TIMEOUT_S = 60.0
 REACH_TIMEOUT_S = 90.0
 STORAGE_TIMEOUT_S = 90.0
 _WITHOUT_RAY = ("workers", "listeners")
+_MOST_GAPS = 3
 _OPEN_PORTS = "let machines reach one another on every port; name the interface that does in GLOO_SOCKET_IFNAME"
 
 
@@ -51,13 +52,14 @@ def examine(storage: str) -> Iterator[Finding]:
     yield checked("engines", check_engines, timeout_s=ENGINES_TIMEOUT_S)
     with ExitStack() as session:
         started = time.monotonic()
+        is_own = not ray.is_initialized() and os.environ.get("RAY_ADDRESS", "") in ("", "local")
         try:
             session.enter_context(ray_session(dashboard=False))
         except ClusterError as error:
             yield Finding("Ray", "problem", str(error), "")
             yield from _without_ray(storage)
             return
-        yield from _with_ray(storage, started_s=time.monotonic() - started)
+        yield from _with_ray(storage, is_own=is_own, took_s=time.monotonic() - started)
 
 
 def _without_ray(storage: str) -> Iterator[Finding]:
@@ -68,31 +70,19 @@ def _without_ray(storage: str) -> Iterator[Finding]:
         yield Finding(check, "not checked", "needs Ray, which did not start")
 
 
-def _with_ray(storage: str, *, started_s: float) -> Iterator[Finding]:
+def _with_ray(storage: str, *, is_own: bool, took_s: float) -> Iterator[Finding]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    is_own = os.environ.get("RAY_ADDRESS", "") in ("", "local")
-    what = f"starts here in {started_s:.0f} s" if is_own else f"joined at {os.environ['RAY_ADDRESS']}"
-    cpus = ray.cluster_resources().get("CPU", 0)
-    yield Finding(
-        "Ray",
-        "ok",
-        f"Ray {ray.__version__} {what}: {len(nodes)} machines, {cpus:g} CPUs"
-        if len(nodes) > 1
-        else f"Ray {ray.__version__} {what}, {cpus:g} CPUs",
-    )
-    facts: list[Facts] = []
-    skews_s: list[tuple[str, float]] = []
-    lost: list[Finding] = []
-    if is_own:
-        facts.append(gather())
-    else:
-        for node, (answer, skew_s) in zip(nodes, _ask(nodes, _look), strict=True):
+    how = f"started here in {took_s:.0f} s" if is_own else f"joined at {ray.get_runtime_context().gcs_address}"
+    cpus = f"{ray.cluster_resources().get('CPU', 0):g} CPUs"
+    yield Finding("Ray", "ok", f"{ray.__version__}, {how}: {counted(len(nodes), 'machine')}, {cpus}")
+    facts, skews_s = [gather()] if is_own else [], list[tuple[str, float]]()
+    if not is_own:
+        for node, (answer, skew_s) in zip(nodes, _ask(nodes, gather), strict=True):
             if isinstance(answer, Finding):
-                lost.append(answer)
+                yield answer
             else:
                 facts.append(answer)
                 skews_s.append((node["NodeManagerHostname"], skew_s))
-    yield from lost
     if facts:
         yield from judge_machines(facts)
     if len(skews_s) > 1:
@@ -101,25 +91,21 @@ def _with_ray(storage: str, *, started_s: float) -> Iterator[Finding]:
     yield checked("workers", check_pair, timeout_s=2 * PAIR_TIMEOUT_S, late="problem", advice=_OPEN_PORTS)
     if len(nodes) > 1:
         yield checked("network", _check_network, timeout_s=REACH_TIMEOUT_S, late="problem", advice=_OPEN_PORTS)
-    yield checked(
-        "listeners",
-        (lambda: check_listeners(own_listeners())) if is_own else (lambda: _check_servers(nodes)),
-        timeout_s=MACHINE_TIMEOUT_S + 5,
-    )
-    yield checked(
-        "storage", lambda: _check_storage(storage, [] if is_own else nodes), timeout_s=STORAGE_TIMEOUT_S, late="problem"
-    )
+
+    def listeners() -> Finding:
+        return check_listeners(own_listeners()) if is_own else _check_servers(nodes)
+
+    def places() -> Finding:
+        return _check_storage(storage, [] if is_own else nodes)
+
+    yield checked("listeners", listeners, timeout_s=2 * MACHINE_TIMEOUT_S)
+    yield checked("storage", places, timeout_s=STORAGE_TIMEOUT_S, late="problem")
 
 
 def _check_network() -> Finding:
-    gaps = gaps_between_machines()
-    if gaps:
-        return Finding(
-            "network",
-            "problem",
-            "; ".join(gap.line() for gap in gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""),
-        )
-    return Finding("network", "ok", "every machine reaches every other one on a port of the system's choice")
+    if gaps := gaps_between_machines():
+        return Finding("network", "problem", listed((gap.line() for gap in gaps), most=_MOST_GAPS))
+    return Finding("network", "ok", "every machine reaches every other one on ports of the system's choice")
 
 
 def _check_servers(nodes: Sequence[dict[str, Any]]) -> Finding:
@@ -142,11 +128,6 @@ def _check_storage(uri: str, nodes: Sequence[dict[str, Any]]) -> Finding:
         return answers
 
     return check_storage(uri, len(nodes), on_machines)
-
-
-def _look() -> Facts:
-    bind_this_process()
-    return gather()
 
 
 def _ask(nodes: Sequence[dict[str, Any]], work: Callable[[], Any]) -> list[tuple[Any, float]]:
