@@ -74,7 +74,12 @@ def estimate(basis: Basis) -> Estimate:
     before = [Part("load the libraries", basis.load_s)]
     if not room.inventory.cluster:
         before.append(Part("start Ray", RAY_LOADS * basis.load_s))
-    before.append(Part("read, compare and split photos", reading_s(basis.n_photos, measured.look_s, at_once=cpus)))
+    before.append(
+        Part(
+            "read, compare and split photos",
+            reading_s(basis.n_photos, measured.look_s, at_once=cpus, load_s=basis.load_s),
+        )
+    )
     views, paces = basis.trainings.activations.views, measured.paces
     if views:
         each_s = max(pace.activations_s for pace in paces)

@@ -196,6 +196,7 @@ class _Bench:
     ) -> None:
         accumulated = variant.config.train.accumulate_batches
         changes = {
+            "train.workers": 1,
             "train.steps_per_epoch": None,
             "train.batch_size_per_worker": max(2, variant.batch_photos),
             "train.learning_rate": _NO_STEPS_RATE,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ray_trash.config import Config
 
-RAY_LOADS = 1.0
-"""To start Ray on this machine."""
+RAY_LOADS = 1.5
+"""To start Ray on this machine: 0.9 to 2.1 were measured."""
 PROCESS_LOADS = 1.3
 """To start a process of Ray that trains, until it takes its first step."""
 TRAIN_LOADS = 2.0
@@ -22,8 +22,10 @@ TRIAL_LOADS = 0.3
 COMPARE_S = 0.004
 """To compare one photo with the others and to probe it, on one CPU: a quarter of a millisecond a pair that shares
 keypoints. Measured on 2,527 photos of TrashNet."""
-EVALUATE_LOADS = 3.0
-"""To evaluate: the engine is built and compared, in a process of its own for each worker."""
+READ_LOADS = 1.0
+"""To start the processes that read photos."""
+EVALUATE_LOADS = 2.5
+"""To evaluate: processes that read photos again, then others that answer, which check themselves first."""
 MASKED_PASSES = 3
 """Photos are scored as they are, with their border and with their centre hidden."""
 UNKNOWN_PHOTOS = 100
@@ -56,9 +58,9 @@ class EpochTime:
         return self.training_s + self.validation_s + self.checkpoint_s
 
 
-def reading_s(n_photos: int, look_s: float, *, at_once: int) -> float:
+def reading_s(n_photos: int, look_s: float, *, at_once: int, load_s: float) -> float:
     """Return how long it takes to catalogue, compare and split photos, so many tasks at once."""
-    return n_photos * (look_s + COMPARE_S) / max(1, at_once)
+    return READ_LOADS * load_s + n_photos * (look_s + COMPARE_S) / max(1, at_once)
 
 
 def streamed_step_s(step_s: float, photos: float, look_s: float, *, readers: float, on_gpu: bool) -> float:
