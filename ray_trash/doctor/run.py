@@ -63,7 +63,7 @@ def examine(storage: str) -> Iterator[Finding]:
 
 
 def _without_ray(storage: str) -> Iterator[Finding]:
-    yield from judge_machines([gather()])
+    yield from _this_machine()
     yield check_proxies(os.environ, [])
     yield checked("storage", lambda: check_storage(storage, 0, lambda _: ()), timeout_s=STORAGE_TIMEOUT_S)
     for check in _WITHOUT_RAY:
@@ -75,18 +75,7 @@ def _with_ray(storage: str, *, is_own: bool, took_s: float) -> Iterator[Finding]
     how = f"started here in {took_s:.0f} s" if is_own else f"joined at {ray.get_runtime_context().gcs_address}"
     cpus = f"{ray.cluster_resources().get('CPU', 0):g} CPUs"
     yield Finding("Ray", "ok", f"{ray.__version__}, {how}: {counted(len(nodes), 'machine')}, {cpus}")
-    facts, skews_s = [gather()] if is_own else [], list[tuple[str, float]]()
-    if not is_own:
-        for node, (answer, skew_s) in zip(nodes, _ask(nodes, gather), strict=True):
-            if isinstance(answer, Finding):
-                yield answer
-            else:
-                facts.append(answer)
-                skews_s.append((node["NodeManagerHostname"], skew_s))
-    if facts:
-        yield from judge_machines(facts)
-    if len(skews_s) > 1:
-        yield clocks(skews_s)
+    yield from _this_machine() if is_own else _machines(nodes)
     yield check_proxies(os.environ, [node["NodeManagerAddress"] for node in nodes])
     yield checked("workers", check_pair, timeout_s=2 * PAIR_TIMEOUT_S, late="problem", advice=_OPEN_PORTS)
     if len(nodes) > 1:
@@ -100,6 +89,32 @@ def _with_ray(storage: str, *, is_own: bool, took_s: float) -> Iterator[Finding]
 
     yield checked("listeners", listeners, timeout_s=2 * MACHINE_TIMEOUT_S)
     yield checked("storage", places, timeout_s=STORAGE_TIMEOUT_S, late="problem")
+
+
+def _this_machine() -> Iterator[Finding]:
+    found: list[Finding] = []
+
+    def look() -> Finding:
+        found.extend(judge_machines([gather()]))
+        return found[0]
+
+    # Drivers of GPUs have been seen to keep whoever asks waiting for ever.
+    first = checked("machine", look, timeout_s=MACHINE_TIMEOUT_S)
+    yield from found or [first]
+
+
+def _machines(nodes: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+    facts, skews_s = [], []
+    for node, (answer, skew_s) in zip(nodes, _ask(nodes, gather), strict=True):
+        if isinstance(answer, Finding):
+            yield answer
+        else:
+            facts.append(answer)
+            skews_s.append((node["NodeManagerHostname"], skew_s))
+    if facts:
+        yield from judge_machines(facts)
+    if len(skews_s) > 1:
+        yield clocks(skews_s)
 
 
 def _check_network() -> Finding:
