@@ -172,6 +172,9 @@ def _warnings(config: Config, room: Room, document: Mapping[str, Any], decoded: 
     run = Storage.at(config.storage).child(config.name)
     if run.is_local and has_run(run):
         warnings.append(f"{run.uri}: there is a run of this name already; the plan is of a new one")
+    weights = config.model.weights
+    if weights not in ("none", "imagenet") and not Storage.at(weights).exists():
+        warnings.append(f"model.weights={weights}: nothing is there; training would end with that")
     if workers > 1:
         warnings.append("workers exchange their gradients in every step, which was not measured: it takes longer")
     least_memory = min(machine.memory_bytes for machine in machines if machine.cpus)

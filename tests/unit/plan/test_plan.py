@@ -73,6 +73,17 @@ def test_a_sweep_is_planned_with_its_trials(config: Path, capfd: pytest.CaptureF
     assert "3 trials over model.frozen_stages, model.dropout" in said
 
 
+def test_what_a_run_would_trip_over_later_is_a_warning(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "runs" / "small").mkdir(parents=True)
+    (config.parent / "runs" / "small" / "run.json").write_text("{}")
+    document, said = planned(capfd, str(config), "--set", "model.weights=none.safetensors", "--set", "train.workers=2")
+    first, weights, workers = document["warnings"][-3:]
+    assert "there is a run of this name already" in first
+    assert "nothing is there" in weights
+    assert "exchange their gradients" in workers
+    assert said.count("warning: ") == len(document["warnings"])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
