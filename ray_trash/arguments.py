@@ -138,6 +138,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("job", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="train, tune, evaluate, ... with its arguments")
     subparsers.choices["submit"].set_defaults(parse=parser.parse_args)
 
+    _add_config(command("plan", commands.plan, "what a run needs, what there is, and how long it takes"))
+
+    add = command(
+        "doctor", commands.doctor, "is this machine, or the cluster at RAY_ADDRESS, able? a line for each check"
+    )
+    add("--storage", default="runs", metavar="URI", help="where runs would be kept: a path or URI (runs)")
+
     _add_config(command("config", commands.config, "print the resolved config"))
     return parser
 

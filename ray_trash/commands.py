@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from logging import WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_trash.errors import ConfigError, DataError
+from ray_trash.errors import ClusterError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from ray_trash.config import Config
@@ -150,6 +151,25 @@ def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     prepared = prepare(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=sweeps and _trials_have_workers(config)):
         return run_all(prepared, _source_of(options), terminal=terminal)
+
+
+def plan(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Say what a run or a sweep needs, and how long it takes."""
+    config = _load(options)
+    began = time.monotonic()
+    from ray_trash.plan.room import find_room, inventory
+    from ray_trash.terminal.plan_table import print_plan
+
+    with inventory() as there_is:
+        joined = time.monotonic()
+        room = find_room(config, there_is)
+        from ray_trash.plan.run import plan_run
+
+        # What a cluster took to be joined is no loading.
+        load_s = time.monotonic() - (joined if there_is.cluster else began)
+        document = plan_run(config, room, load_s=load_s)
+    print_plan(document, terminal)
+    return document
 
 
 def _trials_have_workers(config: Config) -> bool:
@@ -370,6 +390,20 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Ended | dict[str,
     how = "" if outcome.status == "succeeded" else f" with exit code {outcome.exit_code}: {shlex.join(words)}"
     terminal.say(f"job {job_id} {outcome.status}{how}")
     return Ended(outcome.document(), outcome.exit_code)
+
+
+def doctor(options: argparse.Namespace, terminal: Terminal) -> Ended:
+    """Check whether this machine or a cluster is able."""
+    from ray_trash.doctor.run import examine
+    from ray_trash.terminal.findings import print_finding, print_sum
+
+    findings = []
+    for finding in map(asdict, examine(options.storage)):
+        print_finding(finding, terminal)
+        findings.append(finding)
+    print_sum(findings, terminal)
+    able = all(finding["status"] != "problem" for finding in findings)
+    return Ended({"able": able, "findings": findings}, 0 if able else ClusterError.exit_code)
 
 
 def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any] | str:

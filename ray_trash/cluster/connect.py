@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ray
 import ray.exceptions
+from ray._private import ray_constants
 
 from ray_trash.cluster.ending import remember_cluster_is_ours, stop_signals, threads_left
 from ray_trash.cluster.environment import own_folder, prepare_environment
@@ -23,6 +24,8 @@ from ray_trash.errors import ClusterError, ConfigError
 
 JOIN_TIMEOUT_S = 30.0
 """How long it may take to join a cluster; Ray itself tries for ten minutes."""
+_SEVERAL_MACHINES = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+"""Variable that says whether a Ray may be one of several machines'; 0 has all its processes on loopback."""
 _SOCKET_PATH_BYTES = 107
 """Of any socket's path, on Linux: `man 7 unix`."""
 _LONGEST_SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
@@ -97,15 +100,16 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
     if worker_niceness is not None:
         os.environ.setdefault("RAY_worker_niceness", str(worker_niceness))
     try:
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            # Ray rounds down, and nothing runs where there is no CPU.
-            num_cpus=1 if cpu_quota() < 1 else None,
-        )
+        with _on_loopback():
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                # Ray rounds down, and nothing runs where there is no CPU.
+                num_cpus=1 if cpu_quota() < 1 else None,
+            )
     except Exception as error:
         with suppress(Exception):
             ray.shutdown()
@@ -114,6 +118,25 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
             "and ports of its own"
         ) from error
     remember_cluster_is_ours()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have a Ray that is started inside the block listen on loopback alone, as it does on macOS and Windows.
+
+    At an address of the machine its processes listen on every interface, though no other machine is asked in.
+    """
+    constant, variable = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(_SEVERAL_MACHINES)
+    # The processes that are started read the variable; this one has read it.
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[_SEVERAL_MACHINES] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if variable is None:
+            del os.environ[_SEVERAL_MACHINES]
+        else:
+            os.environ[_SEVERAL_MACHINES] = variable
 
 
 def choose_folder() -> None:

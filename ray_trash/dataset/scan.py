@@ -72,7 +72,7 @@ def build_catalog(
     rows = _listed_rows(listing)
     pending = [row for row in rows if row.verdict is None]
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px)
-    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=3)(_look_at_block)
+    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=3)(look_at_block)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
     n_tasks = min(max(1, len(pending) // MIN_TASK_ROWS), max(1, int(ray.cluster_resources().get("CPU", 1))))
@@ -109,13 +109,14 @@ def _block_rows(n_rows: int, stored_short_side_px: int) -> int:
     return min(most, max(MIN_BLOCK_ROWS, -(-n_rows // TARGET_BLOCKS)))
 
 
-def _look_at_block(
+def look_at_block(
     block: Sequence[CatalogRow],
     folder: PhotoFolder,
     preprocessing: Preprocessing,
     keep_pixels: bool,
     keep_sketches: bool,
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Read files below a folder: their rows of the catalog, and of those that are accepted sketches and pixels."""
     rows, sketches, decoded = [], [], []
     for listed in block:
         row = listed

@@ -29,9 +29,9 @@ def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
     return ", ".join(all_names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def counted(n: int, noun: str) -> str:
-    """Say how many there are: `1 photo`, `2,527 photos`."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def counted(n: int, noun: str, nouns: str | None = None) -> str:
+    """Say how many there are: `1 photo`, `2,527 photos`; `nouns` where these do not end in an s alone."""
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
 def rejected_by_kind(rejected: Iterable[Mapping[str, Any]]) -> str:
@@ -70,3 +70,15 @@ def last_line(error: BaseException) -> str:
     """Return what happened: Ray puts a remote traceback in front, and the cause in its last line."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def gib(n_bytes: float) -> str:
+    """Write bytes as `1.5 GiB`, or `12 MiB` where there are few."""
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
+
+
+def minutes(seconds: float) -> str:
+    """Write a time as `34 s`, `12 min` or `3.2 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
+import ray.data
 from torch import Tensor
 
 from ray_trash.audit.run import audit_photos, write_audit
+from ray_trash.cluster.inventory import inventory_of_cluster
 from ray_trash.config import Config
 from ray_trash.dataset.catalog import (
     SIDES,
@@ -82,7 +83,8 @@ def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: 
             a side of the split is empty, or the photos are not those this run has trained on.
     """
     config, run, listing = prepared.config, prepared.run, prepared.listing
-    cached = _fits_in_memory(config, len(listing.files))
+    stores = [machine.object_store_bytes for machine in inventory_of_cluster().machines]
+    cached = fits_in_memory(config, len(listing.files), min(stores))
     photo_set = read_photo_set(listing, Preprocessing.from_config(config.image), prepared.rule, keep_pixels=cached)
     catalog = photo_set.catalog
     changes = _changes_since_training(run, catalog) if begun else ""
@@ -151,15 +153,20 @@ def _contents(catalog: pa.Table) -> dict[str, tuple[str | None, ...]]:
     return {row.path: (row.label, row.sha256, row.split) for row in rows_of(catalog) if row.accepted}
 
 
-def _fits_in_memory(config: Config, n_files: int) -> bool:
+def fits_in_memory(config: Config, n_files: int, object_store_bytes: float) -> bool:
+    """Say whether photos are decoded once and kept, in object stores of which the smallest has so many bytes."""
     if config.data.cache != "auto":
         return config.data.cache == "memory"
-    # Most photos are 4:3; the estimate need not be better than the choice of the budget.
-    needed = n_files * config.image.stored_short_side_px**2 * 4 / 3 * 3
+    needed = decoded_bytes(config, n_files)
     if config.data.cache_budget_gib is not None:
         return needed <= config.data.cache_budget_gib * 2**30
-    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
-    return bool(needed <= CACHE_SHARE * min(stores))
+    return needed <= CACHE_SHARE * object_store_bytes
+
+
+def decoded_bytes(config: Config, n_files: int) -> float:
+    """Return about how many bytes photos have once they are decoded."""
+    # Most photos are 4:3; the estimate need not be better than the choice of the budget.
+    return n_files * config.image.stored_short_side_px**2 * 4 / 3 * 3
 
 
 def _table(photos: pa.Table, classes: tuple[str, ...]) -> PhotoTable:

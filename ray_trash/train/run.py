@@ -18,8 +18,8 @@ from ray_trash.cluster.capacity import WorkerPlan
 from ray_trash.cluster.growing import wait_for_workers
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
-from ray_trash.dataset.listing import list_photos, require_two_classes
-from ray_trash.dataset.split import make_rule
+from ray_trash.dataset.listing import Listing, list_photos, require_two_classes
+from ray_trash.dataset.split import SplitRule, make_rule
 from ray_trash.errors import ClusterError, DataError, RayTrashError
 from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state
@@ -83,16 +83,21 @@ def prepare_run(
     run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
-    data = config.data
-    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links)
-    require_two_classes(listing)
+    listing, rule = list_and_split(config)
     refuse_data_inside(run, Storage.at(listing.root))
-    rule = make_rule(data.split, data.val_fraction, data.test_fraction, listing)
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))
     for line in load_pretrained(network, config.model.weights):
         terminal.say(line)
     return PreparedRun(config, run, listing, rule, plain_state(network.state_dict()), overwrite, allow_changed_data)
+
+
+def list_and_split(config: Config) -> tuple[Listing, SplitRule]:
+    """List the photos of a config and make the rule that splits them; none is opened."""
+    data = config.data
+    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links)
+    require_two_classes(listing)
+    return listing, make_rule(data.split, data.val_fraction, data.test_fraction, listing)
 
 
 def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
@@ -138,8 +143,11 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
 
 
 def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
-    if config.train.workers != 0:
-        return wait_for_workers(config.train, say)
+    return plan_in_process(config) if config.train.workers == 0 else wait_for_workers(config.train, say)
+
+
+def plan_in_process(config: Config) -> WorkerPlan:
+    """Plan a training in this process (`train.workers=0`); a GPU that it does not see is a `ClusterError`."""
     device = resolve_device(config.train.device).type
     return WorkerPlan(1, "cuda" if device == "cuda" else "cpu", cpus_per_worker=0.0, in_process=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from ray_trash.cluster.capacity import WorkerPlan, count_machines
 from ray_trash.cluster.carry import carry
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import fetch
-from ray_trash.config import override, why_not_cached
+from ray_trash.config import Config, override, why_not_cached
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
 from ray_trash.train.frozen.compute import GIB, activation_files, compute_missing
@@ -37,16 +37,9 @@ def share_activations(
 
     Returns the numbers of frozen stages whose activations are there; None where trials differ in what is below them.
     """
-    if any(key.startswith(("augment.", "image.")) for point in points for key in point.params):
-        return None
-    configs = [override(base.config, point.params) for point in points]
-    wanted = {
-        config.model.frozen_stages: config
-        for config in configs
-        if config.train.cache_frozen != "off" and not why_not_cached(config)
-    }
+    wanted = shared_stages(base.config, points)
     if not wanted:
-        return frozenset()
+        return None if wanted is None else frozenset()
     compute = partial(_compute, replace(base, config=wanted[max(wanted)]), photos, workers, sorted(wanted))
     if workers.device == "cpu" and count_machines() == 1:
         cached, line = compute()
@@ -65,6 +58,31 @@ def share_activations(
     return cached
 
 
+def shared_stages(config: Config, points: Sequence[Point]) -> dict[int, Config] | None:
+    """Return the numbers of frozen stages whose activations trials share, each with a config that has it.
+
+    None where trials differ in what is below the stages, and each sees to its own.
+    """
+    if any(key.startswith(("augment.", "image.")) for point in points for key in point.params):
+        return None
+    configs = [override(config, point.params) for point in points]
+    return {
+        config.model.frozen_stages: config
+        for config in configs
+        if config.train.cache_frozen != "off" and not why_not_cached(config)
+    }
+
+
+def fitting_stages(sizes_bytes: Mapping[int, int], budget_bytes: float) -> list[int]:
+    """Choose, of numbers of frozen stages and the bytes of their activations, those that fit, the smallest first."""
+    fitting = []
+    for n_frozen in sorted(sizes_bytes, key=lambda n_frozen: sizes_bytes[n_frozen]):
+        if sizes_bytes[n_frozen] <= budget_bytes:
+            budget_bytes -= sizes_bytes[n_frozen]
+            fitting.append(n_frozen)
+    return fitting
+
+
 def _compute(
     base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, stages: Sequence[int]
 ) -> tuple[frozenset[int], str]:
@@ -78,12 +96,8 @@ def _compute(
     network = initial_network(base, config).to(device=device, memory_format=torch.channels_last)
     freeze_stages(network, max(stages))
     files = activation_files(data, dtype, network, stages)
-    left = config.train.cache_frozen_gib * GIB
-    fitting = {}
-    for n_frozen in sorted(stages, key=lambda n_frozen: files[n_frozen].n_bytes):
-        if files[n_frozen].n_bytes <= left:
-            left -= files[n_frozen].n_bytes
-            fitting[n_frozen] = files[n_frozen]
+    sizes_bytes = {n_frozen: own.n_bytes for n_frozen, own in files.items()}
+    fitting = {n: files[n] for n in fitting_stages(sizes_bytes, config.train.cache_frozen_gib * GIB)}
     if not fitting:
         return frozenset(), ""
     source = build_source(base.listing.root, photos.decoded, device)

@@ -19,9 +19,11 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import torch
 
+from ray_trash.doctor.access import listeners_of
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.predictor import Predictor
 from tests.e2e.command import run, start, wait_until
@@ -68,6 +70,11 @@ def served(models: Path) -> Iterator[Endpoint]:
     changes = [part for key, value in settings.items() for part in ("--set", f"serve.{key}={value}")]
     with endpoint("--watch", models / "run", "--replicas", 2, *changes) as running:
         yield running
+
+
+def test_nothing_but_the_endpoint_listens_and_that_on_loopback(served: Endpoint) -> None:
+    command = psutil.Process(served.child.pid)
+    assert listeners_of([command, *command.children(recursive=True)]) == []
 
 
 class Load:

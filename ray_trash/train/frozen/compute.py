@@ -45,15 +45,15 @@ def build_inputs(
     to be kept does not fit, a `StorageError` where a disk does not take it, on this worker or another.
     """
     photos = PhotoInputs(source, data, worker)
-    train, n_frozen = data.config.train, data.config.model.frozen_stages
-    used_once = train.cache_frozen == "auto" and n_views(data.config) >= train.epochs
-    if train.cache_frozen == "off" or why_not_cached(data.config) or used_once:
+    n_frozen = data.config.model.frozen_stages
+    if not pays_to_keep(data.config):
         return photos
     files = activation_files(data, worker.dtype, network, [n_frozen])[n_frozen]
-    obstacle = _obstacle(data.config, files)
+    missing = any(files.missing(side) for side in _SIDES)
+    obstacle = lack_of_room(data.config, files.n_bytes, missing=missing)
     if worker.any_of(bool(obstacle)):
         obstacle = obstacle or "another machine has no room"
-        if train.cache_frozen == "on":
+        if data.config.train.cache_frozen == "on":
             raise ConfigError(f"train.cache_frozen=on: {obstacle}")
         say(f"the frozen stages are computed anew in every epoch: {obstacle}")
         return photos
@@ -61,6 +61,12 @@ def build_inputs(
         say(f"activations of the {n_frozen} frozen stages are kept: {files.n_bytes / GIB:.2f} GiB in {files.folder}")
     compute_missing({n_frozen: files}, source, data, worker, network)
     return CachedInputs(files, n_frozen, worker)
+
+
+def pays_to_keep(config: Config) -> bool:
+    """Say whether a run keeps the activations of its frozen stages, if there is room for them."""
+    used_once = config.train.cache_frozen == "auto" and n_views(config) >= config.train.epochs
+    return not (config.train.cache_frozen == "off" or why_not_cached(config) or used_once)
 
 
 def n_views(config: Config) -> int:
@@ -90,13 +96,20 @@ def activation_files(
                 "photos": photos,
             }
         )
-        train_shape, val_shape = (activation_shape(n, px) for px in (config.train_size_px, config.image.size_px))
-        sets = (
-            ActivationSet("train", len(data.train), n_views(config), train_shape, TRAINING_FORMAT),
-            ActivationSet("val", len(data.val), 1, val_shape, dtype),
-        )
+        sets = activation_sets(config, n, n_train=len(data.train), n_val=len(data.val), dtype=dtype)
         found[n] = ActivationFiles(cache_folder(config), key, sets)
     return found
+
+
+def activation_sets(
+    config: Config, n_frozen: int, *, n_train: int, n_val: int, dtype: torch.dtype
+) -> tuple[ActivationSet, ActivationSet]:
+    """Describe what is kept of so many photos, for training and for validation."""
+    train_shape, val_shape = (activation_shape(n_frozen, px) for px in (config.train_size_px, config.image.size_px))
+    return (
+        ActivationSet("train", n_train, n_views(config), train_shape, TRAINING_FORMAT),
+        ActivationSet("val", n_val, 1, val_shape, dtype),
+    )
 
 
 def cache_folder(config: Config) -> Path:
@@ -169,16 +182,16 @@ def _compute(
     return n_computed
 
 
-def _obstacle(config: Config, files: ActivationFiles) -> str:
-    needed, budget = files.n_bytes, int(config.train.cache_frozen_gib * GIB)
-    if needed > budget:
+def lack_of_room(config: Config, n_bytes: int, *, missing: bool) -> str:
+    """Say why so many bytes of activations, some `missing` yet, are not kept here; nothing is an empty string."""
+    if n_bytes > int(config.train.cache_frozen_gib * GIB):
         return (
-            f"they take {needed / GIB:.2f} GiB and train.cache_frozen_gib is {config.train.cache_frozen_gib:g}; "
+            f"they take {n_bytes / GIB:.2f} GiB and train.cache_frozen_gib is {config.train.cache_frozen_gib:g}; "
             "fewer augment.views, more frozen stages or a smaller augment.size_px take less"
         )
     folder = cache_folder(config)
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
     free = shutil.disk_usage(there).free
-    if free < needed and any(files.missing(side) for side in _SIDES):
-        return f"they take {needed / GIB:.2f} GiB and {there} has {free / GIB:.2f} GiB left"
+    if free < n_bytes and missing:
+        return f"they take {n_bytes / GIB:.2f} GiB and {there} has {free / GIB:.2f} GiB left"
     return ""

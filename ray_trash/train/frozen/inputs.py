@@ -7,6 +7,7 @@ Letters: B photos, S side in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,22 @@ from ray_trash.train.worker import Worker
 
 Batches = Sequence[NDArray[np.int64]]
 """Positions in the table of one side of the split, batch by batch."""
+
+
+class NetworkInputs(Protocol):
+    """What a network is fed with."""
+
+    def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
+        """Yield each batch as training sees it in an epoch, from 0."""
+        ...
+
+    def validation(self, batches: Batches) -> Iterator[Tensor]:
+        """Yield each batch as validation sees it."""
+        ...
+
+    def trained_part(self, network: ResNet) -> nn.Module:
+        """Return the part of the network that is left to compute."""
+        ...
 
 
 class PhotoInputs:
@@ -76,6 +93,3 @@ class CachedInputs:
 
         for activations in prepared_ahead(prepare, batches, n_threads=1):
             yield activations.to(self._worker.device, self._worker.dtype)
-
-
-NetworkInputs = PhotoInputs | CachedInputs

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private import ray_constants
 
 from ray_trash.cluster import connect, shares
 from ray_trash.cluster.connect import choose_folder, keep_token_private, ray_session
@@ -180,3 +181,22 @@ def test_a_named_token_that_cannot_be_used_is_refused(no_token: None, monkeypatc
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/proc/nothing/token")
     with pytest.raises(ClusterError, match="RAY_AUTH_TOKEN_PATH=/proc/nothing/token: cannot be used: No such file"):
         keep_token_private()
+
+
+@pytest.mark.parametrize("before", [None, "1"])
+def test_a_ray_that_is_started_keeps_to_loopback_and_one_that_is_joined_later_does_not(
+    before: str | None, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)
+    addresses: list[str] = []
+
+    def start(**options: Any) -> None:
+        addresses.append(ray.util.get_node_ip_address())
+        assert os.environ[name] == "0"
+
+    monkeypatch.setattr(ray, "init", start)
+    with ray_session(dashboard=False):
+        assert os.environ.get(name) == before
+    assert addresses == ["127.0.0.1"]
+    assert ray_constants.ENABLE_RAY_CLUSTER
