@@ -37,6 +37,7 @@ CATALOG_SCHEMA = pa.schema(
     ]
 )
 """The columns of a catalog, in the order of `path`. Once photos are split, a column `split` follows."""
+_HASHED_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,19 @@ def _unpacked(packed: str) -> NDArray[np.uint64]:
 
 
 def fingerprint(catalog: pa.Table) -> str:
-    """Return one hash of all that was accepted: paths, labels and contents, in hex."""
-    accepted = accepted_photos(catalog)
-    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256"))
-    return hashlib.sha256(json.dumps(sorted(zip(*columns, strict=True))).encode()).hexdigest()
+    """Return one hash of all that was accepted: paths, labels and contents, in hex.
+
+    It is that of the JSON text of a sorted list with one list of the three for each photo.
+    """
+    names = ("path", "label", "sha256")
+    accepted = accepted_photos(catalog).select(names).sort_by([(name, "ascending") for name in names])
+    hashed, between = hashlib.sha256(b"["), b""
+    for block in accepted.to_batches(max_chunksize=_HASHED_ROWS):
+        rows = list(zip(*(column.to_pylist() for column in block.columns), strict=True))
+        hashed.update(between + json.dumps(rows)[1:-1].encode())
+        between = b", "
+    hashed.update(b"]")
+    return hashed.hexdigest()
 
 
 def on_side(catalog: pa.Table, side: Side) -> pa.Table:

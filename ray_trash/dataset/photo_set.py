@@ -46,5 +46,5 @@ def read_photo_set(
     relations = find_relations(catalog, sketches, listing.root, min_short_side_px=preprocessing.stored_short_side_px)
     rule = with_groups(rule, catalog, relations, listing.root)
     sides, warnings = assign_splits(catalog, rule, listing.root)
-    catalog = catalog.append_column("split", pa.array(sides, pa.string()))
+    catalog = catalog.append_column("split", sides)
     return PhotoSet(catalog, sketches, decoded, relations, rule, [*listing.warnings, *warnings])

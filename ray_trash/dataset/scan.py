@@ -6,18 +6,19 @@ A bad photo is a row with a reason and takes no other with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
 from ray_trash.cluster.blocks import quiet
 from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import fetch_all, wait_for_next
-from ray_trash.dataset.catalog import CatalogRow, Verdict, catalog_of
+from ray_trash.dataset.catalog import CATALOG_SCHEMA
+from ray_trash.dataset.columns import rows_in, table_of, table_of_rows
 from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, sketch_columns
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.read import PhotoFolder
@@ -34,6 +35,9 @@ PIXELS_SCHEMA = pa.schema(
     ]
 )
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
+
+_KNOWN = ("path", "label", "size_bytes", "verdict", "reason", "message")
+"""What the listing says of a file that is not read."""
 
 MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 4
@@ -69,8 +73,9 @@ def build_catalog(
     Raises:
         ClusterError: No task ends in time.
     """
-    rows = _listed_rows(listing)
-    pending = [row for row in rows if row.verdict is None]
+    entries = listing.entries.add_column(0, "row", pa.array(np.arange(len(listing.entries))))
+    to_read = pc.is_null(entries["verdict"])
+    pending, known = entries.filter(to_read), entries.filter(pc.invert(to_read))
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px)
     look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=3)(_look_at_block)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
@@ -81,26 +86,15 @@ def build_catalog(
     for start in range(0, len(pending), n_rows):
         if len(running) == n_tasks:
             running = wait_for_next(running, what="the catalog")
-        looked_at.append(look.remote(pending[start : start + n_rows], *settings))
+        looked_at.append(look.remote(pending.slice(start, n_rows).combine_chunks(), *settings))
         running.append(looked_at[-1][0])
     catalogs, sketches, pixels = (list(refs) for refs in zip(*looked_at, strict=True))
-    known = catalog_of(row for row in rows if row.verdict is not None)
+    unread = table_of({name: known[name] for name in ("row", *_KNOWN)}, CATALOG_SCHEMA)
     return Catalogued(
-        pa.concat_tables([known, *fetch_all(catalogs, what="the catalog")]).sort_by("row").combine_chunks(),
+        pa.concat_tables([unread, *fetch_all(catalogs, what="the catalog")]).sort_by("row").combine_chunks(),
         pa.concat_tables(fetch_all(sketches, what="the sketches")).combine_chunks(),
         quiet(ray.data.from_arrow_refs(pixels)) if keep_pixels else None,
     )
-
-
-def _listed_rows(listing: Listing) -> list[CatalogRow]:
-    found: dict[Verdict, Any] = {"ignored": listing.ignored, "rejected": listing.rejected}
-    unread = [
-        CatalogRow(finding.path, verdict=verdict, reason=finding.reason, message=finding.message or None)
-        for verdict, findings in found.items()
-        for finding in findings
-    ]
-    rows = [*listing.files, *unread]
-    return [replace(row, row=number) for number, row in enumerate(sorted(rows, key=lambda row: row.path))]
 
 
 def _block_rows(n_rows: int, stored_short_side_px: int) -> int:
@@ -110,31 +104,28 @@ def _block_rows(n_rows: int, stored_short_side_px: int) -> int:
 
 
 def _look_at_block(
-    block: Sequence[CatalogRow],
-    folder: PhotoFolder,
-    preprocessing: Preprocessing,
-    keep_pixels: bool,
-    keep_sketches: bool,
+    block: pa.Table, folder: PhotoFolder, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    rows, sketches, decoded = [], [], []
-    for listed in block:
-        row = listed
+    catalog: list[tuple[Any, ...]] = []
+    sketches, decoded = [], []
+    for row, path, label, listed_bytes in rows_in(block, "row", "path", "label", "size_bytes"):
+        size_bytes, sha256 = listed_bytes, None
         try:
-            encoded = folder.read(row.path)
-            row = replace(row, size_bytes=len(encoded), sha256=hashlib.sha256(encoded).hexdigest())
+            encoded = folder.read(path)
+            size_bytes, sha256 = len(encoded), hashlib.sha256(encoded).hexdigest()
             image = open_photo(encoded, min_short_side_px=preprocessing.stored_short_side_px)
         except ImageError as error:
-            rows.append(replace(row, verdict="rejected", reason=error.code, message=str(error)))
+            catalog.append((row, path, label, size_bytes, sha256, None, None, "rejected", error.code, str(error)))
             continue
         photo = store_photo(image, preprocessing)
         height, width, _ = photo.shape
-        rows.append(replace(row, verdict="accepted", width=width, height=height))
+        catalog.append((row, path, label, size_bytes, sha256, width, height, "accepted", None, None))
         if keep_pixels:
-            decoded.append({"row": row.row, "height": height, "width": width, "pixels": photo.tobytes()})
+            decoded.append((row, height, width, photo.tobytes()))
         if keep_sketches:
-            sketches.append({"row": row.row, **sketch_columns(image, photo)})
+            sketches.append({"row": row, **sketch_columns(image, photo)})
     return (
-        catalog_of(rows),
+        table_of_rows(catalog, CATALOG_SCHEMA),
         pa.Table.from_pylist(sketches, schema=SKETCH_SCHEMA),
-        pa.Table.from_pylist(decoded, schema=PIXELS_SCHEMA),
+        table_of_rows(decoded, PIXELS_SCHEMA),
     )
