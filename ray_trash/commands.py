@@ -67,7 +67,7 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
-    listing = list_photos(options.root, labels_uri=options.labels)
+    listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
     rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
     features = None
     if options.features:
@@ -76,8 +76,9 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
         features = pretrained_features(options.features, listing.root)
     with ray_session(dashboard=False):
-        photo_set = read_photo_set(listing, PREPROCESSING, rule)
-        document = audit_photos(photo_set, balance="train.class_balance says what to do", features=features)
+        photo_set = read_photo_set(listing, PREPROCESSING, rule, terminal=terminal)
+        balance = "train.class_balance says what to do"
+        document = audit_photos(photo_set, balance=balance, features=features, terminal=terminal)
     if options.out:
         out = Storage.at(options.out)
         write_audit(document, listing.root, out)

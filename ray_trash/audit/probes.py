@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_trash.audit.document import ProbeResult
@@ -35,11 +36,24 @@ class _Probe(NamedTuple):
     """How far the accuracy must be above the largest class, at the lower end of its interval, to be flagged."""
     flagged: str
     clean: str
-    values: Callable[[pa.Table, pa.Table], NDArray[np.float64]]
-    """Takes the features (N, F) from catalog rows and sketches."""
+    values: Callable[[_Chosen], NDArray[np.float64]]
+    """Takes the features (n, F)."""
 
 
-def _files(photos: pa.Table, sketches: pa.Table) -> NDArray[np.float64]:
+Thumbnails = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""Gives the thumbnails, each as one row of bytes, of the photos at sorted positions."""
+
+
+class _Chosen(NamedTuple):
+    """Photos that are learnt from or scored, n: their catalog rows, summaries of their sketches, and thumbnails."""
+
+    photos: pa.Table
+    summaries: pa.Table
+    thumbnails: NDArray[np.uint8]
+
+
+def _files(chosen: _Chosen) -> NDArray[np.float64]:
+    photos = chosen.photos
     size, width, height = (photos[name].to_numpy().astype(float) for name in ("size_bytes", "width", "height"))
     return np.stack([size, width, height, width / height, size / (width * height)], axis=1)
 
@@ -50,14 +64,14 @@ PROBES = {
         0.10,
         "the background tells the classes apart: a network can learn it in place of the object",
         "the background says little about the class",
-        lambda photos, sketches: bytes_matrix(sketches, "corners").astype(float),
+        lambda chosen: bytes_matrix(chosen.summaries["corners"]).astype(float),
     ),
     "thumbnail": _Probe(
         "a thumbnail of 32x24",
         0.40,
         "blurred colours are nearly enough: the set is easy, or gives its classes away",
         "shapes and textures are needed",
-        lambda photos, sketches: bytes_matrix(sketches, "thumbnail").astype(float),
+        lambda chosen: chosen.thumbnails.astype(float),
     ),
     "file": _Probe(
         "size and shape of the file",
@@ -80,28 +94,39 @@ def make_trees(values: NDArray[Any]) -> Any:
     return ExtraTreesClassifier(_TREES, min_samples_leaf=2, random_state=0, n_jobs=n_jobs)
 
 
-def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) -> dict[str, ProbeResult]:
+def run_probes(
+    photos: pa.Table,
+    summaries: pa.Table,
+    thumbnails: Thumbnails,
+    groups: NDArray[np.int64],
+    on_probe: Callable[[], None] = lambda: None,
+) -> dict[str, ProbeResult]:
     """Train and score every probe.
 
     Args:
         photos: Catalog rows of accepted photos, N, with the column `split`.
-        sketches: Of the same, in the same order.
+        summaries: Of their sketches, in the same order.
+        thumbnails: Of them; asked for once.
         groups: Group number of each, (N,): photos that show the same are never learnt from and scored.
+        on_probe: Called after each.
 
     Returns:
         By name; empty where there are too few photos.
     """
-    labels = np.array(photos["label"].to_pylist())
-    sides = np.array(photos["split"].to_pylist(), dtype=object)
-    train, val = sides == "train", sides == "val"
+    train, val = (np.asarray(pc.fill_null(pc.equal(photos["split"], side), False)) for side in ("train", "val"))
     rounds, scored_on = _rounds(train, val, groups)
-    if not rounds or len(set(labels[train])) < 2:
+    if not rounds or len(pc.unique(photos["label"].filter(pa.array(train)))) < 2:
         return {}
+    positions = np.unique(np.concatenate([one for both in rounds for one in both]))
+    rounds = [(np.searchsorted(positions, learn), np.searchsorted(positions, test)) for learn, test in rounds]
+    rows = pa.array(positions)
+    chosen = _Chosen(photos.take(rows), summaries.take(rows), thumbnails(positions))
+    labels = np.array(chosen.photos["label"].to_pylist())
     scored = np.concatenate([test for _, test in rounds])
     majority = max(Counter(labels[scored].tolist()).values()) / len(scored)
     found: dict[str, ProbeResult] = {}
     for name, probe in PROBES.items():
-        values = probe.values(photos, sketches)
+        values = probe.values(chosen)
         correct = sum(_correct(values, labels, learn, test) for learn, test in rounds)
         low, high = wilson_interval(correct, len(scored))
         flagged = low > min(majority + probe.margin, (1 + majority) / 2)
@@ -116,6 +141,7 @@ def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) 
             "flagged": flagged,
             "verdict": probe.flagged if flagged else probe.clean,
         }
+        on_probe()
     return found
 
 

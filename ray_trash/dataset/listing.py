@@ -24,6 +24,8 @@ from ray_trash.dataset.places import HIDDEN, OTHER_KIND, PLACE_SCHEMA, REASON_CO
 from ray_trash.dataset.walk import walk
 from ray_trash.errors import DataError, StorageError
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import counted, listed
 
 _NO_CLASS_FOLDER, _NO_ROW = "not in a class folder", "not in data.labels"
@@ -87,9 +89,14 @@ class Listing:
 
 
 def list_photos(
-    root: str, classes: Sequence[str] | None = None, labels_uri: str | None = None, *, follow_links: bool = True
+    root: str,
+    classes: Sequence[str] | None = None,
+    labels_uri: str | None = None,
+    *,
+    follow_links: bool = True,
+    terminal: Terminal | None = None,
 ) -> Listing:
-    """List every file under a root, each with its class or the reason why it has none.
+    """List every file under a root, each with its class or the reason why it has none; say how far this has come.
 
     The class of a file is the name of its class folder, in Unicode's form NFC. Class folders are in `root` itself, or
     in the only folder in it where that one holds them (`root/images/glass/1.jpg`), and there, where the set is split
@@ -106,7 +113,8 @@ def list_photos(
         storage = Storage.at(root)
     except StorageError as error:
         raise DataError(f"data.root: {error}") from error
-    placed = judge_places(walk(storage, follow_links=follow_links))
+    with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {root}:") as bar:
+        placed = judge_places(walk(storage, follow_links=follow_links, on_entries=bar.advance))
     wanted = tuple(map(nfc, classes or ()))
     if labels_uri is None:
         return _list_by_folders(storage, placed, wanted)

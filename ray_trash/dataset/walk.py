@@ -10,7 +10,7 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
@@ -20,6 +20,8 @@ from ray_trash.dataset.columns import table_of_rows
 from ray_trash.dataset.names import is_system_name
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
+
+_TOLD_EVERY = 1000
 
 Kind = Literal["file", "directory", "directory_link", "loop", "repeat", "special", "outside", "unreadable"]
 """A `directory_link` is not followed, nor is a `loop`, to a folder that it is in, or a `repeat`, to one that is listed
@@ -46,8 +48,12 @@ class Entry(NamedTuple):
     message: str | None = None
 
 
-def walk(storage: Storage, *, follow_links: bool = True) -> pa.Table:
+def walk(
+    storage: Storage, *, follow_links: bool = True, on_entries: Callable[[int], None] = lambda _: None
+) -> pa.Table:
     """List everything under the data root, at any depth, sorted by path (`ENTRY_SCHEMA`).
+
+    `on_entries` is told of every so many entries that were found.
 
     Without `follow_links`, links to folders are only named, and so are links that leave the root. With it, what is
     found is the same in whichever order a disk lists names: folders first, then links in the order of their paths.
@@ -56,7 +62,14 @@ def walk(storage: Storage, *, follow_links: bool = True) -> pa.Table:
         DataError: The root is missing, no folder, or cannot be listed.
     """
     entries = _walk_local(storage, follow_links) if storage.is_local else _walk_remote(storage)
-    return table_of_rows(entries, ENTRY_SCHEMA).sort_by("path").combine_chunks()
+    return table_of_rows(_counted(entries, on_entries), ENTRY_SCHEMA).sort_by("path").combine_chunks()
+
+
+def _counted(entries: Iterator[Entry], on_entries: Callable[[int], None]) -> Iterator[Entry]:
+    for number, entry in enumerate(entries, start=1):
+        if number % _TOLD_EVERY == 0:
+            on_entries(_TOLD_EVERY)
+        yield entry
 
 
 def escape_name(name: str) -> str:

@@ -82,7 +82,7 @@ def prepare_run(
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
     data = config.data
-    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links)
+    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links, terminal=terminal)
     require_two_classes(listing)
     refuse_data_inside(run, Storage.at(listing.root))
     rule = make_rule(data.split, data.val_fraction, data.test_fraction, listing)
@@ -102,7 +102,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     plan = share.plan if share else _plan(config, say)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         if share is None:
-            share = SweepShare(prepare_photos(prepared, say, begun=run.exists(METRICS)), plan)
+            share = SweepShare(prepare_photos(prepared, terminal, begun=run.exists(METRICS)), plan)
             run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, share.photos, prepared.listing.root))
         photos = share.photos
         if len(photos.train) < plan.workers:

@@ -9,15 +9,17 @@ import pyarrow as pa
 import pytest
 
 from ray_trash.audit import probes
-from ray_trash.audit.probes import run_probes
+from ray_trash.audit.document import ProbeResult
+from ray_trash.audit.probes import Thumbnails, run_probes
 from ray_trash.audit.suspects import find_outliers, find_suspects
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
-from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA
+from ray_trash.dataset.groups.sketches import SUMMARY_SCHEMA, bytes_matrix
 
 N = 240
 LABELS = np.array(["glass", "paper", "metal"])[np.arange(N) % 3]
 SIDES = ["val" if number % 4 == 3 else "train" for number in range(N)]
 ALONE = np.arange(N)
+SCHEMA = pa.schema([*SUMMARY_SCHEMA, pa.field("thumbnail", pa.large_binary())])
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +60,7 @@ def sketches(corner_shift: float = 0.0, object_shift: float = 0.0) -> pa.Table:
         rows.append(
             {
                 "row": row,
-                "points": np.zeros((20, 2), np.float32).tobytes(),
-                "descriptors": b"",
+                "n_points": 20,
                 "corners": corners.astype(np.uint8).tobytes(),
                 "thumbnail": thumbnail.astype(np.uint8).tobytes(),
                 "sharpness": 200.0,
@@ -68,11 +69,19 @@ def sketches(corner_shift: float = 0.0, object_shift: float = 0.0) -> pa.Table:
                 "bright_share": 0.0,
             }
         )
-    return pa.Table.from_pylist(rows, schema=SKETCH_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def thumbnails(table: pa.Table) -> Thumbnails:
+    return lambda positions: bytes_matrix(table["thumbnail"].take(pa.array(positions)))
+
+
+def probe(table: pa.Table, remembered: pa.Table, groups: np.ndarray) -> dict[str, ProbeResult]:
+    return run_probes(table, remembered, thumbnails(remembered), groups)
 
 
 def test_a_border_colour_that_gives_the_class_away_is_flagged() -> None:
-    probes = run_probes(photos(), sketches(corner_shift=60), ALONE)
+    probes = probe(photos(), sketches(corner_shift=60), ALONE)
     assert probes["corners"]["flagged"]
     assert probes["corners"]["accuracy"] > 0.9
     assert "background" in probes["corners"]["verdict"]
@@ -80,17 +89,17 @@ def test_a_border_colour_that_gives_the_class_away_is_flagged() -> None:
 
 
 def test_without_a_shortcut_nothing_is_flagged() -> None:
-    probes = run_probes(photos(), sketches(), ALONE)
+    probes = probe(photos(), sketches(), ALONE)
     assert set(probes) == {"corners", "thumbnail", "file"}
-    assert not any(probe["flagged"] for probe in probes.values())
-    for probe in probes.values():
-        assert (probe["n"], probe["scored_on"]) == (60, "val")
-        assert probe["accuracy_ci95"][0] < probe["majority"] + 0.05
+    assert not any(result["flagged"] for result in probes.values())
+    for result in probes.values():
+        assert (result["n"], result["scored_on"]) == (60, "val")
+        assert result["accuracy_ci95"][0] < result["majority"] + 0.05
 
 
 def test_file_sizes_that_give_the_class_away_are_flagged() -> None:
     sizes = [20_000 + 10_000 * (row % 3) + row for row in range(N)]
-    assert run_probes(photos(size_bytes=sizes), sketches(), ALONE)["file"]["flagged"]
+    assert probe(photos(size_bytes=sizes), sketches(), ALONE)["file"]["flagged"]
 
 
 def test_photos_of_one_shot_are_not_learnt_from_and_scored() -> None:
@@ -99,21 +108,21 @@ def test_photos_of_one_shot_are_not_learnt_from_and_scored() -> None:
     twin_of = np.array([row - 1 if SIDES[row] == "val" else row for row in range(N)])
     labels = [str(LABELS[row]) for row in twin_of]
     table = table.set_column(2, table.schema.field("label"), pa.array(labels))
-    probes = run_probes(table, remembered.take(twin_of), twin_of)
+    probes = probe(table, remembered.take(twin_of), twin_of)
     assert not probes["corners"]["flagged"]
 
 
 def test_a_small_validation_side_is_replaced_by_folds_and_too_few_photos_by_nothing() -> None:
-    assert run_probes(photos(["train"] * N), sketches(corner_shift=60), ALONE)["corners"]["scored_on"] == "folds"
+    assert probe(photos(["train"] * N), sketches(corner_shift=60), ALONE)["corners"]["scored_on"] == "folds"
     few = [side if row < 20 else None for row, side in enumerate(SIDES)]
-    assert run_probes(photos(few), sketches(), ALONE) == {}
+    assert probe(photos(few), sketches(), ALONE) == {}
 
 
 def test_a_photo_that_looks_like_another_class_is_a_suspect_and_the_first_is_the_surest() -> None:
     noise = np.random.default_rng(0).normal(0, 0.5, (N, 3)).astype(np.float32)
     features = np.eye(3, dtype=np.float32)[np.arange(N) % 3] * 5 + noise
     features[4] = (5, 0, 0)  # row 4 is labelled paper and looks like glass
-    suspects = find_suspects(photos(), sketches(), ALONE, features)
+    suspects = find_suspects(photos(), thumbnails(sketches()), ALONE, features)
     assert suspects[0]["path"] == "paper/004.jpg"
     assert suspects[0]["suggested"] == "glass"
     assert "glass" in suspects[0]["reason"]
@@ -124,10 +133,10 @@ def test_outliers_are_named_by_kind_the_furthest_out_first() -> None:
     table = sketches().to_pylist()
     table[0]["sharpness"], table[1]["sharpness"] = 9.0, 2.0
     table[2]["bright_share"], table[3]["dark_share"] = 0.97, 0.95
-    table[5] |= {"contrast": 1.0, "sharpness": 0.0, "points": b""}
+    table[5] |= {"contrast": 1.0, "sharpness": 0.0, "n_points": 0}
     widths = [320] * N
     widths[6] = 900
-    found = find_outliers(photos(width=pa.array(widths, pa.int32())), pa.Table.from_pylist(table, schema=SKETCH_SCHEMA))
+    found = find_outliers(photos(width=pa.array(widths, pa.int32())), pa.Table.from_pylist(table, schema=SCHEMA))
     assert [(entry["kind"], int(entry["path"][-7:-4])) for entry in found] == [
         ("near_empty", 5),
         ("blurred", 1),
