@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from ray_trash.audit.document import AuditDocument, build_audit
-from ray_trash.audit.probes import PROBES, run_probes
+from ray_trash.audit.learning import Features, learn
 from ray_trash.audit.sheet import audit_sheet
-from ray_trash.audit.suspects import are_suspects_looked_for, find_outliers, find_suspects
+from ray_trash.audit.suspects import find_outliers
 from ray_trash.dataset.catalog import accepted_photos
 from ray_trash.dataset.groups.near import MIN_SHARED_POINTS
 from ray_trash.dataset.groups.relations import connected
 from ray_trash.dataset.photo_set import PhotoSet
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage
-from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 
 AUDIT_FILE = "audit.json"
@@ -28,9 +23,6 @@ SHEET_FILE = "audit.png"
 PREPROCESSING = Preprocessing(size_px=224, stored_short_side_px=256, fit="crop")
 """What an audit looks at where no config says: as ImageNet's own evaluation. Source: torchvision
 ResNet50_Weights.IMAGENET1K_V1.transforms()."""
-
-Features = Callable[[pa.Table], NDArray[np.float32]]
-"""Takes catalog rows of accepted photos, gives what a pretrained network makes of each."""
 
 
 def audit_photos(
@@ -50,13 +42,7 @@ def audit_photos(
     for group in connected(photo_set.relations):
         numbers[group] = group[0]
     groups = numbers[photos["row"].to_numpy()]
-    looked_for = are_suspects_looked_for(photos, groups)
-    values = features(photos) if features is not None and looked_for else None
-    thumbnails = partial(sketches.fetch, name="thumbnail", what="the thumbnails")
-    total = len(PROBES) + looked_for
-    with Bar(terminal or Terminal.silent(), total=total, noun="classifiers", doing="learning") as bar:
-        probes = run_probes(photos, sketches.summary, thumbnails, groups, partial(bar.advance, 1))
-        suspects = find_suspects(photos, thumbnails, groups, values) if looked_for else []
+    probes, suspects = learn(photo_set, photos, groups, features, terminal or Terminal.silent())
     return build_audit(
         catalog,
         photo_set.relations,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.audit.document import Outlier, Suspect
-from ray_trash.audit.probes import Thumbnails, make_trees
+from ray_trash.audit.probes import make_trees
 from ray_trash.dataset.groups.near import MIN_SHARED_POINTS
 
 SUSPECTS_MAX = 50
@@ -36,15 +38,16 @@ def are_suspects_looked_for(photos: pa.Table, groups: NDArray[np.int64]) -> bool
 
 
 def find_suspects(
-    photos: pa.Table, thumbnails: Thumbnails, groups: NDArray[np.int64], features: NDArray[np.float32] | None
+    photos: pa.Table, groups: NDArray[np.int64], values: NDArray[Any], what: Literal["thumbnail", "features"]
 ) -> list[Suspect]:
     """Find photos that look like another class to a classifier that has not seen them, nor their copies.
 
     Args:
         photos: Catalog rows of accepted photos, N, for which `are_suspects_looked_for`.
-        thumbnails: Of them.
         groups: Group number of each, (N,).
-        features: Of a pretrained network, (N, F). Default: thumbnails are looked at.
+        values: What is looked at, (N, F): thumbnails, each as one row of bytes, or what a pretrained network makes of
+            the photos.
+        what: Which of the two.
 
     Returns:
         At most 50, highest score first.
@@ -55,11 +58,8 @@ def find_suspects(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if features is None:
-        values, what = thumbnails(np.arange(len(photos))).astype(np.float32), "its thumbnail"
-        classifier = make_trees(values)
-    else:
-        values, what = features, "its features"
+    classifier = make_trees(values)
+    if what == "features":
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     probabilities = cross_val_predict(classifier, values, labels, groups=groups, cv=folds, method="predict_proba")
@@ -76,7 +76,7 @@ def find_suspects(
             "label": str(labels[position]),
             "suggested": str(classes[best[position]]),
             "score": round(float(score[position]), 4),
-            "reason": f"{what} looks like {classes[best[position]]} to a classifier trained without it",
+            "reason": f"its {what} looks like {classes[best[position]]} to a classifier trained without it",
         }
         for position in ranked
     ]

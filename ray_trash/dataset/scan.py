@@ -21,7 +21,7 @@ from ray_trash.cluster.tasks import cluster_cpus, run_tasks
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.columns import rows_in, table_of, table_of_rows
-from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, SUMMARY_SCHEMA, Sketches, sketch_columns
+from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, SUMMARY_SCHEMA, Sketches, sketch_columns, use_one_thread
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
@@ -127,6 +127,8 @@ def _look_at_block(
     block: pa.Table, folder: PhotoFolder, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
 ) -> tuple[pa.Table, ...]:
     """Return catalog, summaries and details of sketches, and pixels."""
+    if keep_sketches:
+        use_one_thread()
     catalog: list[tuple[Any, ...]] = []
     sketches, decoded = [], []
     for row, path, label, listed_bytes in rows_in(block, "row", "path", "label", "size_bytes"):

@@ -112,6 +112,13 @@ def _select(positions: NDArray[np.int64], start: int, columns: Sequence[str], *b
     return taken.add_column(0, "position", pa.array(positions)).combine_chunks()
 
 
+def use_one_thread() -> None:
+    """Have OpenCV sketch in this thread alone: there are as many tasks as processors, and its own take a tenth more."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
 def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, Any]:
     """Sketch one photo as the columns of both schemas, but for the row.
 

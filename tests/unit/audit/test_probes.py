@@ -10,7 +10,7 @@ import pytest
 
 from ray_trash.audit import probes
 from ray_trash.audit.document import ProbeResult
-from ray_trash.audit.probes import Thumbnails, run_probes
+from ray_trash.audit.probes import Probed, probed_positions, run_probe
 from ray_trash.audit.suspects import find_outliers, find_suspects
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.groups.sketches import SUMMARY_SCHEMA, bytes_matrix
@@ -72,27 +72,25 @@ def sketches(corner_shift: float = 0.0, object_shift: float = 0.0) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def thumbnails(table: pa.Table) -> Thumbnails:
-    return lambda positions: bytes_matrix(table["thumbnail"].take(pa.array(positions)))
-
-
 def probe(table: pa.Table, remembered: pa.Table, groups: np.ndarray) -> dict[str, ProbeResult]:
-    return run_probes(table, remembered, thumbnails(remembered), groups)
+    probed = Probed(table, remembered, bytes_matrix(remembered["thumbnail"]), groups)
+    results = {name: run_probe(name, probed) for name in probes.PROBES}
+    return {name: result for name, result in results.items() if result}
 
 
 def test_a_border_colour_that_gives_the_class_away_is_flagged() -> None:
-    probes = probe(photos(), sketches(corner_shift=60), ALONE)
-    assert probes["corners"]["flagged"]
-    assert probes["corners"]["accuracy"] > 0.9
-    assert "background" in probes["corners"]["verdict"]
-    assert not probes["file"]["flagged"]
+    found = probe(photos(), sketches(corner_shift=60), ALONE)
+    assert found["corners"]["flagged"]
+    assert found["corners"]["accuracy"] > 0.9
+    assert "background" in found["corners"]["verdict"]
+    assert not found["file"]["flagged"]
 
 
 def test_without_a_shortcut_nothing_is_flagged() -> None:
-    probes = probe(photos(), sketches(), ALONE)
-    assert set(probes) == {"corners", "thumbnail", "file"}
-    assert not any(result["flagged"] for result in probes.values())
-    for result in probes.values():
+    found = probe(photos(), sketches(), ALONE)
+    assert set(found) == {"corners", "thumbnail", "file"}
+    assert not any(result["flagged"] for result in found.values())
+    for result in found.values():
         assert (result["n"], result["scored_on"]) == (60, "val")
         assert result["accuracy_ci95"][0] < result["majority"] + 0.05
 
@@ -108,8 +106,8 @@ def test_photos_of_one_shot_are_not_learnt_from_and_scored() -> None:
     twin_of = np.array([row - 1 if SIDES[row] == "val" else row for row in range(N)])
     labels = [str(LABELS[row]) for row in twin_of]
     table = table.set_column(2, table.schema.field("label"), pa.array(labels))
-    probes = probe(table, remembered.take(twin_of), twin_of)
-    assert not probes["corners"]["flagged"]
+    found = probe(table, remembered.take(twin_of), twin_of)
+    assert not found["corners"]["flagged"]
 
 
 def test_a_small_validation_side_is_replaced_by_folds_and_too_few_photos_by_nothing() -> None:
@@ -122,7 +120,7 @@ def test_a_photo_that_looks_like_another_class_is_a_suspect_and_the_first_is_the
     noise = np.random.default_rng(0).normal(0, 0.5, (N, 3)).astype(np.float32)
     features = np.eye(3, dtype=np.float32)[np.arange(N) % 3] * 5 + noise
     features[4] = (5, 0, 0)  # row 4 is labelled paper and looks like glass
-    suspects = find_suspects(photos(), thumbnails(sketches()), ALONE, features)
+    suspects = find_suspects(photos(), ALONE, features, "features")
     assert suspects[0]["path"] == "paper/004.jpg"
     assert suspects[0]["suggested"] == "glass"
     assert "glass" in suspects[0]["reason"]
@@ -145,3 +143,15 @@ def test_outliers_are_named_by_kind_the_furthest_out_first() -> None:
         ("bright", 2),
         ("odd_shape", 6),
     ]
+
+
+def test_of_more_photos_than_are_worth_it_every_class_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_MAX_PHOTOS", 40)
+    by_class = photos().sort_by("path")
+    positions = probed_positions(by_class)
+    chosen = by_class.take(pa.array(positions))
+    assert sorted(positions.tolist()) == positions.tolist()
+    assert chosen["split"].to_pylist().count("train") == chosen["split"].to_pylist().count("val") == 40
+    assert set(chosen["label"].to_pylist()) == {"glass", "metal", "paper"}
+    # Chosen once more from those, as each probe does, they are the same.
+    assert probed_positions(chosen).tolist() == list(range(80))
