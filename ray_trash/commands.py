@@ -6,6 +6,7 @@ Imports a stage only when its command runs, so that `ray-trash --help` answers a
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.dataset.split import make_rule
     from ray_trash.storage import Storage
     from ray_trash.terminal.audit_table import print_audit
+    from ray_trash.terminal.bar import Bar
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
@@ -75,7 +77,9 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         from ray_trash.audit.features import pretrained_features
 
         features = pretrained_features(options.features, listing.root)
-    with ray_session(dashboard=False):
+    with ExitStack() as session:
+        with Bar(terminal, total=None, doing="starting Ray"):
+            session.enter_context(ray_session(dashboard=False))
         photo_set = read_photo_set(listing, PREPROCESSING, rule, terminal=terminal)
         balance = "train.class_balance says what to do"
         document = audit_photos(photo_set, balance=balance, features=features, terminal=terminal)

@@ -23,7 +23,7 @@ from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.tasks import cluster_cpus, run_tasks
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.sketches import Keypoints, Sketches, keypoints_of
-from ray_trash.image.sketch import mirrored
+from ray_trash.image.sketch import DESCRIPTOR_LENGTH, mirrored
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 
@@ -43,7 +43,8 @@ _SMALL_BUCKET = 32
 """In buckets up to this size all photos are compared with one another."""
 _LINKS = 4
 """In larger ones, of points that say little, each photo only with so many of its neighbours in the bucket."""
-_CHUNK_POINTS = 1 << 14
+_CHUNK_POINTS = 1 << 13
+_HALF = DESCRIPTOR_LENGTH // 2
 _OWNER_BITS = np.uint64(32)
 """Of an entry, below the key: the number of a photo."""
 _PART_POINTS = 1 << 22
@@ -209,11 +210,20 @@ def scaling_of(descriptors: NDArray[np.uint8]) -> Scaling:
 
 
 def _keys(keypoints: Keypoints, mean: NDArray[np.float32], planes: NDArray[np.float32]) -> NDArray[np.uint32]:
+    # What `_mirror_free` gives is the same in a place and in its mirror image, so half of the places are enough: those
+    # of the first two of four rows. A tenth of an audit's time is spent here.
+    places = np.arange(DESCRIPTOR_LENGTH, dtype=np.uint8)
+    opposite = mirrored(places[None])[0][:_HALF]
+    folded = planes[:_HALF] + planes[opposite]
+    threshold = mean @ planes
     keys = np.empty((len(keypoints.descriptors), _TABLES), np.uint32)
     for start in range(0, len(keys), _CHUNK_POINTS):
         rows = slice(start, start + _CHUNK_POINTS)
-        bits = (_mirror_free(keypoints.descriptors[rows]) - mean) @ planes > 0
-        keys[rows] = np.packbits(bits, axis=1).view(np.uint32)
+        roots = np.sqrt(keypoints.descriptors[rows], dtype=np.float32)
+        summed = roots[:, :_HALF] + roots.take(opposite, axis=1)
+        lengths = np.sqrt(2 * np.einsum("ij,ij->i", summed, summed))
+        summed /= np.maximum(lengths, 1e-6)[:, None]
+        keys[rows] = np.packbits(summed @ folded > threshold, axis=1).view(np.uint32)
     return keys
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from ray_trash.dataset import walk as walk_module
 from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing, list_photos
 from ray_trash.dataset.walk import escape_name, unescape_name
 from ray_trash.errors import DataError
+from ray_trash.storage import Storage
 from tests.photos import put
 
 
@@ -34,6 +36,14 @@ def test_the_class_is_the_first_folder_and_classes_are_sorted(tmp_path: Path) ->
         ("paper/b.jpg", "paper", 5),
     ]
     assert (len(listing.ignored), len(listing.rejected), listing.warnings) == (0, 0, ())
+
+
+def test_it_is_said_how_many_entries_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk_module, "_TOLD_EVERY", 2)
+    told: list[int] = []
+    put(tmp_path, *(f"glass/{number}.jpg" for number in range(6)))
+    walk_module.walk(Storage.at(str(tmp_path)), on_entries=told.append)
+    assert told == [2, 2, 2]
 
 
 def test_hidden_and_system_files_are_ignored_and_counted_and_never_a_class(tmp_path: Path) -> None:
