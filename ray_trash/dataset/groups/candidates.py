@@ -93,17 +93,19 @@ def find_candidates(
             hashed[number] = _as_list(parts)
             bar.advance(groups[number].end - groups[number].start)
 
-    count = _task(_count_part, n_parts)
+    # Each part goes when it is counted: all keys together are as large as a third of the sketches.
+    parts = [list(references) for references in zip(*hashed, strict=True)]
+    del hashed, starts
+    count, add = _task(_count_part, n_parts), _task(_enough_votes, 1)
     counted: list[list[Any]] = []
     found: list[Any] = []
     with Bar(terminal, total=2 * n_parts, noun="parts", doing="matching keypoints,") as bar:
-        starts = [partial(count, n_photos, n_parts, *parts) for parts in zip(*hashed, strict=True)]
-        for _, votes in run_tasks(starts, at_once=at_once, what=what):
+        counts = (partial(count, n_photos, n_parts, *parts.pop()) for _ in range(n_parts))
+        for _, votes in run_tasks(counts, at_once=at_once, what=what):
             counted.append(_as_list(votes))
             bar.advance(1)
-        hashed.clear()
-        starts = [partial(_task(_enough_votes, 1), *votes) for votes in zip(*counted, strict=True)]
-        for _, reference in run_tasks(starts, at_once=at_once, what=what):
+        sums = [partial(add, *votes) for votes in zip(*counted, strict=True)]
+        for _, reference in run_tasks(sums, at_once=at_once, what=what):
             found.append(fetch(reference, what=what))
             bar.advance(1)
     codes = np.sort(np.concatenate(found))

@@ -17,7 +17,6 @@ from PIL import Image
 
 from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.tasks import cluster_cpus, run_tasks
-from ray_trash.cluster.waiting import fetch_all
 
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -92,11 +91,6 @@ class Sketches:
         for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
             found[number] = reference
         return found
-
-    def fetch(self, positions: NDArray[np.int64], name: str, *, what: str) -> NDArray[np.uint8]:
-        """Copy to here a column of equally long bytes of some photos, at these sorted positions: (photos, length)."""
-        tables = fetch_all(self.select(positions, [name], what=what), what=what)
-        return np.concatenate([bytes_matrix(table[name]) for table in tables]) if tables else np.zeros((0, 0), np.uint8)
 
 
 class SketchGroup(NamedTuple):
