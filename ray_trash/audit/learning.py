@@ -54,7 +54,7 @@ def learn(
         suspect: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_find_suspects)
         starts.append(partial(suspect.remote, ray.put(photos.select(["path", "label"])), groups, *values))
     results: list[Any] = [None] * (len(PROBES) + 1)
-    with Bar(terminal, total=len(starts), noun="classifiers", doing="learning,") as bar:
+    with Bar(terminal, total=len(starts), noun="classifiers", doing="learning", alike=False) as bar:
         # One at a time: each takes every processor where that is quicker.
         for number, reference in run_tasks(starts, at_once=1, what=what):
             results[number] = fetch(reference, what=what)

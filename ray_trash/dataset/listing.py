@@ -6,7 +6,6 @@ Every file comes out once, as a photo to read, as ignored or as rejected; none i
 from __future__ import annotations
 
 import difflib
-import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +15,12 @@ import pyarrow.compute as pc
 
 from ray_trash.dataset.catalog import Side
 from ray_trash.dataset.columns import rows_in, table_of_rows
+from ray_trash.dataset.folders import by_folder, class_folders, look_at_folders
 from ray_trash.dataset.labels import read_labels
 from ray_trash.dataset.layout import Layout, find_layout, side_named
 from ray_trash.dataset.names import bare, is_system_name, looks_like_photo, nfc
 from ray_trash.dataset.photo_index import PhotoIndex
-from ray_trash.dataset.places import HIDDEN, OTHER_KIND, PLACE_SCHEMA, REASON_CODES, REPEAT, WRITTEN, judge_places
+from ray_trash.dataset.places import OTHER_KIND, PLACE_SCHEMA, REASON_CODES, REPEAT, judge_places
 from ray_trash.dataset.walk import walk
 from ray_trash.errors import DataError, StorageError
 from ray_trash.storage import Storage
@@ -134,13 +134,13 @@ def require_two_classes(listing: Listing) -> None:
 
 
 def _list_by_folders(storage: Storage, placed: pa.Table, wanted: tuple[str, ...]) -> Listing:
-    found = _look_at_folders(placed)
+    found = look_at_folders(placed)
     layout = find_layout(found.may_hold_classes(), found.examples(), wanted, storage.uri)
-    folders = _class_folders(found.everywhere, layout)
+    folders = class_folders(found.everywhere, layout)
     if wanted:
         _require_classes(wanted, folders, storage.child(*filter(None, [layout.top])).uri)
     labels = wanted or tuple(sorted(label for label, paths in folders.items() if not paths <= found.of_others))
-    label_of = _by_folder(layout.label_of)
+    label_of = by_folder(layout.label_of)
     entries = _sort_out(placed, lambda path: (label_of(path), None), labels, _NO_CLASS_FOLDER)
     listing = Listing(storage.uri, labels, entries, (), layout.sides)
     tables = [path for path, kind in rows_in(placed, "path", "kind") if _is_table_beside(path, kind)]
@@ -210,76 +210,6 @@ def _sort_out(
             yield path, None, None, "rejected" if why in REASON_CODES else "ignored", why, message, side
 
     return table_of_rows(rows(), LISTING_SCHEMA)
-
-
-def _by_folder(label_of: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    known: dict[str, str | None] = {}
-
-    def look_up(path: str) -> str | None:
-        folder = posixpath.dirname(path)
-        if folder not in known:
-            known[folder] = label_of(path)
-        return known[folder]
-
-    return look_up
-
-
-@dataclass(frozen=True)
-class _Folders:
-    """What folders hold, by their paths.
-
-    Attributes:
-        everywhere: All that are there, or named by a file.
-        named: Those that are there by themselves: an object store knows no empty folders, a disk does.
-        of_others: That hold files, and all of other kinds or written by this program.
-        first: The first file that is named like a photo in each, and the first other one, of those that may be photos.
-    """
-
-    everywhere: set[str]
-    named: set[str]
-    of_others: set[str]
-    first: Mapping[tuple[str, bool], str]
-
-    def may_hold_classes(self) -> list[list[str]]:
-        """Return folders that may be or hold class folders, cut at their slashes."""
-        parts = (path.split("/") for path in sorted(self.named - self.of_others))
-        return [names for names in parts if not any(is_system_name(name) or looks_like_photo(name) for name in names)]
-
-    def examples(self) -> list[list[str]]:
-        """Return files that may be photos, cut at their slashes: a few of each folder, which stand for the others."""
-        return [path.split("/") for path in sorted(self.first.values())]
-
-
-def _look_at_folders(placed: pa.Table) -> _Folders:
-    named, others, photos = set[str](), set[str](), set[str]()
-    holding = set[str]()
-    first: dict[tuple[str, bool], str] = {}
-    for path, kind, place, reason in rows_in(placed, "path", "kind", "place", "reason"):
-        folder, _, name = path.rpartition("/")
-        if kind == "directory":
-            named.add(path)
-        else:
-            holding.add(folder)
-        if place != "folder" and reason != HIDDEN:
-            (others if reason in (OTHER_KIND, WRITTEN) else photos).add(folder)
-        if kind != "directory" and (place == "file" or reason in REASON_CODES):
-            first.setdefault((folder, looks_like_photo(name)), path)
-    return _Folders(named | holding, named, _with_those_above(others) - _with_those_above(photos), first)
-
-
-def _with_those_above(folders: set[str]) -> set[str]:
-    parts = [folder.split("/") for folder in folders]
-    return {"/".join(names[:end]) for names in parts for end in range(1, len(names) + 1)}
-
-
-def _class_folders(everywhere: Collection[str], layout: Layout) -> dict[str, set[str]]:
-    """Return the paths of the folders of each class."""
-    folders = defaultdict(set)
-    for path in everywhere:
-        name = layout.folder_of(f"{path}/")
-        if name and not looks_like_photo(name) and not is_system_name(name):
-            folders[nfc(name)].add("/".join(path.split("/")[: layout.depth + 1]))
-    return folders
 
 
 def _require_classes(classes: Sequence[str], folders: Collection[str], place: str) -> None:

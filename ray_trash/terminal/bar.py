@@ -32,10 +32,20 @@ class Bar:
     """
 
     def __init__(
-        self, terminal: Terminal, *, total: int | None, done: int = 0, noun: str = "photos", doing: str = ""
+        self,
+        terminal: Terminal,
+        *,
+        total: int | None,
+        done: int = 0,
+        noun: str = "photos",
+        doing: str = "",
+        alike: bool = True,
     ) -> None:
-        """Begin with what an earlier start has done; without `total` it counts only. `doing` stands in front."""
-        self.rate = Rate()
+        """Begin with what an earlier start has done; without `total` it counts only. `doing` stands in front.
+
+        Where what is counted is not `alike` in the time that it takes, neither rate nor time left is said.
+        """
+        self.rate, self._alike = Rate(), alike
         self._terminal, self._noun = terminal, noun
         self._total, self._done, self._doing, self._note = total, done, doing, ""
         self._next_line_at = time.monotonic() + FIRST_LINE_S
@@ -44,12 +54,14 @@ class Bar:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[note]}", markup=False),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if alike else []),
             console=terminal.console,
             transient=True,
             disable=not terminal.is_live,
         )
-        self._task = self._progress.add_task(self._counts(), total=total, completed=done, note="starting")
+        self._task = self._progress.add_task(
+            self._counts(), total=total, completed=done, note="starting" if alike else ""
+        )
 
     def __enter__(self) -> Bar:
         """Show the bar."""
@@ -93,7 +105,7 @@ class Bar:
                 return
             self._next_line_at = time.monotonic() + LINE_EVERY_S
             parts = [self._counts(), self._note]
-            if self.rate.per_s and self._total is not None:
+            if self.rate.per_s and self._total is not None and self._alike:
                 left_s = round((self._total - self._done) / self.rate.per_s)
                 parts.append(f"{left_s // 60}:{left_s % 60:02d} min left")
             self._terminal.say("  ".join(filter(None, parts)))
@@ -106,7 +118,7 @@ class Bar:
 
     def _rate(self) -> str:
         per_s = self.rate.per_s
-        return f"{per_s:.1f} {self._noun}/s" if per_s else ""
+        return f"{per_s:.1f} {self._noun}/s" if per_s and self._alike else ""
 
 
 class Rate:

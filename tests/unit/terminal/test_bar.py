@@ -40,6 +40,15 @@ def test_there_is_no_rate_before_the_second_answer(clock: list[float]) -> None:
         assert bar.rate.per_s is None
 
 
+def test_of_work_that_is_not_alike_no_rate_is_said(clock: list[float]) -> None:
+    out = io.StringIO()
+    with Bar(Terminal(Console(file=out)), total=4, noun="classifiers", doing="learning", alike=False) as bar:
+        for now in (3.0, 14.0):
+            clock[0] = now
+            bar.advance(1)
+    assert out.getvalue().splitlines() == ["learning 1/4 classifiers", "learning 2/4 classifiers"]
+
+
 def test_a_bar_goes_on_to_the_next_work_and_says_so_where_there_is_no_terminal(clock: list[float]) -> None:
     out = io.StringIO()
     with Bar(Terminal(Console(file=out)), total=None, noun="files", doing="listing") as bar:

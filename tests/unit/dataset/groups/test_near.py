@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from ray_trash.dataset.groups.candidates import MIN_VOTES, count_votes, hash_points, scaling_of
+from ray_trash.dataset.groups.candidates import MIN_VOTES
+from ray_trash.dataset.groups.keys import count_votes, hash_points, scaling_of
 from ray_trash.dataset.groups.near import check_pairs, shapes_of
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
 from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, keypoints_of, sketch_columns
