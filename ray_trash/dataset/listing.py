@@ -113,7 +113,7 @@ def list_photos(
         storage = Storage.at(root)
     except StorageError as error:
         raise DataError(f"data.root: {error}") from error
-    with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {root}:") as bar:
+    with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {storage.uri}:") as bar:
         placed = judge_places(walk(storage, follow_links=follow_links, on_entries=bar.advance))
     wanted = tuple(map(nfc, classes or ()))
     if labels_uri is None:
