@@ -24,7 +24,8 @@ import torch
 
 from benchmarks.answering import CLASSES, photos_of, write_random_checkpoint
 from ray_trash.config import AugmentConfig, ServeConfig
-from ray_trash.dataset.catalog import CatalogRow, catalog_of
+from ray_trash.dataset.catalog import CATALOG_SCHEMA
+from ray_trash.dataset.columns import table_of_rows
 from ray_trash.image.augment import augment_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.image.sketch import sketch_photo
@@ -124,10 +125,9 @@ def catalogue_bytes() -> float:
     """Return what a row of a catalogue of ordinary names takes in memory."""
     digest = hashlib.sha256(b"").hexdigest()
     rows = (
-        CatalogRow(f"cardboard/{n:08}.jpg", "cardboard", 20_000, digest, 341, 256, "accepted", row=n)
-        for n in range(ROWS)
+        (n, f"cardboard/{n:08}.jpg", "cardboard", 20_000, digest, 341, 256, "accepted", None, None) for n in range(ROWS)
     )
-    return float(catalog_of(rows).nbytes / ROWS)
+    return float(table_of_rows(rows, CATALOG_SCHEMA).nbytes / ROWS)
 
 
 def network_figures(rounds: int) -> Iterator[tuple[str, str]]:

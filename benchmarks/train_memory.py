@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.process_memory import run_measured
 from ray_trash.fetch.sample import render_sample
-
-POLL_S = 0.5
 
 
 def main() -> None:
@@ -47,36 +43,14 @@ def main() -> None:
 
 
 def peak_mib(folder: Path, root: Path) -> float:
-    """Train one streamed epoch and return the peak of the summed memory of the command's session, in MiB."""
+    """Train one streamed epoch and return the peak of the memory of all its processes together, in MiB."""
     config = folder / f"{root.name}.yaml"
     config.write_text(
         f"name: {root.name}\nstorage: {folder / 'runs'}\ndata: {{root: {root}, cache: stream}}\n"
         "image: {size_px: 64, stored_short_side_px: 256}\n"
         "model: {weights: none, frozen_stages: 5}\ntrain: {epochs: 1}\n"
     )
-    command = [sys.executable, "-m", "ray_trash", "train", str(config)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-    peak = 0.0
-    while child.poll() is None:
-        peak = max(peak, session_mib(child.pid))
-        time.sleep(POLL_S)
-    if child.returncode != 0:
-        assert child.stderr is not None
-        sys.exit(child.stderr.read().decode())
-    return peak
-
-
-def session_mib(session: int) -> float:
-    """Add up the proportional set sizes of every process in a session, in MiB."""
-    total_kib = 0
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
-                lines = (entry / "smaps_rollup").read_text().splitlines()
-                total_kib += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except (OSError, StopIteration):
-            continue  # it has just ended
-    return total_kib / 1024
+    return run_measured([sys.executable, "-m", "ray_trash", "train", str(config)]).all_mib
 
 
 if __name__ == "__main__":

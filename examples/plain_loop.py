@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ray_trash.config import Config, load_config
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.sampler import epoch_order
@@ -39,17 +40,17 @@ def train(config: Config) -> list[dict[str, float]]:
     )
     folder = PhotoFolder.at(config.data.root)
     sides: dict[str, list[tuple[np.ndarray, int, int]]] = {"train": [], "val": [], "test": []}
-    for file in listing.files:
+    for path, label in rows_in(listing.files, "path", "label"):
         try:
-            encoded = folder.read(file.path)
+            encoded = folder.read(path)
             photo = load_photo(encoded, preprocessing)
         except ImageError as error:
-            print(f"left out: {file.path}: {error}")  # noqa: T201
+            print(f"left out: {path}: {error}")  # noqa: T201
             continue
         sha256 = hashlib.sha256(encoded).hexdigest()
         place, test = place_of(sha256), config.data.test_fraction
         side = "test" if place < test else "val" if place < test + config.data.val_fraction else "train"
-        sides[side].append((photo, listing.classes.index(file.label), int(sha256[:16], 16)))
+        sides[side].append((photo, listing.classes.index(label), int(sha256[:16], 16)))
     labels = np.array([label for _, label, _ in sides["train"]])
 
     # The network, its frozen stages, and an optimizer with a learning rate for each stage.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from logging import WARNING
 from pathlib import Path
@@ -78,10 +79,11 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.dataset.split import make_rule
     from ray_trash.storage import Storage
     from ray_trash.terminal.audit_table import print_audit
+    from ray_trash.terminal.bar import Bar
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
-    listing = list_photos(options.root, labels_uri=options.labels)
+    listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
     rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
     features = None
     if options.features:
@@ -89,9 +91,12 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         from ray_trash.audit.features import pretrained_features
 
         features = pretrained_features(options.features, listing.root)
-    with ray_session(dashboard=False):
-        photo_set = read_photo_set(listing, PREPROCESSING, rule)
-        document = audit_photos(photo_set, balance="train.class_balance says what to do", features=features)
+    with ExitStack() as session:
+        with Bar(terminal, total=None, doing="starting Ray"):
+            session.enter_context(ray_session(dashboard=False))
+        photo_set = read_photo_set(listing, PREPROCESSING, rule, terminal=terminal)
+        balance = "train.class_balance says what to do"
+        document = audit_photos(photo_set, balance=balance, features=features, terminal=terminal)
     if options.out:
         out = Storage.at(options.out)
         write_audit(document, listing.root, out)

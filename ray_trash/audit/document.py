@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, fingerprint, on_side, rows_of
+from ray_trash.dataset.catalog import SIDES, Side, accepted_photos, fingerprint, on_side
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.groups.relations import EXACT, ONE_SHOT, Kind, Relation, connected
 
 SEARCHED = (
@@ -149,33 +151,36 @@ def build_audit(
         outliers: As `find_outliers` gives them.
         balance: What the configuration does about classes of different sizes, in words.
     """
-    rows = rows_of(catalog)
-    verdicts = Counter(row.verdict for row in rows)
-    per_class = Counter(str(row.label) for row in rows if row.accepted)
+    photos = _Photos(catalog)
+    verdicts = Counter(catalog["verdict"].to_pylist())
+    per_class = _counts(accepted_photos(catalog)["label"])
     groups = connected(relation for relation in relations if relation.kind in ONE_SHOT)
-    conflicts = list(_conflicts(rows, relations))
-    doubted = list(_suspects_of_conflicts(conflicts, rows))
+    conflicts = list(_find_conflicts(photos, relations))
+    doubted = list(_suspects_of_conflicts(photos, conflicts))
     named = {suspect["path"] for suspect in doubted}
+    rejected = catalog.filter(pc.equal(catalog["verdict"], "rejected"))
     return {
         "counts": {
-            "seen": len(rows),
+            "seen": len(catalog),
             "accepted": verdicts["accepted"],
             "rejected": verdicts["rejected"],
             "ignored": verdicts["ignored"],
         },
         "rejected": [
-            {"path": row.path, "reason": row.reason, "message": row.message}
-            for row in rows
-            if row.verdict == "rejected"
+            {"path": path, "reason": reason, "message": message}
+            for path, reason, message in rows_in(rejected, "path", "reason", "message")
         ],
-        "exact_duplicates": [_paths(rows, group) for group in connected(r for r in relations if r.kind in EXACT)],
-        "near_duplicates": [_paths(rows, group) for group in _tied_by("near", groups, relations)],
-        "same_object": [_paths(rows, group) for group in _tied_by("object", connected(relations), relations)],
-        "near_pairs": [_near_pair(rows, relation) for relation in relations if relation.kind == "near"],
+        "exact_duplicates": [photos.paths(group) for group in connected(r for r in relations if r.kind in EXACT)],
+        "near_duplicates": [photos.paths(group) for group in _tied_by("near", groups, relations)],
+        "same_object": [photos.paths(group) for group in _tied_by("object", connected(relations), relations)],
+        "near_pairs": [_near_pair(photos, relation) for relation in relations if relation.kind == "near"],
         "searched": SEARCHED,
         "uncompared": uncompared,
-        "conflicts": conflicts,
-        "splits": {side: _describe_side(side, catalog, rows, groups) for side in SIDES},
+        "conflicts": [
+            {"paths": photos.paths(group), "labels": sorted(set(photos.labels(group))), "kind": kind}
+            for kind, group in conflicts
+        ],
+        "splits": {side: _describe_side(side, catalog, photos, groups, sorted(per_class)) for side in SIDES},
         "probes": probes or {},
         "suspects": [*doubted, *(suspect for suspect in suspects if suspect["path"] not in named)],
         "outliers": list(outliers),
@@ -191,46 +196,71 @@ def build_audit(
     }
 
 
+class _Photos:
+    """The rows of a catalog that are named, by their numbers: few of them, and each some of the columns."""
+
+    def __init__(self, catalog: pa.Table) -> None:
+        self._columns = {name: catalog[name].combine_chunks() for name in ("path", "label", "split")}
+
+    def paths(self, group: Sequence[int]) -> Paths:
+        return self._values("path", group)
+
+    def labels(self, group: Sequence[int]) -> list[str]:
+        return self._values("label", group)
+
+    def sides(self, group: Sequence[int]) -> list[Side | None]:
+        return self._values("split", group)
+
+    def _values(self, name: str, group: Sequence[int]) -> list[Any]:
+        column = self._columns[name]
+        return [column[row].as_py() for row in group]
+
+
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
+
+
 def _tied_by(kind: Kind, groups: Sequence[list[int]], relations: Sequence[Relation]) -> Iterator[list[int]]:
     tied = {row for relation in relations if relation.kind == kind for row in (relation.first, relation.second)}
     return (group for group in groups if not tied.isdisjoint(group))
 
 
-def _conflicts(rows: Sequence[CatalogRow], relations: Sequence[Relation]) -> Iterator[Conflict]:
+def _find_conflicts(photos: _Photos, relations: Sequence[Relation]) -> Iterator[tuple[Kind, list[int]]]:
     # From the surest kind on; what a surer kind has said is not said again.
-    reported: list[set[int]] = []
+    reported: defaultdict[int, list[set[int]]] = defaultdict(list)
     for position, kind in enumerate(ONE_SHOT):
         if kind == "near":
             groups = [[relation.first, relation.second] for relation in relations if relation.kind == "near"]
         else:
             groups = connected(relation for relation in relations if relation.kind in EXACT[: position + 1])
         for group in groups:
-            labels = {str(rows[row].label) for row in group}
-            if len(labels) > 1 and not any(known.issuperset(group) for known in reported):
-                reported.append(set(group))
-                yield {"paths": _paths(rows, group), "labels": sorted(labels), "kind": kind}
+            if len(set(photos.labels(group))) > 1 and not any(known.issuperset(group) for known in reported[group[0]]):
+                members = set(group)
+                for row in group:
+                    reported[row].append(members)
+                yield kind, group
 
 
-def _suspects_of_conflicts(conflicts: Sequence[Conflict], rows: Sequence[CatalogRow]) -> Iterator[Suspect]:
-    label_of = {row.path: str(row.label) for row in rows}
-    for conflict in conflicts:
-        same = "the same shot as" if conflict["kind"] == "near" else "the same picture as"
-        for path in conflict["paths"]:
-            twin = next(other for other in conflict["paths"] if label_of[other] != label_of[path])
+def _suspects_of_conflicts(photos: _Photos, conflicts: Sequence[tuple[Kind, list[int]]]) -> Iterator[Suspect]:
+    for kind, group in conflicts:
+        same = "the same shot as" if kind == "near" else "the same picture as"
+        named = list(zip(photos.paths(group), photos.labels(group), strict=True))
+        for path, label in named:
+            twin, other = next((path, other) for path, other in named if other != label)
             yield {
                 "path": path,
-                "label": label_of[path],
-                "suggested": label_of[twin],
+                "label": label,
+                "suggested": other,
                 "score": 1.0,
-                "reason": f"{same} {twin}, which is labelled {label_of[twin]}",
+                "reason": f"{same} {twin}, which is labelled {other}",
             }
 
 
-def _near_pair(rows: Sequence[CatalogRow], relation: Relation) -> NearPair:
+def _near_pair(photos: _Photos, relation: Relation) -> NearPair:
     pair = [relation.first, relation.second]
     return {
-        "paths": _paths(rows, pair),
-        "splits": [rows[row].split for row in pair],
+        "paths": photos.paths(pair),
+        "splits": photos.sides(pair),
         "shared_points": relation.shared_points,
         "agreement": None if relation.agreement is None else round(relation.agreement, 3),
         "mirrored": relation.mirrored,
@@ -238,20 +268,21 @@ def _near_pair(rows: Sequence[CatalogRow], relation: Relation) -> NearPair:
 
 
 def _describe_side(
-    side: Side, catalog: pa.Table, rows: Sequence[CatalogRow], groups: Sequence[Sequence[int]]
+    side: Side, catalog: pa.Table, photos: _Photos, groups: Sequence[Sequence[int]], labels: Sequence[str]
 ) -> SideSummary:
-    here = Counter(row.label for row in rows if row.split == side)
-    sides_of = [{rows[row].split for row in group} - {None} for group in groups]
-    straddling = [group for group, sides in zip(groups, sides_of, strict=True) if side in sides and len(sides) > 1]
-    twins = [row for group in straddling if any(rows[row].split == "train" for row in group) for row in group]
+    here = on_side(catalog, side)
+    per_class = _counts(here["label"])
+    sides_of = [photos.sides(group) for group in groups]
+    straddling = [
+        (group, sides)
+        for group, sides in zip(groups, sides_of, strict=True)
+        if side in sides and len(set(sides) - {None}) > 1
+    ]
+    twins = sum(sides.count(side) for _, sides in straddling if "train" in sides)
     return {
-        "n": here.total(),
-        "per_class": {label: here[label] for label in sorted({str(row.label) for row in rows if row.accepted})},
-        "straddling_groups": [_paths(rows, group) for group in straddling],
-        "twins_in_train": 0 if side == "train" else sum(rows[row].split == side for row in twins),
-        "fingerprint": fingerprint(on_side(catalog, side)),
+        "n": len(here),
+        "per_class": {label: per_class[label] for label in labels},
+        "straddling_groups": [photos.paths(group) for group, _ in straddling],
+        "twins_in_train": 0 if side == "train" else twins,
+        "fingerprint": fingerprint(here),
     }
-
-
-def _paths(rows: Sequence[CatalogRow], group: Sequence[int]) -> Paths:
-    return [rows[row].path for row in group]

@@ -10,7 +10,8 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from ray_trash.audit.run import PREPROCESSING, Features
+from ray_trash.audit.learning import Features
+from ray_trash.audit.run import PREPROCESSING
 from ray_trash.cluster.blocks import Actors, map_blocks
 from ray_trash.cluster.shares import FEATURE_WORKER_CPUS
 from ray_trash.cluster.waiting import fetch

@@ -32,7 +32,7 @@ def fold_files(catalog: pa.Table, relations: Sequence[Relation], n_folds: int) -
         DataError: A fold is empty.
     """
     accepted = accepted_photos(catalog)
-    anchors = anchors_of(connected(relations), catalog["sha256"].to_pylist())
+    anchors = anchors_of(connected(relations), catalog["sha256"])
     folds = [int(place_of(anchors.get(sha256, sha256)) * n_folds) for sha256 in accepted["sha256"].to_pylist()]
     empty = [fold + 1 for fold in range(n_folds) if fold not in folds]
     if empty:

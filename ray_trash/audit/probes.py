@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_trash.audit.document import ProbeResult
@@ -29,17 +30,34 @@ _MIN_VALUES_FOR_THREADS = 500_000
 100 thumbnails are as quick with them as without, 300 take two thirds of the time."""
 
 
+class Probed(NamedTuple):
+    """Photos that are learnt from or scored, n.
+
+    Attributes:
+        photos: Their catalog rows, with the column `split`.
+        summaries: Of their sketches.
+        thumbnails: Each as one row of bytes, (n, bytes).
+        groups: Their group numbers, (n,): photos that show the same are never learnt from and scored.
+    """
+
+    photos: pa.Table
+    summaries: pa.Table
+    thumbnails: NDArray[np.uint8]
+    groups: NDArray[np.int64]
+
+
 class _Probe(NamedTuple):
     what: str
     margin: float
     """How far the accuracy must be above the largest class, at the lower end of its interval, to be flagged."""
     flagged: str
     clean: str
-    values: Callable[[pa.Table, pa.Table], NDArray[np.float64]]
-    """Takes the features (N, F) from catalog rows and sketches."""
+    values: Callable[[Probed], NDArray[Any]]
+    """Takes the features (n, F)."""
 
 
-def _files(photos: pa.Table, sketches: pa.Table) -> NDArray[np.float64]:
+def _files(probed: Probed) -> NDArray[np.float64]:
+    photos = probed.photos
     size, width, height = (photos[name].to_numpy().astype(float) for name in ("size_bytes", "width", "height"))
     return np.stack([size, width, height, width / height, size / (width * height)], axis=1)
 
@@ -50,14 +68,14 @@ PROBES = {
         0.10,
         "the background tells the classes apart: a network can learn it in place of the object",
         "the background says little about the class",
-        lambda photos, sketches: bytes_matrix(sketches, "corners").astype(float),
+        lambda probed: bytes_matrix(probed.summaries["corners"]),
     ),
     "thumbnail": _Probe(
         "a thumbnail of 32x24",
         0.40,
         "blurred colours are nearly enough: the set is easy, or gives its classes away",
         "shapes and textures are needed",
-        lambda photos, sketches: bytes_matrix(sketches, "thumbnail").astype(float),
+        lambda probed: probed.thumbnails,
     ),
     "file": _Probe(
         "size and shape of the file",
@@ -80,49 +98,47 @@ def make_trees(values: NDArray[Any]) -> Any:
     return ExtraTreesClassifier(_TREES, min_samples_leaf=2, random_state=0, n_jobs=n_jobs)
 
 
-def run_probes(photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64]) -> dict[str, ProbeResult]:
-    """Train and score every probe.
+def probed_positions(photos: pa.Table) -> NDArray[np.int64]:
+    """Choose which photos are worth learning from and scoring, of catalog rows of accepted ones: sorted positions."""
+    return np.sort(np.concatenate([_some_on(photos, "train"), _some_on(photos, "val")]))
 
-    Args:
-        photos: Catalog rows of accepted photos, N, with the column `split`.
-        sketches: Of the same, in the same order.
-        groups: Group number of each, (N,): photos that show the same are never learnt from and scored.
 
-    Returns:
-        By name; empty where there are too few photos.
-    """
+def run_probe(name: str, probed: Probed) -> ProbeResult | None:
+    """Train and score a probe; None where there are too few photos."""
+    photos, probe = probed.photos, PROBES[name]
+    rounds, scored_on = _rounds(_some_on(photos, "train"), _some_on(photos, "val"), probed.groups)
     labels = np.array(photos["label"].to_pylist())
-    sides = np.array(photos["split"].to_pylist(), dtype=object)
-    train, val = sides == "train", sides == "val"
-    rounds, scored_on = _rounds(train, val, groups)
-    if not rounds or len(set(labels[train])) < 2:
-        return {}
+    if not rounds or all(len(set(labels[learn])) < 2 for learn, _ in rounds):
+        return None
     scored = np.concatenate([test for _, test in rounds])
     majority = max(Counter(labels[scored].tolist()).values()) / len(scored)
-    found: dict[str, ProbeResult] = {}
-    for name, probe in PROBES.items():
-        values = probe.values(photos, sketches)
-        correct = sum(_correct(values, labels, learn, test) for learn, test in rounds)
-        low, high = wilson_interval(correct, len(scored))
-        flagged = low > min(majority + probe.margin, (1 + majority) / 2)
-        found[name] = {
-            "what": probe.what,
-            "n": len(scored),
-            "correct": correct,
-            "accuracy": correct / len(scored),
-            "accuracy_ci95": [low, high],
-            "majority": majority,
-            "scored_on": scored_on,
-            "flagged": flagged,
-            "verdict": probe.flagged if flagged else probe.clean,
-        }
-    return found
+    values = probe.values(probed)
+    correct = sum(_correct(values, labels, learn, test) for learn, test in rounds)
+    low, high = wilson_interval(correct, len(scored))
+    flagged = low > min(majority + probe.margin, (1 + majority) / 2)
+    return {
+        "what": probe.what,
+        "n": len(scored),
+        "correct": correct,
+        "accuracy": correct / len(scored),
+        "accuracy_ci95": [low, high],
+        "majority": majority,
+        "scored_on": scored_on,
+        "flagged": flagged,
+        "verdict": probe.flagged if flagged else probe.clean,
+    }
+
+
+def _some_on(photos: pa.Table, side: str) -> NDArray[np.int64]:
+    # From everywhere in the list: it is sorted by path, so the first ones are of one class.
+    positions = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(photos["split"], side), False)))
+    some = np.linspace(0, len(positions) - 1, min(len(positions), _MAX_PHOTOS))
+    return positions[some.astype(np.int64)]
 
 
 def _rounds(
-    train: NDArray[np.bool_], val: NDArray[np.bool_], groups: NDArray[np.int64]
+    learn: NDArray[np.int64], test: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], str]:
-    learn, test = np.flatnonzero(train)[:_MAX_PHOTOS], np.flatnonzero(val)[:_MAX_PHOTOS]
     if len(test) >= MIN_PHOTOS:
         leaked = np.isin(groups[learn], groups[test])
         return ([(learn[~leaked], test)] if (~leaked).sum() >= MIN_PHOTOS else []), "val"
@@ -134,9 +150,7 @@ def _rounds(
     return [(learn[these], learn[those]) for these, those in folds], "folds"
 
 
-def _correct(
-    values: NDArray[np.float64], labels: NDArray[np.str_], learn: NDArray[np.int64], test: NDArray[np.int64]
-) -> int:
+def _correct(values: NDArray[Any], labels: NDArray[np.str_], learn: NDArray[np.int64], test: NDArray[np.int64]) -> int:
     trees = make_trees(values[learn])
     trees.fit(values[learn], labels[learn])
     return int((trees.predict(values[test]) == labels[test]).sum())

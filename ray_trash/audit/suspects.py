@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -9,7 +11,6 @@ from numpy.typing import NDArray
 from ray_trash.audit.document import Outlier, Suspect
 from ray_trash.audit.probes import make_trees
 from ray_trash.dataset.groups.near import MIN_SHARED_POINTS
-from ray_trash.dataset.groups.sketches import bytes_matrix, point_counts
 
 SUSPECTS_MAX = 50
 BLURRED_BELOW = 15.0
@@ -27,34 +28,38 @@ _OWN_BELOW, _OTHER_ABOVE = 0.1, 0.6
 _MAX_PHOTOS = 20_000
 
 
+def are_suspects_looked_for(photos: pa.Table, groups: NDArray[np.int64]) -> bool:
+    """Say whether `find_suspects` is worth the asking.
+
+    It is not where a class has fewer than five groups, for there is nothing to learn from, nor where there are more
+    than 20,000 photos: trees on so many thumbnails take hours.
+    """
+    return len(photos) <= _MAX_PHOTOS and _learnable(np.array(photos["label"].to_pylist()), groups)
+
+
 def find_suspects(
-    photos: pa.Table, sketches: pa.Table, groups: NDArray[np.int64], features: NDArray[np.float32] | None
+    photos: pa.Table, groups: NDArray[np.int64], values: NDArray[Any], what: Literal["thumbnail", "features"]
 ) -> list[Suspect]:
     """Find photos that look like another class to a classifier that has not seen them, nor their copies.
 
     Args:
-        photos: Catalog rows of accepted photos, N.
-        sketches: Of the same, in the same order.
+        photos: Catalog rows of accepted photos, N, for which `are_suspects_looked_for`.
         groups: Group number of each, (N,).
-        features: Of a pretrained network, (N, F). Default: thumbnails are looked at.
+        values: What is looked at, (N, F): thumbnails, each as one row of bytes, or what a pretrained network makes of
+            the photos.
+        what: Which of the two.
 
     Returns:
-        At most 50, highest score first. Empty where a class has fewer than five groups, for there is nothing to learn
-        from, and where there are more than 20,000 photos: trees on so many thumbnails take hours.
+        At most 50, highest score first.
     """
     labels = np.array(photos["label"].to_pylist())
-    if len(labels) > _MAX_PHOTOS or not _learnable(labels, groups):
-        return []
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if features is None:
-        values, what = bytes_matrix(sketches, "thumbnail").astype(np.float32), "its thumbnail"
-        classifier = make_trees(values)
-    else:
-        values, what = features, "its features"
+    classifier = make_trees(values)
+    if what == "features":
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     probabilities = cross_val_predict(classifier, values, labels, groups=groups, cv=folds, method="predict_proba")
@@ -71,21 +76,24 @@ def find_suspects(
             "label": str(labels[position]),
             "suggested": str(classes[best[position]]),
             "score": round(float(score[position]), 4),
-            "reason": f"{what} looks like {classes[best[position]]} to a classifier trained without it",
+            "reason": f"its {what} looks like {classes[best[position]]} to a classifier trained without it",
         }
         for position in ranked
     ]
 
 
-def find_outliers(photos: pa.Table, sketches: pa.Table) -> list[Outlier]:
-    """Find photos that stand out by how they were taken, by kind and then by how far out they are."""
-    paths = photos["path"].to_pylist()
+def find_outliers(photos: pa.Table, summaries: pa.Table) -> list[Outlier]:
+    """Find photos that stand out by how they were taken, by kind and then by how far out they are.
+
+    `summaries` are of the sketches of the photos, in the same order.
+    """
+    paths = photos["path"]
     aspect = photos["width"].to_numpy() / photos["height"].to_numpy()
     median = float(np.median(np.maximum(aspect, 1 / aspect))) if len(aspect) else 1.0
     long_over_short = np.maximum(aspect, 1 / aspect)
     oddness = np.maximum(long_over_short / median, median / long_over_short)
-    columns = {name: sketches[name].to_numpy() for name in ("sharpness", "contrast", "dark_share", "bright_share")}
-    empty = (columns["contrast"] < EMPTY_BELOW) & (point_counts(sketches) < MIN_SHARED_POINTS)
+    columns = {name: summaries[name].to_numpy() for name in ("sharpness", "contrast", "dark_share", "bright_share")}
+    empty = (columns["contrast"] < EMPTY_BELOW) & (summaries["n_points"].to_numpy() < MIN_SHARED_POINTS)
     tests = {
         "near_empty": (columns["contrast"], empty, 1),
         "blurred": (columns["sharpness"], (columns["sharpness"] < BLURRED_BELOW) & ~empty, 1),
@@ -93,11 +101,17 @@ def find_outliers(photos: pa.Table, sketches: pa.Table) -> list[Outlier]:
         "bright": (columns["bright_share"], columns["bright_share"] > EXPOSURE_ABOVE, -1),
         "odd_shape": (oddness, oddness > ODD_SHAPE_ABOVE, -1),
     }
-    return [
-        {"path": paths[position], "kind": kind, "value": round(float(values[position]), 3)}
-        for kind, (values, outside, direction) in tests.items()
-        for position in sorted(np.flatnonzero(outside).tolist(), key=lambda p: (direction * values[p], paths[p]))
-    ]
+    found: list[Outlier] = []
+    for kind, (values, outside, direction) in tests.items():
+        positions = np.flatnonzero(outside)
+        named = zip(
+            (direction * values[positions]).tolist(),
+            paths.take(pa.array(positions)).to_pylist(),
+            values[positions].tolist(),
+            strict=True,
+        )
+        found += [{"path": path, "kind": kind, "value": round(value, 3)} for _, path, value in sorted(named)]
+    return found
 
 
 def _learnable(labels: NDArray[np.str_], groups: NDArray[np.int64]) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
+
 from ray_trash.dataset.catalog import SIDES, Side
 from ray_trash.dataset.layout import side_named
 from ray_trash.dataset.photo_index import PhotoIndex, match_rows
@@ -24,8 +27,11 @@ def read_assignments(uri: str, index: PhotoIndex) -> dict[str, Side]:
             f"it begins with {','.join(table.header)!r}"
         )
 
-    found, missing = match_rows(table, path_column, index, lambda cells: read_side(cells[side_column]))
-    return missing | found
+    matches = match_rows(table, path_column, index, lambda cells: read_side(cells[side_column]))
+    found = np.flatnonzero(matches.codes >= 0)
+    paths = index.paths.take(pa.array(found)).to_pylist()
+    sides = (matches.said[code] for code in matches.codes[found].tolist())
+    return {**matches.missing, **dict(zip(paths, sides, strict=True))}
 
 
 def read_side(name: str) -> Side:

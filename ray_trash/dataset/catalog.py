@@ -6,8 +6,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ray_trash.dataset.columns import rows_in
 from ray_trash.errors import DataError
 from ray_trash.terminal.text import rejected_by_kind
 
@@ -36,48 +36,13 @@ CATALOG_SCHEMA = pa.schema(
         pa.field("message", pa.string()),
     ]
 )
-"""The columns of a catalog, in the order of `path`. Once photos are split, a column `split` follows."""
+"""A row a file, by its path relative to the data root; `row` is its number in the order of `path`, from 0.
 
-
-@dataclass(frozen=True)
-class CatalogRow:
-    """One file, by its path relative to the data root; `row` is its number in the order of `path`, from 0.
-
-    Attributes:
-        label: Its class; None for a file that is in none.
-        sha256: Of its bytes, in hex; None where they were not read.
-        width: Like `height`, of the upright photo as it is kept, in pixels; None unless accepted.
-        verdict: None before the file was read.
-        reason: A reason code for a rejected file, a few words for an ignored one; `message` says more.
-        split: Its side; None where it is on none.
-    """
-
-    path: str
-    label: str | None = None
-    size_bytes: int | None = None
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    verdict: Verdict | None = None
-    reason: str | None = None
-    message: str | None = None
-    row: int = 0
-    split: Side | None = None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it is a photo that can be used."""
-        return self.verdict == "accepted"
-
-
-def rows_of(catalog: pa.Table) -> list[CatalogRow]:
-    """Read a catalog row by row."""
-    return [CatalogRow(**row) for row in catalog.to_pylist()]
-
-
-def catalog_of(rows: Iterable[CatalogRow]) -> pa.Table:
-    """Write rows as a catalog, in their order and without their sides."""
-    return pa.Table.from_pylist([vars(row) for row in rows], schema=CATALOG_SCHEMA)
+`label` is its class, null for a file that is in none; `sha256` of its bytes, in hex, null where they were not read;
+`width` and `height` of the upright photo as it is kept, in pixels, null unless it is accepted; `reason` a reason code
+for a rejected file, a few words for an ignored one, of which `message` says more. Once photos are split, a column
+`split` follows: the side of each, null where it is on none."""
+_HASHED_ROWS = 8192
 
 
 def accepted_photos(catalog: pa.Table) -> pa.Table:
@@ -87,7 +52,8 @@ def accepted_photos(catalog: pa.Table) -> pa.Table:
 
 def photo_keys(catalog: pa.Table) -> NDArray[np.uint64]:
     """Return what seeds each photo's augmentation, (rows,): the first 8 bytes of its hash, big-endian."""
-    return np.array([int(sha256[:16], 16) for sha256 in catalog["sha256"].to_pylist()], dtype=np.uint64)
+    keys = (int(sha256[:16], 16) for (sha256,) in rows_in(catalog, "sha256"))
+    return np.fromiter(keys, np.uint64, len(catalog))
 
 
 def trained_on(keys: NDArray[np.uint64]) -> str:
@@ -114,10 +80,19 @@ def _unpacked(packed: str) -> NDArray[np.uint64]:
 
 
 def fingerprint(catalog: pa.Table) -> str:
-    """Return one hash of all that was accepted: paths, labels and contents, in hex."""
-    accepted = accepted_photos(catalog)
-    columns = (accepted[name].to_pylist() for name in ("path", "label", "sha256"))
-    return hashlib.sha256(json.dumps(sorted(zip(*columns, strict=True))).encode()).hexdigest()
+    """Return one hash of all that was accepted: paths, labels and contents, in hex.
+
+    It is that of the JSON text of a sorted list with one list of the three for each photo.
+    """
+    names = ("path", "label", "sha256")
+    accepted = accepted_photos(catalog).select(names).sort_by([(name, "ascending") for name in names])
+    hashed, between = hashlib.sha256(b"["), b""
+    for block in accepted.to_batches(max_chunksize=_HASHED_ROWS):
+        rows = list(zip(*(column.to_pylist() for column in block.columns), strict=True))
+        hashed.update(between + json.dumps(rows)[1:-1].encode())
+        between = b", "
+    hashed.update(b"]")
+    return hashed.hexdigest()
 
 
 def on_side(catalog: pa.Table, side: Side) -> pa.Table:
@@ -129,7 +104,7 @@ def require_usable_photos(catalog: pa.Table) -> None:
     """Refuse a data set of which no photo can be used, by a `DataError` that says what they are instead."""
     if len(accepted_photos(catalog)):
         return
-    rejected = [vars(row) for row in rows_of(catalog) if row.verdict == "rejected"]
+    rejected = catalog.filter(pc.equal(catalog["verdict"], "rejected")).to_pylist()
     first = rejected[0]
     why = first["message"] or first["reason"]
     raise DataError(f"data.root: no photo can be used; {rejected_by_kind(rejected)}; such as {first['path']!r}: {why}")
@@ -137,7 +112,7 @@ def require_usable_photos(catalog: pa.Table) -> None:
 
 def require_usable_classes(catalog: pa.Table, classes: Sequence[str]) -> None:
     """Refuse, by a `DataError`, a data set with a class without accepted photos."""
-    accepted = set(accepted_photos(catalog)["label"].to_pylist())
+    accepted = set(pc.unique(accepted_photos(catalog)["label"]).to_pylist())
     empty = [name for name in classes if name not in accepted]
     if empty:
         counts = Counter(catalog["label"].to_pylist())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from ray_trash.dataset.assignments import read_side
 from ray_trash.dataset.catalog import Side
@@ -16,10 +18,10 @@ from ray_trash.terminal.text import counted
 
 @dataclass(frozen=True)
 class TableLabels:
-    """What a table says of the photos that are there, by their paths; `sides` where it has a column of them."""
+    """What a table says of each path of an index, null where it says nothing; `sides` where it has a column of them."""
 
-    labels: Mapping[str, str]
-    sides: Mapping[str, Side]
+    labels: pa.Array
+    sides: pa.Array
     warnings: Sequence[str]
 
 
@@ -45,16 +47,15 @@ def read_labels(uri: str, index: PhotoIndex) -> TableLabels:
         side = "" if side_column is None else cells[side_column].strip()
         return label, read_side(side) if side else None
 
-    found, missing = match_rows(table, path_column, index, label_and_side)
+    matches = match_rows(table, path_column, index, label_and_side)
     warnings = []
-    if missing:
-        count = counted(len(missing), "photo")
-        warnings.append(f"{table.where} lists {count} not below {index.root}, the first is {next(iter(missing))!r}")
-    return TableLabels(
-        {path: label for path, (label, _) in found.items()},
-        {path: side for path, (_, side) in found.items() if side is not None},
-        warnings,
-    )
+    if matches.missing:
+        count = counted(len(matches.missing), "photo")
+        first = next(iter(matches.missing))
+        warnings.append(f"{table.where} lists {count} not below {index.root}, the first is {first!r}")
+    codes = pa.array(matches.codes, mask=matches.codes < 0)
+    labels, sides = (pa.array(values, pa.string()).take(codes) for values in zip(*matches.said, strict=True))
+    return TableLabels(labels, sides, warnings)
 
 
 def _columns(table: Table) -> tuple[int, int, int | None]:

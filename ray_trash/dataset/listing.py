@@ -6,55 +6,97 @@ Every file comes out once, as a photo to read, as ignored or as rejected; none i
 from __future__ import annotations
 
 import difflib
-import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from ray_trash.dataset.catalog import CatalogRow, Side
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_trash.dataset.catalog import Side
+from ray_trash.dataset.columns import rows_in, table_of_rows
+from ray_trash.dataset.folders import by_folder, class_folders, look_at_folders
 from ray_trash.dataset.labels import read_labels
 from ray_trash.dataset.layout import Layout, find_layout, side_named
 from ray_trash.dataset.names import bare, is_system_name, looks_like_photo, nfc
 from ray_trash.dataset.photo_index import PhotoIndex
-from ray_trash.dataset.places import HIDDEN, OTHER_KIND, REASON_CODES, REPEAT, WRITTEN, Finding, Place, judge_places
-from ray_trash.dataset.walk import Entry, walk
+from ray_trash.dataset.places import OTHER_KIND, PLACE_SCHEMA, REASON_CODES, REPEAT, judge_places
+from ray_trash.dataset.walk import walk
 from ray_trash.errors import DataError, StorageError
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import counted, listed
 
 _NO_CLASS_FOLDER, _NO_ROW = "not in a class folder", "not in data.labels"
 _TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("verdict", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("split", pa.string()),
+    ]
+)
+"""Every file below a data root, as far as names and places say: `verdict` is null for what is to be read, which has a
+label and the size that was listed; else `rejected` or `ignored`, with a `reason` (a code for a rejected file, a few
+words for an ignored one) and perhaps a `message`. `split` is the side that the table of labels gives a photo."""
+
+
 @dataclass(frozen=True)
 class Listing:
-    """What lies under a data root. Each list is sorted by path, and no path is in two of them.
+    """What lies under a data root.
 
     Attributes:
         root: The data root; absolute where it is local.
         classes: In label order.
-        files: What is to be read; their path, label and size as listed.
-        ignored: What systems and this program leave behind, files of other kinds, and what is in no class folder.
-        rejected: What can be refused without opening it.
+        entries: One row a file, sorted by path, no path twice (`LISTING_SCHEMA`).
         warnings: Sentences for the user.
         sides: The folders train, val and test that hold the class folders, by their names; none where there are none.
-        assignments: Side of each path where the table of labels says it.
     """
 
     root: str
     classes: tuple[str, ...]
-    files: tuple[CatalogRow, ...]
-    ignored: tuple[Finding, ...]
-    rejected: tuple[Finding, ...]
+    entries: pa.Table
     warnings: tuple[str, ...]
     sides: tuple[str, ...] = ()
-    assignments: Mapping[str, Side] = field(default_factory=dict)
+
+    @property
+    def files(self) -> pa.Table:
+        """The rows of what is to be read."""
+        return self.entries.filter(pc.is_null(self.entries["verdict"]))
+
+    @property
+    def ignored(self) -> pa.Table:
+        """The rows of what systems and this program leave behind, of files of other kinds, and of those in no class."""
+        return self.entries.filter(pc.equal(self.entries["verdict"], "ignored"))
+
+    @property
+    def rejected(self) -> pa.Table:
+        """The rows of what can be refused without opening it."""
+        return self.entries.filter(pc.equal(self.entries["verdict"], "rejected"))
+
+    @property
+    def assignments(self) -> dict[str, Side]:
+        """Side of each path where the table of labels says it."""
+        given = self.entries.filter(pc.is_valid(self.entries["split"]))
+        return dict(rows_in(given, "path", "split"))
 
 
 def list_photos(
-    root: str, classes: Sequence[str] | None = None, labels_uri: str | None = None, *, follow_links: bool = True
+    root: str,
+    classes: Sequence[str] | None = None,
+    labels_uri: str | None = None,
+    *,
+    follow_links: bool = True,
+    terminal: Terminal | None = None,
 ) -> Listing:
-    """List every file under a root, each with its class or the reason why it has none.
+    """List every file under a root, each with its class or the reason why it has none; say how far this has come.
 
     The class of a file is the name of its class folder, in Unicode's form NFC. Class folders are in `root` itself, or
     in the only folder in it where that one holds them (`root/images/glass/1.jpg`), and there, where the set is split
@@ -71,7 +113,8 @@ def list_photos(
         storage = Storage.at(root)
     except StorageError as error:
         raise DataError(f"data.root: {error}") from error
-    placed = list(judge_places(walk(storage, follow_links=follow_links)))
+    with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {storage.uri}:") as bar:
+        placed = judge_places(walk(storage, follow_links=follow_links, on_entries=bar.advance))
     wanted = tuple(map(nfc, classes or ()))
     if labels_uri is None:
         return _list_by_folders(storage, placed, wanted)
@@ -80,8 +123,7 @@ def list_photos(
 
 def index_files(listing: Listing) -> PhotoIndex:
     """Index all files of a listing, to find those that a table names."""
-    unread = [finding.path for finding in (*listing.ignored, *listing.rejected)]
-    return PhotoIndex([*unread, *(file.path for file in listing.files)], listing.root)
+    return PhotoIndex(listing.entries["path"], listing.root)
 
 
 def require_two_classes(listing: Listing) -> None:
@@ -91,20 +133,23 @@ def require_two_classes(listing: Listing) -> None:
         raise DataError(f"data.root: the only class is {listing.classes[0]!r}; a classifier needs at least two{advice}")
 
 
-def _list_by_folders(storage: Storage, placed: Sequence[tuple[Entry, Place]], wanted: tuple[str, ...]) -> Listing:
-    of_others = _folders_of_others(placed)
-    layout = _layout_of(placed, of_others, wanted, storage.uri)
-    folders = _class_folders([entry for entry, _ in placed], layout)
+def _list_by_folders(storage: Storage, placed: pa.Table, wanted: tuple[str, ...]) -> Listing:
+    found = look_at_folders(placed)
+    layout = find_layout(found.may_hold_classes(), found.examples(), wanted, storage.uri)
+    folders = class_folders(found.everywhere, layout)
     if wanted:
         _require_classes(wanted, folders, storage.child(*filter(None, [layout.top])).uri)
-    labels = wanted or tuple(sorted(label for label, paths in folders.items() if not paths <= of_others))
-    files, ignored, rejected = _sort_out(placed, layout.label_of, labels, _NO_CLASS_FOLDER)
-    tables = [entry.path for entry, _ in placed if _is_table_beside(entry)]
+    labels = wanted or tuple(sorted(label for label, paths in folders.items() if not paths <= found.of_others))
+    label_of = by_folder(layout.label_of)
+    entries = _sort_out(placed, lambda path: (label_of(path), None), labels, _NO_CLASS_FOLDER)
+    listing = Listing(storage.uri, labels, entries, (), layout.sides)
+    tables = [path for path, kind in rows_in(placed, "path", "kind") if _is_table_beside(path, kind)]
     advice = (
         [f"{listed(tables)} beside the photos: if labels are in it, set data.labels (--labels) to it"] if tables else []
     )
-    if not files:
-        raise DataError("; ".join([_no_photos(storage.uri, ignored, rejected), *advice]))
+    files, ignored = listing.files, listing.ignored
+    if not len(files):
+        raise DataError("; ".join([_no_photos(listing), *advice]))
     if not wanted and advice and all(map(side_named, labels)) and len(labels) > 1:
         named = f"data.root: {storage.uri}: {listed(map(repr, labels))} are named as sides of a split and hold no class"
         raise DataError("; ".join([f"{named} folders; where they are classes, list them in data.classes", *advice]))
@@ -116,92 +161,55 @@ def _list_by_folders(storage: Storage, placed: Sequence[tuple[Entry, Place]], wa
         *_warn_of_repeats(ignored),
         *(advice if len(labels) == 1 else []),
     )
-    return Listing(storage.uri, labels, files, ignored, rejected, warnings, layout.sides)
+    return replace(listing, warnings=warnings)
 
 
-def _list_by_table(
-    storage: Storage, placed: Sequence[tuple[Entry, Place]], wanted: tuple[str, ...], labels_uri: str
-) -> Listing:
-    table = read_labels(labels_uri, PhotoIndex((entry.path for entry, place in placed if place == "file"), storage.uri))
+def _list_by_table(storage: Storage, placed: pa.Table, wanted: tuple[str, ...], labels_uri: str) -> Listing:
+    files = placed.filter(pc.equal(placed["place"], "file"))
+    table = read_labels(labels_uri, PhotoIndex(files["path"], storage.uri))
+    there = set(pc.unique(table.labels).drop_null().to_pylist())
     if wanted:
-        _require_classes(wanted, set(table.labels.values()), labels_uri)
-    labels = wanted or tuple(sorted(set(table.labels.values())))
-    files, ignored, rejected = _sort_out(placed, table.labels.get, labels, _NO_ROW)
-    if not files:
-        raise DataError(_no_photos(storage.uri, ignored, rejected))
+        _require_classes(wanted, there, labels_uri)
+    labels = wanted or tuple(sorted(there))
+    # The table's answers come in the order of the files, and `_sort_out` asks for one of them after the other.
+    answers = rows_in(pa.table({"label": table.labels, "split": table.sides}), "label", "split")
+    entries = _sort_out(placed, lambda _: next(answers), labels, _NO_ROW)
+    listing = Listing(storage.uri, labels, entries, ())
+    if not len(listing.files):
+        raise DataError(_no_photos(listing))
+    ignored = listing.ignored
     warnings = (*_warn_of_twins(labels), *table.warnings, *_warn_of_no_row(ignored), *_warn_of_repeats(ignored))
-    return Listing(storage.uri, labels, files, ignored, rejected, warnings, assignments=table.sides)
+    return replace(listing, warnings=warnings)
 
 
 def _sort_out(
-    placed: Sequence[tuple[Entry, Place]],
-    label_of: Callable[[str], str | None],
+    placed: pa.Table,
+    said_of: Callable[[str], tuple[str | None, Side | None]],
     labels: Sequence[str],
     unlabelled: str,
-) -> tuple[tuple[CatalogRow, ...], tuple[Finding, ...], tuple[Finding, ...]]:
-    """Return what is to be read, what is ignored and what is rejected."""
-    judged = [_judge(entry, place, label_of, labels, unlabelled) for entry, place in placed]
-    files = tuple(verdict for verdict in judged if isinstance(verdict, CatalogRow))
-    findings = [verdict for verdict in judged if isinstance(verdict, Finding)]
-    ignored = tuple(finding for finding in findings if finding.reason not in REASON_CODES)
-    return files, ignored, tuple(finding for finding in findings if finding.reason in REASON_CODES)
+) -> pa.Table:
+    """Return what is to be read, ignored and rejected; label and side of each path of a file are asked for in turn."""
+    known = frozenset(labels)
 
+    def rows() -> Iterator[tuple[str | int | None, ...]]:
+        for path, kind, size_bytes, message, place, reason in rows_in(placed, *PLACE_SCHEMA.names):
+            if place == "folder":
+                continue
+            label, side = said_of(path) if place == "file" else (None, None)
+            if place is None:
+                why = reason
+            elif label is None:
+                why, message = unlabelled, None
+            elif label not in known:
+                why, message = "not in data.classes", None
+            elif kind == "special":
+                why = "not_a_regular_file"
+            else:
+                yield path, label, size_bytes, None, None, None, side
+                continue
+            yield path, None, None, "rejected" if why in REASON_CODES else "ignored", why, message, side
 
-def _judge(
-    entry: Entry, place: Place, label_of: Callable[[str], str | None], labels: Sequence[str], unlabelled: str
-) -> CatalogRow | Finding | None:
-    if place == "folder":
-        return None
-    if isinstance(place, Finding):
-        return place
-    label = label_of(entry.path)
-    if label is None:
-        return Finding(entry.path, unlabelled)
-    if label not in labels:
-        return Finding(entry.path, "not in data.classes")
-    if entry.kind == "special":
-        return Finding(entry.path, "not_a_regular_file", entry.message)
-    return CatalogRow(entry.path, label, entry.size_bytes)
-
-
-def _folders_of_others(placed: Sequence[tuple[Entry, Place]]) -> set[str]:
-    """Return the folders that hold files, and all of other kinds or written by this program."""
-    others, photos = set[str](), set[str]()
-    for entry, place in placed:
-        reason = place.reason if isinstance(place, Finding) else ""
-        if place != "folder" and reason != HIDDEN:
-            (others if reason in (OTHER_KIND, WRITTEN) else photos).add(posixpath.dirname(entry.path))
-    return _with_those_above(others) - _with_those_above(photos)
-
-
-def _with_those_above(folders: set[str]) -> set[str]:
-    parts = [folder.split("/") for folder in folders]
-    return {"/".join(names[:end]) for names in parts for end in range(1, len(names) + 1)}
-
-
-def _layout_of(
-    placed: Sequence[tuple[Entry, Place]], of_others: set[str], classes: Sequence[str], where: str
-) -> Layout:
-    folders, files = [], []
-    for entry, place in placed:
-        parts = entry.path.split("/")
-        if entry.kind == "directory":
-            if entry.path not in of_others and not any(is_system_name(p) or looks_like_photo(p) for p in parts):
-                folders.append(parts)
-        elif place == "file" or (isinstance(place, Finding) and place.reason in REASON_CODES):
-            files.append(parts)
-    return find_layout(folders, files, classes, where)
-
-
-def _class_folders(entries: Sequence[Entry], layout: Layout) -> dict[str, set[str]]:
-    """Return the paths of the folders of each class."""
-    folders = defaultdict(set)
-    # Both a folder and its files name it: an object store knows no empty folders, a disk does.
-    for path in {entry.path if entry.kind == "directory" else posixpath.dirname(entry.path) for entry in entries}:
-        name = layout.folder_of(f"{path}/")
-        if name and not looks_like_photo(name) and not is_system_name(name):
-            folders[nfc(name)].add("/".join(path.split("/")[: layout.depth + 1]))
-    return folders
+    return table_of_rows(rows(), LISTING_SCHEMA)
 
 
 def _require_classes(classes: Sequence[str], folders: Collection[str], place: str) -> None:
@@ -212,13 +220,13 @@ def _require_classes(classes: Sequence[str], folders: Collection[str], place: st
             raise DataError(f"data.classes: there is no {name!r} in {place}; {hint}")
 
 
-def _no_photos(uri: str, ignored: Sequence[Finding], rejected: Sequence[Finding]) -> str:
-    message = f"data.root: no photos under {uri}; expected {uri}/<class>/<photo>"
-    for verdict, findings in (("rejected", rejected), ("ignored", ignored)):
-        if findings:
-            first = findings[0]
-            why = f"{first.reason} ({first.message})" if first.message else first.reason
-            message += f"; {len(findings)} were {verdict}, the first is {first.path!r}: {why}"
+def _no_photos(listing: Listing) -> str:
+    message = f"data.root: no photos under {listing.root}; expected {listing.root}/<class>/<photo>"
+    for verdict, rows in (("rejected", listing.rejected), ("ignored", listing.ignored)):
+        if len(rows):
+            path, reason, said = next(rows_in(rows.slice(0, 1), "path", "reason", "message"))
+            why = f"{reason} ({said})" if said else reason
+            message += f"; {len(rows)} were {verdict}, the first is {path!r}: {why}"
     return message
 
 
@@ -241,35 +249,40 @@ def _warn_of_forms(folders: Mapping[str, set[str]]) -> Iterator[str]:
             yield f"folders {spelled} differ only in how Unicode writes them (NFC, NFD); they are one class, {label!r}"
 
 
-def _warn_of_no_photos(names: Sequence[str], ignored: Sequence[Finding], layout: Layout) -> Iterator[str]:
-    others = {nfc(layout.folder_of(finding.path) or "") for finding in ignored if finding.reason == OTHER_KIND}
+def _warn_of_no_photos(names: Sequence[str], ignored: pa.Table, layout: Layout) -> Iterator[str]:
+    others = {nfc(layout.folder_of(path) or "") for path in _paths_because(ignored, OTHER_KIND)}
     foreign = [name for name in names if name in others]
     if foreign:
         yield f"folders without a photo are no classes: {listed(map(repr, foreign))}"
 
 
-def _warn_of_nesting(files: Sequence[CatalogRow], layout: Layout) -> Iterator[str]:
-    nested = [file.path for file in files if file.path.count("/") > layout.depth + 1]
-    if nested:
-        count = f"{len(nested)}, the first is {nested[0]!r}"
+def _warn_of_nesting(files: pa.Table, layout: Layout) -> Iterator[str]:
+    nested = files.filter(pc.greater(pc.count_substring(files["path"], "/"), layout.depth + 1))["path"]
+    if len(nested):
+        count = f"{len(nested)}, the first is {nested[0].as_py()!r}"
         yield f"photos in folders below a class folder count for that class: {count}"
-    sides = {nested_in for path in nested if side_named(nested_in := path.split("/")[layout.depth + 1])}
+    below = pc.unique(pc.list_element(pc.split_pattern(nested, "/"), layout.depth + 1)).to_pylist()
+    sides = sorted(filter(side_named, below))
     if len(sides) > 1:
-        yield f"folders {listed(map(repr, sorted(sides)))} in a class folder are not taken as sides of a split"
+        yield f"folders {listed(map(repr, sides))} in a class folder are not taken as sides of a split"
 
 
-def _warn_of_no_row(ignored: Sequence[Finding]) -> Iterator[str]:
-    paths = [finding.path for finding in ignored if finding.reason == _NO_ROW and looks_like_photo(finding.path)]
+def _warn_of_no_row(ignored: pa.Table) -> Iterator[str]:
+    paths = [path for path in _paths_because(ignored, _NO_ROW) if looks_like_photo(path)]
     if paths:
         yield f"{counted(len(paths), 'photo')} {_NO_ROW}, ignored; the first is {paths[0]!r}"
 
 
-def _is_table_beside(entry: Entry) -> bool:
-    path = entry.path.lower()
-    return entry.kind == "file" and "/" not in path and path.endswith(_TABLE_SUFFIXES) and not is_system_name(path)
+def _is_table_beside(path: str, kind: str) -> bool:
+    return kind == "file" and "/" not in path and path.lower().endswith(_TABLE_SUFFIXES) and not is_system_name(path)
 
 
-def _warn_of_repeats(ignored: Sequence[Finding]) -> Iterator[str]:
-    repeats = [finding.path for finding in ignored if finding.reason == REPEAT]
+def _warn_of_repeats(ignored: pa.Table) -> Iterator[str]:
+    repeats = _paths_because(ignored, REPEAT)
     if repeats:
         yield f"links to folders that are listed elsewhere already are not followed: {listed(map(repr, repeats))}"
+
+
+def _paths_because(ignored: pa.Table, reason: str) -> list[str]:
+    paths: list[str] = ignored.filter(pc.equal(ignored["reason"], reason))["path"].to_pylist()
+    return paths

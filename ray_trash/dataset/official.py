@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ray_trash.dataset.catalog import CatalogRow, Side
+import pyarrow as pa
+
+from ray_trash.dataset.catalog import Side
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
@@ -57,18 +60,21 @@ def has_official_lists(listing: Listing) -> bool:
     return any(place.exists(name) for place in places for name in OFFICIAL_LISTS.values())
 
 
-def assign_officially(photos: Sequence[CatalogRow], root: str) -> tuple[dict[str, Side], list[str]]:
+def assign_officially(photos: pa.Table, root: str) -> tuple[dict[str, Side], list[str]]:
     """Return the side of each path that the official lists name, and sentences for the user.
 
-    The lists are looked for in the data root, in the folder of the class folders, and above the root.
+    The lists are looked for in the data root, in the folder of the class folders, and above the root; photos are rows
+    with columns `path` and `label`.
 
     Raises:
         DataError: There is no list, one is damaged, or they contradict each other or the folders.
     """
     lists, warnings = _read_lists(photos, root)
+    listed_names = {entry.name for entries in lists.values() for entry in entries}
     by_name = defaultdict(list)
-    for photo in photos:
-        by_name[posixpath.basename(photo.path)].append(photo)
+    for path, label in rows_in(photos, "path", "label"):
+        if (name := posixpath.basename(path)) in listed_names:
+            by_name[name].append((path, label))
     seen: dict[tuple[str, str], tuple[Side, str]] = {}
     sides: dict[str, Side] = {}
     missing = []
@@ -79,8 +85,8 @@ def assign_officially(photos: Sequence[CatalogRow], root: str) -> tuple[dict[str
                 raise DataError(f"{entry.place}: {entry.name} is already in {earlier}, {place}")
             if entry.name not in by_name:
                 missing.append(entry.name)
-            for photo in _fitting(entry, by_name[entry.name]):
-                sides[photo.path] = side
+            for path in _fitting(entry, by_name[entry.name]):
+                sides[path] = side
     if missing:
         warnings.append(f"the official lists name {named_photos(missing)} not among the photos")
     return sides, warnings
@@ -91,18 +97,18 @@ def named_photos(paths: Sequence[str]) -> str:
     return f"{counted(len(paths), 'photo')} ({listed(map(repr, paths))})"
 
 
-def _fitting(entry: OfficialEntry, photos: Sequence[CatalogRow]) -> list[CatalogRow]:
-    labelled = [photo for photo in photos if photo.label]
-    fitting = [photo for photo in labelled if str(photo.label).casefold() == entry.label]
+def _fitting(entry: OfficialEntry, photos: Sequence[tuple[str, str | None]]) -> list[str]:
+    labelled = [(path, label) for path, label in photos if label]
+    fitting = [path for path, label in labelled if label.casefold() == entry.label]
     if labelled and not fitting:
         raise DataError(
-            f"{entry.place}: {entry.name} is {entry.label}, but it lies at {labelled[0].path!r}; "
+            f"{entry.place}: {entry.name} is {entry.label}, but it lies at {labelled[0][0]!r}; "
             "move the photo, or correct the list"
         )
     return fitting
 
 
-def _read_lists(photos: Sequence[CatalogRow], root: str) -> tuple[dict[Side, list[OfficialEntry]], list[str]]:
+def _read_lists(photos: pa.Table, root: str) -> tuple[dict[Side, list[OfficialEntry]], list[str]]:
     places = list(_list_places(photos, Storage.at(root)))
     for place in places:
         found = {side: name for side, name in OFFICIAL_LISTS.items() if place.exists(name)}
@@ -118,9 +124,9 @@ def _read_lists(photos: Sequence[CatalogRow], root: str) -> tuple[dict[Side, lis
     )
 
 
-def _list_places(photos: Sequence[CatalogRow], root: Storage) -> Iterator[Storage]:
+def _list_places(photos: pa.Table, root: Storage) -> Iterator[Storage]:
     yield root
-    tops = [(photo.label, photo.path.split("/")[0]) for photo in photos if photo.label]
+    tops = ((label, path.split("/")[0]) for path, label in rows_in(photos, "path", "label") if label)
     class_root = next((top for label, top in tops if top != label), None)
     if class_root is not None:
         yield root.child(class_root)

@@ -10,10 +10,12 @@ import ray.data
 
 from ray_trash.dataset.groups.find import find_relations
 from ray_trash.dataset.groups.relations import Relation
+from ray_trash.dataset.groups.sketches import Sketches
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits, with_groups
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.terminal.say import Terminal
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class PhotoSet:
     """
 
     catalog: pa.Table
-    sketches: pa.Table
+    sketches: Sketches
     decoded: ray.data.Dataset | None
     relations: Sequence[Relation]
     rule: SplitRule
@@ -35,16 +37,32 @@ class PhotoSet:
 
 
 def read_photo_set(
-    listing: Listing, preprocessing: Preprocessing, rule: SplitRule, *, keep_pixels: bool = False
+    listing: Listing,
+    preprocessing: Preprocessing,
+    rule: SplitRule,
+    *,
+    keep_pixels: bool = False,
+    terminal: Terminal | None = None,
 ) -> PhotoSet:
     """Read every file once, find what belongs together, and split; needs a connection to Ray.
+
+    `terminal` is told how far this has come.
 
     Raises:
         DataError: The lists of an official split are missing, damaged, or contradict the folders.
     """
-    catalog, sketches, decoded = build_catalog(listing, preprocessing, keep_pixels=keep_pixels, keep_sketches=True)
-    relations = find_relations(catalog, sketches, listing.root, min_short_side_px=preprocessing.stored_short_side_px)
+    terminal = terminal or Terminal.silent()
+    catalog, sketches, decoded = build_catalog(
+        listing, preprocessing, keep_pixels=keep_pixels, keep_sketches=True, terminal=terminal
+    )
+    relations = find_relations(
+        catalog,
+        sketches,
+        listing.root,
+        min_short_side_px=preprocessing.stored_short_side_px,
+        terminal=terminal,
+    )
     rule = with_groups(rule, catalog, relations, listing.root)
     sides, warnings = assign_splits(catalog, rule, listing.root)
-    catalog = catalog.append_column("split", pa.array(sides, pa.string()))
+    catalog = catalog.append_column("split", sides)
     return PhotoSet(catalog, sketches, decoded, relations, rule, [*listing.warnings, *warnings])

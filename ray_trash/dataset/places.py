@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import starmap
+from typing import get_args
 
+import pyarrow as pa
+
+from ray_trash.dataset.columns import rows_in, table_of_rows
 from ray_trash.dataset.names import is_other_kind, is_system_name, looks_like_photo
-from ray_trash.dataset.walk import Entry
+from ray_trash.dataset.walk import ENTRY_SCHEMA, Entry
 from ray_trash.dataset.written import written_files
 from ray_trash.errors import ReasonCode
 
@@ -25,40 +27,38 @@ OTHER_KIND = "not named like a photo"
 WRITTEN = "written by this program"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A file that is not going to be read; `reason` is a code for a rejected one, a few words for an ignored one."""
-
-    path: str
-    reason: str
-    message: str = ""
+PLACE_SCHEMA = pa.schema([*ENTRY_SCHEMA, pa.field("place", pa.string()), pa.field("reason", pa.string())])
+"""What was found below a folder, and what it is: `place` is `file` (perhaps a `special` one) or `folder`, or null for
+what is not going to be read. Then `reason` is a code where it is rejected, a few words where it is ignored."""
 
 
-Place = Finding | Literal["file", "folder"]
-
-
-def judge_places(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Place]]:
-    """Say of each entry, of whatever class, why it is not going to be read; else what it is.
-
-    A file may be a `special` one.
-    """
+def judge_places(entries: pa.Table) -> pa.Table:
+    """Say of each entry (`ENTRY_SCHEMA`), of whatever class, what it is or why it is not read (`PLACE_SCHEMA`)."""
     written = written_files(entries)
-    for entry in entries:
-        yield entry, Finding(entry.path, WRITTEN) if entry.path in written else _place(entry)
+    rows = starmap(Entry, rows_in(entries, *ENTRY_SCHEMA.names))
+    return table_of_rows(
+        ((*entry[:-1], *((None, None, WRITTEN) if entry.path in written else _judge(entry))) for entry in rows),
+        PLACE_SCHEMA,
+    )
 
 
-def _place(entry: Entry) -> Place:
+def _judge(entry: Entry) -> tuple[str | None, str | None, str | None]:
+    """Return its message, place and reason."""
     *above, name = entry.path.split("/")
     is_folder = entry.kind == "directory"
-    if any(map(is_system_name, (*above, name))):
-        return "folder" if is_folder else Finding(entry.path, HIDDEN)
+    if is_system_name(name) or any(map(is_system_name, above)):
+        return _folder_or(is_folder, HIDDEN)
     if any(map(looks_like_photo, above)):
-        return "folder" if is_folder else Finding(entry.path, "in a folder named like a photo")
+        return _folder_or(is_folder, "in a folder named like a photo")
     if is_folder:
         if not looks_like_photo(name):
-            return "folder"
-        return Finding(entry.path, "not_a_regular_file", "a folder named like a photo")
+            return None, "folder", None
+        return "a folder named like a photo", None, "not_a_regular_file"
     if entry.kind in ("file", "special") and is_other_kind(name):
-        return Finding(entry.path, OTHER_KIND)
+        return None, None, OTHER_KIND
     reason = _REASON_OF_KIND.get(entry.kind)
-    return Finding(entry.path, reason, entry.message) if reason else "file"
+    return (entry.message, None, reason) if reason else (entry.message, "file", None)
+
+
+def _folder_or(is_folder: bool, reason: str) -> tuple[str | None, str | None, str | None]:
+    return (None, "folder", None) if is_folder else (None, None, reason)

@@ -6,24 +6,29 @@ A bad photo is a row with a reason and takes no other with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
 from ray_trash.cluster.blocks import quiet
 from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.waiting import fetch_all, wait_for_next
-from ray_trash.dataset.catalog import CatalogRow, Verdict, catalog_of
-from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, sketch_columns
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.waiting import fetch
+from ray_trash.dataset.catalog import CATALOG_SCHEMA
+from ray_trash.dataset.columns import rows_in, table_of, table_of_rows
+from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, SUMMARY_SCHEMA, Sketches, sketch_columns, use_one_thread
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import open_photo
 from ray_trash.image.preprocess import Preprocessing, store_photo
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 PIXELS_SCHEMA = pa.schema(
     [
@@ -35,8 +40,14 @@ PIXELS_SCHEMA = pa.schema(
 )
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
 
+_KNOWN = ("path", "label", "size_bytes", "verdict", "reason", "message")
+"""What the listing says of a file that is not read."""
+
 MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 4
+LARGEST_BLOCK_ROWS, MAX_BLOCKS = 256, 256
+"""Where no pixels are kept, blocks grow once there would be more than so many: each costs milliseconds of Ray's time,
+and some memory as long as it is there."""
 TARGET_BLOCKS = 8
 """A small set still has this many blocks, unless they would have less than `MIN_BLOCK_ROWS`."""
 MIN_TASK_ROWS = 32
@@ -50,92 +61,94 @@ class Catalogued(NamedTuple):
 
     Attributes:
         catalog: One row a file (`CATALOG_SCHEMA`).
-        sketches: Of the accepted photos, in the order of `row` (`SKETCH_SCHEMA`); empty unless asked for.
+        sketches: Of the accepted photos, in the order of `row`; of none unless asked for.
         decoded: The accepted photos, in Ray's object store (`PIXELS_SCHEMA`); None unless asked for.
     """
 
     catalog: pa.Table
-    sketches: pa.Table
+    sketches: Sketches
     decoded: ray.data.Dataset | None
 
 
 def build_catalog(
-    listing: Listing, preprocessing: Preprocessing, *, keep_pixels: bool = False, keep_sketches: bool = False
+    listing: Listing,
+    preprocessing: Preprocessing,
+    *,
+    keep_pixels: bool = False,
+    keep_sketches: bool = False,
+    terminal: Terminal | None = None,
 ) -> Catalogued:
     """Read, hash and decode every listed file, once; needs a connection to Ray.
 
-    What the listing ignored and rejected gets its rows too.
+    What the listing ignored and rejected gets its rows too. `terminal` is told how far this has come.
 
     Raises:
         ClusterError: No task ends in time.
     """
-    rows = _listed_rows(listing)
-    pending = [row for row in rows if row.verdict is None]
-    n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px)
-    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=3)(look_at_block)
+    entries = listing.entries.add_column(0, "row", pa.array(np.arange(len(listing.entries))))
+    to_read = pc.is_null(entries["verdict"])
+    pending, known = entries.filter(to_read), entries.filter(pc.invert(to_read))
+    n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px, keep_pixels=keep_pixels)
+    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=4)(look_at_block)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
+    starts = [partial(_start, look, pending.slice(start, n_rows), settings) for start in range(0, len(pending), n_rows)]
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
-    n_tasks = min(max(1, len(pending) // MIN_TASK_ROWS), max(1, int(ray.cluster_resources().get("CPU", 1))))
-    looked_at: list[Any] = []
-    running: list[Any] = []
-    for start in range(0, len(pending), n_rows):
-        if len(running) == n_tasks:
-            running = wait_for_next(running, what="the catalog")
-        looked_at.append(look.remote(pending[start : start + n_rows], *settings))
-        running.append(looked_at[-1][0])
-    catalogs, sketches, pixels = (list(refs) for refs in zip(*looked_at, strict=True))
-    known = catalog_of(row for row in rows if row.verdict is not None)
+    at_once = min(max(1, len(pending) // MIN_TASK_ROWS), cluster_cpus())
+    looked_at: list[Any] = [None] * len(starts)
+    what, doing = "the catalog", "reading and sketching" if keep_sketches else "reading"
+    with Bar(terminal or Terminal.silent(), total=len(pending), doing=doing) as bar:
+        for number, (catalog, summary, details, pixels) in run_tasks(starts, at_once=at_once, what=what):
+            looked_at[number] = fetch(catalog, what=what), fetch(summary, what=what), details, pixels
+            bar.advance(len(looked_at[number][0]))
+    catalogs, summaries, details, pixels = (list(found) for found in zip(*looked_at, strict=True))
+    unread = table_of({name: known[name] for name in ("row", *_KNOWN)}, CATALOG_SCHEMA)
     return Catalogued(
-        pa.concat_tables([known, *fetch_all(catalogs, what="the catalog")]).sort_by("row").combine_chunks(),
-        pa.concat_tables(fetch_all(sketches, what="the sketches")).combine_chunks(),
+        pa.concat_tables([unread, *catalogs]).sort_by("row").combine_chunks(),
+        Sketches(
+            pa.concat_tables(summaries).combine_chunks(), details, np.cumsum([0, *(len(one) for one in summaries)])
+        ),
         quiet(ray.data.from_arrow_refs(pixels)) if keep_pixels else None,
     )
 
 
-def _listed_rows(listing: Listing) -> list[CatalogRow]:
-    found: dict[Verdict, Any] = {"ignored": listing.ignored, "rejected": listing.rejected}
-    unread = [
-        CatalogRow(finding.path, verdict=verdict, reason=finding.reason, message=finding.message or None)
-        for verdict, findings in found.items()
-        for finding in findings
-    ]
-    rows = [*listing.files, *unread]
-    return [replace(row, row=number) for number, row in enumerate(sorted(rows, key=lambda row: row.path))]
+def _start(look: Any, block: pa.Table, settings: tuple[Any, ...]) -> Any:
+    return look.remote(block.combine_chunks(), *settings)
 
 
-def _block_rows(n_rows: int, stored_short_side_px: int) -> int:
+def _block_rows(n_rows: int, stored_short_side_px: int, *, keep_pixels: bool) -> int:
     photo_bytes = stored_short_side_px**2 * 4 // 3 * 3
     most = min(MAX_BLOCK_ROWS, max(1, TARGET_BLOCK_BYTES // photo_bytes))
+    if not keep_pixels:
+        most = max(MAX_BLOCK_ROWS, min(n_rows // MAX_BLOCKS, LARGEST_BLOCK_ROWS))
     return min(most, max(MIN_BLOCK_ROWS, -(-n_rows // TARGET_BLOCKS)))
 
 
 def look_at_block(
-    block: Sequence[CatalogRow],
-    folder: PhotoFolder,
-    preprocessing: Preprocessing,
-    keep_pixels: bool,
-    keep_sketches: bool,
-) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Read files below a folder: their rows of the catalog, and of those that are accepted sketches and pixels."""
-    rows, sketches, decoded = [], [], []
-    for listed in block:
-        row = listed
+    block: pa.Table, folder: PhotoFolder, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
+) -> tuple[pa.Table, ...]:
+    """Read files below a folder: their rows of the catalog; of those accepted summaries and details, and pixels.
+
+    `block` has the columns of a listing, and `row`.
+    """
+    if keep_sketches:
+        use_one_thread()
+    catalog: list[tuple[Any, ...]] = []
+    sketches, decoded = [], []
+    for row, path, label, listed_bytes in rows_in(block, "row", "path", "label", "size_bytes"):
+        size_bytes, sha256 = listed_bytes, None
         try:
-            encoded = folder.read(row.path)
-            row = replace(row, size_bytes=len(encoded), sha256=hashlib.sha256(encoded).hexdigest())
+            encoded = folder.read(path)
+            size_bytes, sha256 = len(encoded), hashlib.sha256(encoded).hexdigest()
             image = open_photo(encoded, min_short_side_px=preprocessing.stored_short_side_px)
         except ImageError as error:
-            rows.append(replace(row, verdict="rejected", reason=error.code, message=str(error)))
+            catalog.append((row, path, label, size_bytes, sha256, None, None, "rejected", error.code, str(error)))
             continue
         photo = store_photo(image, preprocessing)
         height, width, _ = photo.shape
-        rows.append(replace(row, verdict="accepted", width=width, height=height))
+        catalog.append((row, path, label, size_bytes, sha256, width, height, "accepted", None, None))
         if keep_pixels:
-            decoded.append({"row": row.row, "height": height, "width": width, "pixels": photo.tobytes()})
+            decoded.append((row, height, width, photo.tobytes()))
         if keep_sketches:
-            sketches.append({"row": row.row, **sketch_columns(image, photo)})
-    return (
-        catalog_of(rows),
-        pa.Table.from_pylist(sketches, schema=SKETCH_SCHEMA),
-        pa.Table.from_pylist(decoded, schema=PIXELS_SCHEMA),
-    )
+            sketches.append({"row": row, **sketch_columns(image, photo)})
+    summaries, details = (pa.Table.from_pylist(sketches, schema=schema) for schema in (SUMMARY_SCHEMA, DETAIL_SCHEMA))
+    return table_of_rows(catalog, CATALOG_SCHEMA), summaries, details, table_of_rows(decoded, PIXELS_SCHEMA)

@@ -7,15 +7,18 @@ rule is stored in a checkpoint, so that evaluation finds the same photos on the 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ray_trash.dataset.assignments import read_assignments
-from ray_trash.dataset.catalog import SIDES, CatalogRow, Side, rows_of
+from ray_trash.dataset.catalog import SIDES, Side, accepted_photos
+from ray_trash.dataset.columns import rows_in, table_of_rows
 from ray_trash.dataset.groups.relations import ONE_SHOT, Relation, anchors_of, connected
 from ray_trash.dataset.layout import given_side, side_named
 from ray_trash.dataset.listing import Listing, index_files
@@ -24,6 +27,11 @@ from ray_trash.errors import ConfigError, DataError, StorageError
 
 _HASH_PREFIX = b"ray-trash split"
 """Sets the hash apart from the content's own, which seeds augmentation."""
+
+_Sides = NDArray[np.int64]
+"""Of photos, by their places in `SIDES`, or `_NONE`."""
+_TRAIN, _VAL, _TEST = map(SIDES.index, SIDES)
+_NONE = -1
 
 SplitKind = Literal["official", "official-clean", "folders", "labels", "grouped", "stratified", "file"]
 _KINDS: tuple[SplitKind, ...] = ("official", "official-clean", "folders", "grouped", "stratified")
@@ -124,9 +132,9 @@ def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Li
         ConfigError: `split` is none of the words nor a file that can be read.
         DataError: The file is not a table of paths and sides, or there are no folders for `folders`.
     """
-    if split == "auto" and listing.assignments:
-        fraction = 0.0 if "val" in listing.assignments.values() else val_fraction
-        return SplitRule("labels", fraction, assignments=listing.assignments)
+    if split == "auto" and (given := listing.assignments):
+        fraction = 0.0 if "val" in given.values() else val_fraction
+        return SplitRule("labels", fraction, assignments=given)
     if split == "auto":
         split = "official" if has_official_lists(listing) else "folders" if listing.sides else "grouped"
     kind = next((kind for kind in _KINDS if kind == split), None)
@@ -145,57 +153,59 @@ def make_rule(split: str, val_fraction: float, test_fraction: float, listing: Li
 
 def with_groups(rule: SplitRule, catalog: pa.Table, relations: Sequence[Relation], root: str) -> SplitRule:
     """Return the rule with the groups it goes by, if it does."""
-    sha256 = catalog["sha256"].to_pylist()
     if rule.kind == "grouped" or (rule.kind in ("folders", "labels") and rule.val_fraction > 0):
-        return replace(rule, anchors=anchors_of(connected(relations), sha256))
+        return replace(rule, anchors=anchors_of(connected(relations), catalog["sha256"]))
     if rule.kind != "official-clean":
         return rule
-    labels = catalog["label"].to_pylist()
     sides, _ = assign_splits(catalog, rule, root)
-    left_out = {
-        sha256[row]
-        for group in connected(relation for relation in relations if relation.kind in ONE_SHOT)
-        if len({labels[row] for row in group}) > 1 or any(sides[row] in ("val", "test") for row in group)
-        for row in group
-    }
+    left_out: set[str] = set()
+    for group in connected(relation for relation in relations if relation.kind in ONE_SHOT):
+        labels, given = (set(column.take(pa.array(group)).to_pylist()) for column in (catalog["label"], sides))
+        if len(labels) > 1 or not given.isdisjoint(("val", "test")):
+            left_out.update(catalog["sha256"].take(pa.array(group)).to_pylist())
     return replace(rule, left_out=frozenset(left_out))
 
 
-def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[list[Side | None], list[str]]:
-    """Return the side of each row of a catalog, None for those that are on none, and sentences for the user.
+def assign_splits(catalog: pa.Table, rule: SplitRule, root: str) -> tuple[pa.Array, list[str]]:
+    """Return the side of each row of a catalog, null for those that are on none, and sentences for the user.
 
     Raises:
         DataError: The lists of `official` are missing, damaged, or contradict the folders.
     """
-    photos = rows_of(catalog)
-    accepted = [photo for photo in photos if photo.accepted]
+    accepted = accepted_photos(catalog)
     if rule.by_content:
         sides, warnings = _hash_onto_sides(accepted, rule)
     else:
         if rule.kind in ("folders", "labels"):
             sides, warnings = _follow_given(accepted, rule)
         elif rule.kind == "file":
-            sides = dict(rule.assignments)
-            missing = sorted(sides.keys() - {photo.path for photo in photos})
-            warnings = [f"the split file lists {named_photos(missing)} not among the photos"] if missing else []
+            sides, warnings = _sides_by_path(accepted, rule.assignments), []
+            missing = set(rule.assignments)
+            missing.difference_update(path for (path,) in rows_in(catalog, "path"))
+            if missing:
+                warnings.append(f"the split file lists {named_photos(sorted(missing))} not among the photos")
         else:
-            sides, warnings = assign_officially(photos, root)
-        unlisted = [photo.path for photo in accepted if photo.path not in sides]
+            given, warnings = assign_officially(catalog, root)
+            sides = _sides_by_path(accepted, given)
+        unlisted = accepted["path"].filter(pa.array(sides == _NONE)).to_pylist()
         if unlisted:
             what = _NOT_GIVEN.get(rule.kind, "the split lists do not name")
             warnings.append(f"{what} {named_photos(unlisted)}: on no side of the split")
-    for photo in accepted:
-        if photo.sha256 in rule.left_out and sides.get(photo.path) == "train":
-            del sides[photo.path]
-    labels = {str(photo.label) for photo in accepted}
+    if rule.left_out:
+        left_out = pc.is_in(accepted["sha256"], pa.array(sorted(rule.left_out), pa.string()))
+        sides[np.asarray(left_out) & (sides == _TRAIN)] = _NONE
     expected: list[Side] = ["train", "val"] if not rule.by_content or rule.val_fraction > 0 else ["train"]
-    if rule.kind in ("folders", "labels") and "test" in sides.values():
+    if rule.kind in ("folders", "labels") and (sides == _TEST).any():
         expected.append("test")
+    labels = set(pc.unique(accepted["label"]).to_pylist())
     for side in expected:
-        absent = labels - {photo.label for photo in accepted if sides.get(photo.path) == side}
+        here = accepted["label"].filter(pa.array(sides == SIDES.index(side)))
+        absent = labels - set(pc.unique(here).to_pylist())
         if absent:
             warnings.append(f"no photo in {side} of: {', '.join(sorted(absent))}")
-    return [sides.get(photo.path) if photo.accepted else None for photo in photos], warnings
+    of_rows = np.full(len(catalog), _NONE)
+    of_rows[np.asarray(pc.equal(catalog["verdict"], "accepted"))] = sides
+    return pa.array(SIDES, pa.string()).take(pa.array(of_rows, mask=of_rows == _NONE)), warnings
 
 
 def place_of(sha256: str) -> float:
@@ -214,61 +224,77 @@ def _rule_of_folders(listing: Listing, val_fraction: float) -> SplitRule:
     return SplitRule("folders", val_fraction=0.0 if has_val else val_fraction)
 
 
-def _follow_given(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
-    given: Iterable[tuple[str, Side | None]] = (
-        ((photo.path, given_side(photo.path, photo.label)) for photo in photos)
-        if rule.kind == "folders"
-        else ((photo.path, rule.assignments.get(photo.path)) for photo in photos)
-    )
-    sides = {path: side for path, side in given if side is not None}
+def _sides_by_path(photos: pa.Table, side_of: Mapping[str, Side]) -> _Sides:
+    found = (side_of.get(path) for (path,) in rows_in(photos, "path"))
+    return _sides(found, len(photos))
+
+
+def _sides(found: Iterable[Side | None], count: int) -> _Sides:
+    number = {side: SIDES.index(side) for side in SIDES}
+    return np.fromiter((_NONE if side is None else number[side] for side in found), np.int64, count)
+
+
+def _follow_given(photos: pa.Table, rule: SplitRule) -> tuple[_Sides, list[str]]:
+    if rule.kind == "folders":
+        sides = _sides((given_side(path, label) for path, label in rows_in(photos, "path", "label")), len(photos))
+    else:
+        sides = _sides_by_path(photos, rule.assignments)
     warnings: list[str] = []
     if rule.val_fraction > 0:
-        taken, warnings = _hash_onto_sides([photo for photo in photos if sides.get(photo.path) == "train"], rule)
-        sides |= taken
-    if "test" not in sides.values():
+        train = sides == _TRAIN
+        sides[train], warnings = _hash_onto_sides(photos.filter(pa.array(train)), rule)
+    if not (sides == _TEST).any():
         warnings.append(f"{_NO_TEST[rule.kind]}: nothing is kept back to evaluate on")
     return sides, warnings
 
 
-def _hash_onto_sides(photos: Sequence[CatalogRow], rule: SplitRule) -> tuple[dict[str, Side], list[str]]:
+def _hash_onto_sides(photos: pa.Table, rule: SplitRule) -> tuple[_Sides, list[str]]:
     warnings = []
-    anchor_of = {photo.path: rule.anchors.get(str(photo.sha256), str(photo.sha256)) for photo in photos}
-    places = {anchor: place_of(anchor) for anchor in anchor_of.values()}
+    names = (rule.anchors.get(sha256, sha256) for (sha256,) in rows_in(photos, "sha256"))
+    anchors, anchor_of = _numbered(table_of_rows(((name,) for name in names), pa.schema([("anchor", pa.string())])))
+    places = np.fromiter((place_of(anchor) for (anchor,) in rows_in(anchors, "anchor")), float, len(anchors))
     test, val = rule.test_fraction, rule.test_fraction + rule.val_fraction
-    sides: dict[str, Side] = {
-        anchor: "test" if place < test else "val" if place < val else "train" for anchor, place in places.items()
+    sides: _Sides = np.where(places < test, _TEST, np.where(places < val, _VAL, _TRAIN))
+    labels, label_of = _numbered(photos.select(["label"]))
+    # Each pair of a class and an anchor in it once, so that a group under two labels counts for both.
+    pairs = np.unique(label_of * max(1, len(anchors)) + anchor_of)
+    contents = {
+        label: pairs[pairs // len(anchors) == number] % len(anchors)
+        for number, label in enumerate(labels["label"].to_pylist())
     }
-    contents = defaultdict(set)
-    for photo in photos:
-        contents[str(photo.label)].add(anchor_of[photo.path])
-    for label, hashes in sorted(contents.items()):
-        if all(sides[sha256] != "train" for sha256 in hashes):
-            sides |= dict.fromkeys(hashes, "train")
+    for label, members in sorted(contents.items()):
+        if (sides[members] != _TRAIN).all():
+            sides[members] = _TRAIN
             warnings.append(
                 f"class {label!r} is so small that no photo fell into train: all of it is in train,"
                 " and nothing is left to check it with"
             )
-    if rule.val_fraction > 0 and photos and "val" not in sides.values():
+    if rule.val_fraction > 0 and len(photos) and not (sides == _VAL).any():
         moved = list(_move_to_val(contents, places, sides))
         warnings.append(
             f"no photo fell into val: one photo each of {', '.join(map(repr, moved)) or 'no class'}"
             " was moved there from train"
         )
-    return {path: sides[anchor] for path, anchor in anchor_of.items()}, warnings
+    return sides[anchor_of], warnings
+
+
+def _numbered(column: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Return the distinct values of the only column, in the order in which they come, and the number of each row's."""
+    values = column.column(0).combine_chunks().dictionary_encode()
+    return pa.table([values.dictionary], names=column.column_names), np.asarray(values.indices, np.int64)
 
 
 def _move_to_val(
-    contents: Mapping[str, set[str]], places: Mapping[str, float], sides: dict[str, Side]
+    contents: Mapping[str, NDArray[np.int64]], places: NDArray[np.float64], sides: _Sides
 ) -> Iterator[str]:
     # A group under two labels moves as one, so every class that has a part in it must keep others.
     for label in sorted(contents):
-        n_train = {name: sum(sides[sha256] == "train" for sha256 in hashes) for name, hashes in contents.items()}
-        movable = [
-            sha256
-            for sha256 in contents[label]
-            if sides[sha256] == "train"
-            and all(n_train[name] >= 2 for name, hashes in contents.items() if sha256 in hashes)
-        ]
-        if movable:
-            sides[min(movable, key=places.__getitem__)] = "val"
+        members = contents[label]
+        movable = sides[members] == _TRAIN
+        for others in contents.values():
+            if (sides[others] == _TRAIN).sum() < 2:
+                movable &= ~np.isin(members, others)
+        if movable.any():
+            candidates = members[movable]
+            sides[candidates[places[candidates].argmin()]] = _VAL
             yield label

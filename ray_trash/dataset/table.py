@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ray_trash.dataset.columns import rows_in, table_of_rows
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
 
@@ -39,21 +42,33 @@ class Table:
     Attributes:
         where: The key and the file, for messages.
         header: Names of the columns as written.
-        rows: Each with the number of its line, in Parquet of its row from 1, and as many cells as the header.
+        lines: The number of each row's line, in Parquet of its row from 1.
+        cells: Columns of text in the order of the header, whatever their names.
     """
 
     where: str
     header: Sequence[str]
-    rows: Sequence[tuple[int, Sequence[str]]]
+    lines: pa.ChunkedArray
+    cells: pa.Table
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.lines)
+
+    def rows(self) -> Iterator[tuple[int, Sequence[str]]]:
+        """Yield each row's line and its cells, as many as the header has."""
+        numbered = self.cells.add_column(0, "line", self.lines)
+        for line, *cells in rows_in(numbered, *numbered.column_names):
+            yield line, cells
+
+    def row(self, number: int) -> tuple[int, Sequence[str]]:
+        """Return the line and the cells of one row."""
+        return self.lines[number].as_py(), [column[number].as_py() for column in self.cells.columns]
 
     def column(self, names: Sequence[str]) -> int | None:
         """Return the number of the column that has the first of these names, if there is one."""
         plain = [_plain(name) for name in self.header]
         return next((plain.index(name) for name in names if name in plain), None)
-
-    def place(self, number: int) -> str:
-        """Say for a message where a row is."""
-        return f"{self.where}, line {number}"
 
     def shown(self, cells: Sequence[str]) -> str:
         """Show a row for a message."""
@@ -77,8 +92,12 @@ def read_table(uri: str, key: str) -> Table:
         return _read_parquet(content, where)
     try:
         # Named for JSON, but all it goes by is marks and zero bytes.
-        text = content.decode(json.detect_encoding(content))
-        lines = list(_read_csv(text))
+        lines = _read_csv(content.decode(json.detect_encoding(content)))
+        _, header = next(lines, (0, []))
+        if not header:
+            raise DataError(f"{where} is empty; it must begin with a line that names its columns")
+        fields = [pa.field("line", pa.int64()), *(pa.field(str(number), pa.string()) for number in range(len(header)))]
+        rows = table_of_rows(_cut_to(header, lines, where), pa.schema(fields))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         what = f"not UTF-8, as line {line} shows (perhaps Windows-1252)"
@@ -87,14 +106,17 @@ def read_table(uri: str, key: str) -> Table:
         raise DataError(f"{where} is {what}; save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{where} is no CSV text that can be read: {error}") from error
-    if not lines:
-        raise DataError(f"{where} is empty; it must begin with a line that names its columns")
-    (_, header), *rows = lines
-    for number, cells in rows:
+    return Table(where, header, rows["line"], rows.drop_columns(["line"]))
+
+
+def _cut_to(
+    header: Sequence[str], lines: Iterable[tuple[int, list[str]]], where: str
+) -> Iterator[tuple[int | str, ...]]:
+    for number, cells in lines:
         if len(cells) < len(header) or any(cells[len(header) :]):
             expected = f"as many cells as in its first line, {len(header)}"
             raise DataError(f"{where}, line {number}: expected {expected}, found {len(cells)}: {','.join(cells)!r}")
-    return Table(where, header, [(number, cells[: len(header)]) for number, cells in rows])
+        yield (number, *cells[: len(header)])
 
 
 def _read_csv(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -113,11 +135,11 @@ def _read_parquet(content: bytes, where: str) -> Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         plain = [field.name for field in file.schema_arrow if _is_plain(field.type)]
-        columns = [column.cast(pa.string()).to_pylist() for column in file.read(columns=plain).columns]
+        columns = [pc.fill_null(column.cast(pa.string()), "") for column in file.read(columns=plain).columns]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{where} cannot be read as a Parquet file: {str(error).splitlines()[0]}") from error
-    rows = zip(*columns, strict=True)
-    return Table(where, plain, [(number, [cell or "" for cell in cells]) for number, cells in enumerate(rows, 1)])
+    cells = pa.table(columns, names=[str(number) for number in range(len(columns))])
+    return Table(where, plain, pa.chunked_array([np.arange(1, len(cells) + 1)]), cells)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

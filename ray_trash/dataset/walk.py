@@ -10,37 +10,50 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 from pyarrow import fs
 
+from ray_trash.dataset.columns import table_of_rows
 from ray_trash.dataset.names import is_system_name
 from ray_trash.errors import DataError
 from ray_trash.storage import Storage
+
+_TOLD_EVERY = 1000
 
 Kind = Literal["file", "directory", "directory_link", "loop", "repeat", "special", "outside", "unreadable"]
 """A `directory_link` is not followed, nor is a `loop`, to a folder that it is in, or a `repeat`, to one that is listed
 elsewhere. `special` is a pipe, socket or device, `outside` a link that leaves the folder."""
 
+ENTRY_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("message", pa.string()),
+    ]
+)
+"""One name below a folder each; a link that is followed is of the kind that it leads to. `size_bytes` is a file's, as
+the listing reports it; `message` what a person should know about an unusable kind."""
 
-@dataclass(frozen=True)
-class Entry:
-    """One name below a folder; a link that is followed is of the kind that it leads to.
 
-    `size_bytes` is a file's, as the listing reports it; `message` what a person should know about an unusable kind.
-    """
+class Entry(NamedTuple):
+    """A row of `ENTRY_SCHEMA`."""
 
     path: str
     kind: Kind
     size_bytes: int = 0
-    message: str = ""
+    message: str | None = None
 
 
-def walk(storage: Storage, *, follow_links: bool = True) -> list[Entry]:
-    """List everything under the data root, at any depth, sorted by path.
+def walk(
+    storage: Storage, *, follow_links: bool = True, on_entries: Callable[[int], None] = lambda _: None
+) -> pa.Table:
+    """List everything under the data root, at any depth, sorted by path (`ENTRY_SCHEMA`).
+
+    `on_entries` is told of every so many entries that were found.
 
     Without `follow_links`, links to folders are only named, and so are links that leave the root. With it, what is
     found is the same in whichever order a disk lists names: folders first, then links in the order of their paths.
@@ -49,7 +62,14 @@ def walk(storage: Storage, *, follow_links: bool = True) -> list[Entry]:
         DataError: The root is missing, no folder, or cannot be listed.
     """
     entries = _walk_local(storage, follow_links) if storage.is_local else _walk_remote(storage)
-    return sorted(entries, key=lambda entry: entry.path)
+    return table_of_rows(_counted(entries, on_entries), ENTRY_SCHEMA).sort_by("path").combine_chunks()
+
+
+def _counted(entries: Iterator[Entry], on_entries: Callable[[int], None]) -> Iterator[Entry]:
+    for number, entry in enumerate(entries, start=1):
+        if number % _TOLD_EVERY == 0:
+            on_entries(_TOLD_EVERY)
+        yield entry
 
 
 def escape_name(name: str) -> str:
@@ -92,8 +112,8 @@ def _walk_local(storage: Storage, follow_links: bool) -> Iterator[Entry]:
         except OSError as error:
             if not folder:
                 raise DataError(f"data.root: cannot list {root}: {error.strerror}") from error
-            message = f"the folder cannot be listed: {error.strerror}"
-            yield Entry(escape_name(folder), "unreadable", message=message)
+            why = f"the folder cannot be listed: {error.strerror}"
+            yield Entry(escape_name(folder), "unreadable", message=why)
             continue
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -110,7 +130,7 @@ def _walk_local(storage: Storage, follow_links: bool) -> Iterator[Entry]:
                 yield Entry(escape_name(path), kind, size_bytes, message)
 
 
-def _look_at(entry: os.DirEntry[str], real_root: str, follow_links: bool) -> tuple[Kind, int, str]:
+def _look_at(entry: os.DirEntry[str], real_root: str, follow_links: bool) -> tuple[Kind, int, str | None]:
     try:
         status = entry.stat()
     except OSError as error:
@@ -121,10 +141,10 @@ def _look_at(entry: os.DirEntry[str], real_root: str, follow_links: bool) -> tup
         if os.path.commonpath([real_root, target]) != real_root:
             return "outside", 0, "a link to a place outside the data root (data.follow_links=false)"
     if stat.S_ISDIR(status.st_mode):
-        return ("directory_link" if entry.is_symlink() else "directory"), 0, ""
+        return ("directory_link" if entry.is_symlink() else "directory"), 0, None
     if not stat.S_ISREG(status.st_mode):
         return "special", 0, "a pipe, socket or device"
-    return "file", status.st_size, ""
+    return "file", status.st_size, None
 
 
 def _walk_remote(storage: Storage) -> Iterator[Entry]:

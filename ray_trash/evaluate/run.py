@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ray_trash.cluster.capacity import wait_for_room
 from ray_trash.cluster.growing import Wait, wait_for_scoring
 from ray_trash.dataset.catalog import accepted_photos, count_trained_on, fingerprint, photo_keys, require_usable_photos
-from ray_trash.dataset.listing import Listing, list_photos
+from ray_trash.dataset.columns import rows_in, table_of_rows
+from ray_trash.dataset.listing import LISTING_SCHEMA, Listing, list_photos
 from ray_trash.dataset.names import nfc
-from ray_trash.dataset.places import Finding
 from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits
 from ray_trash.errors import CheckpointError, DataError
@@ -183,7 +183,7 @@ def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: L
                 "to evaluate on all of them use --split all"
             ) from error
         warnings += split_warnings
-        accepted = pc.and_(accepted, pa.array([side == split for side in sides]))
+        accepted = pc.and_(accepted, pc.fill_null(pc.equal(sides, split), False))
     photos = catalog.filter(accepted)
     if not len(photos):
         raise DataError(_no_photos(split, rule, catalog, listing.root))
@@ -207,25 +207,30 @@ def _split_rule(document: CheckpointDocument, where: str) -> SplitRule:
 def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
     """Label an evaluation set by the checkpoint's classes, of which it need not have all."""
     known = {nfc(name): name for name in classes}
-    files = tuple(replace(file, label=known[file.label]) for file in listing.files if file.label in known)
-    if not files:
+    entries = table_of_rows(_relabelled(listing, known), LISTING_SCHEMA)
+    restricted = replace(listing, classes=tuple(classes), entries=entries)
+    n_unknown = len(listing.files) - len(restricted.files)
+    if not len(restricted.files):
         advice = "".join(f"; {warning}" for warning in listing.warnings)
         raise DataError(
             f"{listing.root}: holds photos of {list(listing.classes)}, and the checkpoint knows none "
             f"of these; it knows {list(classes)}{advice}"
         )
-    unknown = [Finding(f.path, "not a class of the checkpoint") for f in listing.files if f.label not in known]
-    warnings = list(listing.warnings)
-    if unknown:
-        names = sorted(set(listing.classes) - known.keys())
-        warnings.append(f"{len(unknown)} photos of classes the checkpoint does not know were ignored: {names}")
-    return replace(
-        listing,
-        classes=tuple(classes),
-        files=files,
-        ignored=tuple(sorted([*listing.ignored, *unknown], key=lambda finding: finding.path)),
-        warnings=tuple(warnings),
-    )
+    if not n_unknown:
+        return restricted
+    names = sorted(set(listing.classes) - known.keys())
+    warning = f"{n_unknown} photos of classes the checkpoint does not know were ignored: {names}"
+    return replace(restricted, warnings=(*listing.warnings, warning))
+
+
+def _relabelled(listing: Listing, known: Mapping[str, str]) -> Iterator[tuple[str | int | None, ...]]:
+    for path, label, size_bytes, verdict, reason, message, side in rows_in(listing.entries, *LISTING_SCHEMA.names):
+        if verdict is not None:
+            yield path, label, size_bytes, verdict, reason, message, side
+        elif label in known:
+            yield path, known[label], size_bytes, None, None, None, side
+        else:
+            yield path, None, None, "ignored", "not a class of the checkpoint", None, side
 
 
 def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:

@@ -13,10 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.cluster.capacity import ScoringPlan
+from ray_trash.dataset.columns import table_of
 from ray_trash.image.mask import Mask
 from ray_trash.score.inputs import WORK_SCHEMA, Source
 from ray_trash.score.pool import Computation, score_blocks
-from ray_trash.score.rows import table_of
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.config import Config, override
-from ray_trash.dataset.catalog import CatalogRow, accepted_photos, photo_keys, require_usable_photos
+from ray_trash.dataset.catalog import accepted_photos, photo_keys, require_usable_photos
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.scan import look_at_block
 from ray_trash.dataset.stream import MemoryPhotos, PhotoTable
@@ -109,12 +109,12 @@ def measure(
     variants: Sequence[Variant],
     classes: tuple[str, ...],
     root: str,
-    sample: Sequence[CatalogRow],
+    sample: pa.Table,
     *,
     device: str,
     trainings_per_machine: int,
 ) -> Measured:
-    """Time some variants on photos below a data root, as one of so many trainings that share a machine.
+    """Time some variants on photos below a data root, chosen by `sample_of`, as one of so many trainings that share a machine.
 
     Raises:
         DataError: None of the photos can be used.
@@ -153,16 +153,19 @@ def measure(
     )
 
 
-def sample_of(files: Sequence[CatalogRow]) -> list[CatalogRow]:
-    """Choose the photos to measure with, spread over all."""
-    return [replace(file, row=row) for row, file in enumerate(files[:: -(-len(files) // SAMPLE_PHOTOS)])]
+def sample_of(files: pa.Table) -> pa.Table:
+    """Choose the files of a listing to measure with, spread over all."""
+    chosen = files.take(np.arange(0, len(files), -(-len(files) // SAMPLE_PHOTOS)))
+    return chosen.add_column(0, "row", pa.array(np.arange(len(chosen))))
 
 
-def _look(config: Config, root: str, sample: Sequence[CatalogRow]) -> tuple[float, pa.Table, pa.Table]:
+def _look(config: Config, root: str, sample: pa.Table) -> tuple[float, pa.Table, pa.Table]:
     folder, preprocessing = PhotoFolder.at(root), Preprocessing.from_config(config.image)
-    look_at_block(sample[:1], folder, preprocessing, True, True)  # decoders and filters are loaded by the first photo
+    look_at_block(
+        sample.slice(0, 1), folder, preprocessing, True, True
+    )  # decoders and filters are loaded by the first photo
     started = time.perf_counter()
-    catalog, _, decoded = look_at_block(sample, folder, preprocessing, True, True)
+    catalog, _, _, decoded = look_at_block(sample, folder, preprocessing, True, True)
     look_s = (time.perf_counter() - started) / len(sample)
     require_usable_photos(catalog)
     return look_s, accepted_photos(catalog), decoded

@@ -60,7 +60,7 @@ def plan_run(config: Config, room: Room, *, load_s: float) -> dict[str, Any]:
             f"{place.uri} has {disk_free / GIB:.1f} GiB left; set storage to another place, or keep fewer "
             "(train.keep_checkpoints)"
         )
-    encoded = [file.size_bytes for file in listing.files]
+    encoded = listing.files["size_bytes"].to_pylist()
     document: dict[str, Any] = {
         "kind": "run" if room.sweep is None else "sweep",
         "name": config.name,

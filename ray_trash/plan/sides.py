@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ray_trash.dataset.catalog import SIDES, CatalogRow, catalog_of
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_trash.dataset.catalog import CATALOG_SCHEMA, SIDES
+from ray_trash.dataset.columns import table_of
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.split import SplitRule, assign_splits
@@ -35,25 +39,27 @@ def count_sides(listing: Listing, rule: SplitRule) -> SideCounts:
     Raises:
         DataError: The lists of an official split are missing, damaged, or contradict the folders.
     """
-    files = listing.files[:: -(-len(listing.files) // COUNTED_AT_MOST)]
+    n_files = len(listing.files)
+    files = listing.files.take(np.arange(0, n_files, -(-n_files // COUNTED_AT_MOST)))
     by_content = rule.by_content or rule.val_fraction > 0
     hashes = _hashes(files, listing.root) if by_content else [""] * len(files)
-    rows = [
-        # Where contents are not read, names are as good as random too.
-        replace(file, row=row, verdict="accepted", sha256=sha256 or hashlib.sha256(file.path.encode()).hexdigest())
-        for row, (file, sha256) in enumerate(zip(files, hashes, strict=True))
-    ]
-    sides, _ = assign_splits(catalog_of(rows), rule, listing.root)
-    counts, scale = Counter(sides), len(listing.files) / len(files)
+    paths = files["path"].to_pylist()
+    # Where contents are not read, names are as good as random too.
+    keys = [known or hashlib.sha256(path.encode()).hexdigest() for known, path in zip(hashes, paths, strict=True)]
+    columns = {name: files[name] for name in ("path", "label", "size_bytes")}
+    columns |= {"row": pa.array(np.arange(len(files))), "sha256": pa.array(keys)}
+    catalog = table_of({**columns, "verdict": pa.array(["accepted"] * len(files))}, CATALOG_SCHEMA)
+    sides, _ = assign_splits(catalog, rule, listing.root)
+    counts, scale = Counter(sides.to_pylist()), n_files / len(files)
     train, val, test = (round(counts[side] * scale) for side in SIDES)
     return SideCounts(max(1, train), max(1, val), test, about=scale > 1 or by_content)
 
 
-def _hashes(files: Sequence[CatalogRow], root: str) -> list[str]:
+def _hashes(files: pa.Table, root: str) -> list[str]:
     folder = PhotoFolder.at(root)
-    if not folder.storage.is_local or sum(file.size_bytes or 0 for file in files) > READ_AT_MOST_BYTES:
+    if not folder.storage.is_local or (pc.sum(files["size_bytes"]).as_py() or 0) > READ_AT_MOST_BYTES:
         return [""] * len(files)
-    return [_hash(folder, file.path) for file in files]
+    return [_hash(folder, path) for path in files["path"].to_pylist()]
 
 
 def _hash(folder: PhotoFolder, path: str) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from ray_trash.dataset.places import Finding, judge_places
+from ray_trash.dataset.columns import rows_in, table_of
+from ray_trash.dataset.places import judge_places
 from ray_trash.dataset.walk import escape_name, walk
 from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
-from ray_trash.score.rows import table_of
 from ray_trash.score.tables import SUFFIXES, ParquetPhotos, open_table
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
@@ -210,21 +210,25 @@ def _list_folder(
     except DataError as error:
         raise DataError(f"{shown}: {str(error).removeprefix('data.root: ')}") from error
     not_ours = _below(storage, leave_out)
-    rows: list[dict[str, Any]] = []
-    ignored = 0
-    for entry, place in judge_places(entries):
-        if any(f"{entry.path}/".startswith(f"{name}/") for name in not_ours):
-            continue
-        row = {"path": entry.path, "source": number, "place": entry.path, "size_bytes": entry.size_bytes}
-        if place == "file" and entry.kind == "special":
-            rows.append(row | {"error_code": "not_a_regular_file", "error_message": entry.message})
-        elif place == "file":
-            rows.append(row)
-        elif isinstance(place, Finding) and place.reason in _REASON_CODES:
-            rows.append(row | {"error_code": place.reason, "error_message": place.message})
-        elif isinstance(place, Finding):
-            ignored += 1
-    return pa.Table.from_pylist(rows, schema=INPUT_SCHEMA), ignored
+    places = judge_places(entries)
+    if not_ours:
+        ours = [not any(f"{path}/".startswith(f"{name}/") for name in not_ours) for (path,) in rows_in(places, "path")]
+        places = places.filter(pa.array(ours, pa.bool_()))
+    is_file = pc.fill_null(pc.equal(places["place"], "file"), False)
+    is_special = pc.and_(is_file, pc.equal(places["kind"], "special"))
+    code = pc.if_else(is_special, "not_a_regular_file", places["reason"])
+    is_rejected = pc.is_in(code, pa.array(sorted(_REASON_CODES)))
+    is_ignored = pc.and_(pc.is_null(places["place"]), pc.invert(is_rejected))
+    columns = {
+        "path": places["path"],
+        "source": pa.array(np.full(len(places), number, np.int32)),
+        "place": places["path"],
+        "size_bytes": pc.if_else(is_file, places["size_bytes"], None),
+        "error_code": code,
+        "error_message": pc.if_else(is_rejected, pc.fill_null(places["message"], ""), None),
+    }
+    rows = table_of(columns, INPUT_SCHEMA).filter(pc.or_(is_file, is_rejected))
+    return rows.combine_chunks(), int(pc.sum(is_ignored).as_py() or 0)
 
 
 def _below(storage: Storage, leave_out: tuple[Storage, Sequence[str]] | None) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ray_trash.dataset.columns import table_of
+
 ROW_SCHEMA = pa.schema(
     {
         "path": pa.string(),
@@ -126,12 +128,6 @@ class Tally:
         """Return the counts, `errors` by code."""
         errors = dict(sorted(self.errors.items()))
         return {"n": self.n, "scored": self.scored, "errors": errors, "abstained": self.abstained}
-
-
-def table_of(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    """Make a table of a schema from some of its columns; the others are null."""
-    n = len(next(iter(columns.values())))
-    return pa.table([columns.get(field.name, pa.nulls(n, field.type)) for field in schema], schema=schema)
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

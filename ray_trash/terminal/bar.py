@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ray_trash.terminal.say import Terminal
 
+FIRST_LINE_S = 2.0
 LINE_EVERY_S = 10.0
 
 
@@ -23,46 +25,100 @@ def byte_bar(terminal: Terminal, what: str) -> Iterator[Callable[[int, int], Non
 
 
 class Bar:
-    """Shows what is done of a whole, the rate since the first result, and the time left."""
+    """Shows what is done of a whole, the rate since the first result, and the time left.
 
-    def __init__(self, terminal: Terminal, *, total: int, done: int = 0, noun: str = "photos") -> None:
-        """Begin with what an earlier start has done."""
-        self.rate = Rate()
-        self._terminal, self._total, self._done, self._noun = terminal, total, done, noun
-        self._shown_at = time.monotonic()
+    On a terminal it is drawn, and gone when the work is done; elsewhere it is a line every `LINE_EVERY_S`, the first
+    after `FIRST_LINE_S`, so that short work says nothing. What it counts may change: a next epoch, a next step.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        *,
+        total: int | None,
+        done: int = 0,
+        noun: str = "photos",
+        doing: str = "",
+        alike: bool = True,
+    ) -> None:
+        """Begin with what an earlier start has done; without `total` it counts only. `doing` stands in front.
+
+        Where what is counted is not `alike` in the time that it takes, neither rate nor time left is said.
+        """
+        self.rate, self._alike = Rate(), alike
+        self._terminal, self._noun = terminal, noun
+        self._total, self._done, self._doing, self._note = total, done, doing, ""
+        self._next_line_at = time.monotonic() + FIRST_LINE_S
+        self._ended, self._drawing = threading.Event(), threading.Lock()
         self._progress = Progress(
-            TextColumn(f"{{task.completed}}/{{task.total}} {noun}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            *([TimeRemainingColumn()] if alike else []),
             console=terminal.console,
             transient=True,
             disable=not terminal.is_live,
         )
-        self._task = self._progress.add_task("", total=total, completed=done, rate="starting")
+        self._task = self._progress.add_task(
+            self._counts(), total=total, completed=done, note="starting" if alike else ""
+        )
 
     def __enter__(self) -> Bar:
         """Show the bar."""
         self._progress.start()
+        if not self._terminal.is_live:
+            threading.Thread(target=self._say_now_and_then, name="bar", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""
+        self._ended.set()
         self._progress.stop()
 
     def advance(self, n: int) -> None:
         """Count what is done."""
-        self._done += n
-        self.rate.add(n)
-        per_s = self.rate.per_s
-        text = f"{per_s:.1f} {self._noun}/s" if per_s else ""
+        self.show(self._done + n)
+
+    def show(self, done: int, *, total: int | None = None, doing: str | None = None, note: str | None = None) -> None:
+        """Set what is done, and whatever else is given; `note` takes the place of the rate."""
+        if doing is not None and doing != self._doing:
+            self.rate, self._doing = Rate(), doing
+        self._total = self._total if total is None else total
+        self.rate.add(done - self._done)
+        self._done = done
+        self._note = self._rate() if note is None else note
         if self._terminal.is_live:
-            self._progress.update(self._task, completed=self._done, rate=text)
-        elif time.monotonic() - self._shown_at >= LINE_EVERY_S and per_s:
-            self._shown_at = time.monotonic()
-            left_s = round((self._total - self._done) / per_s)
-            line = f"{self._done}/{self._total} {self._noun}  {text}  {left_s // 60}:{left_s % 60:02d} min left"
-            self._terminal.say(line)
+            self._progress.update(
+                self._task, description=self._counts(), completed=done, total=self._total, note=self._note
+            )
+        else:
+            self._say_if_due()
+
+    def _say_now_and_then(self) -> None:
+        # Work without a result for a while is still work.
+        while not self._ended.wait(1.0):
+            self._say_if_due()
+
+    def _say_if_due(self) -> None:
+        with self._drawing:
+            if time.monotonic() < self._next_line_at or self._ended.is_set():
+                return
+            self._next_line_at = time.monotonic() + LINE_EVERY_S
+            parts = [self._counts(), self._note]
+            if self.rate.per_s and self._total is not None and self._alike:
+                left_s = round((self._total - self._done) / self.rate.per_s)
+                parts.append(f"{left_s // 60}:{left_s % 60:02d} min left")
+            self._terminal.say("  ".join(filter(None, parts)))
+
+    def _counts(self) -> str:
+        if self._total is None and not self._done and self._doing:
+            return self._doing
+        counts = f"{self._done}" if self._total is None else f"{self._done}/{self._total}"
+        return " ".join(filter(None, [self._doing, counts, self._noun]))
+
+    def _rate(self) -> str:
+        per_s = self.rate.per_s
+        return f"{per_s:.1f} {self._noun}/s" if per_s and self._alike else ""
 
 
 class Rate:

@@ -10,11 +10,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import ray
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ray_trash.cluster.carry import Carried
 from ray_trash.cluster.ending import start_thread
 from ray_trash.cluster.waiting import fetch
+from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.record import EpochRecord
 
@@ -89,27 +89,18 @@ class SharedBoard:
 
 
 class Display:
-    """Shows events: a live bar on a terminal, plain lines elsewhere."""
+    """Shows events: lines as they are, and how far the epoch has come as a bar."""
 
     def __init__(self, terminal: Terminal) -> None:
         """Show on a terminal."""
         self._terminal = terminal
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps  {task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=terminal.console,
-            transient=True,
-            disable=not terminal.is_live,
-        )
-        self._bar: TaskID | None = None
+        self._bar = Bar(terminal, total=None, noun="steps", doing="getting ready to train")
 
     @contextmanager
     def following(self, board: Board | SharedBoard) -> Iterator[None]:
         """Show what arrives on the board while the block runs."""
         done = threading.Event()
-        with self._progress:
+        with self._bar:
             thread = start_thread(lambda: self._follow(board, done), name="display")
             try:
                 yield
@@ -131,8 +122,6 @@ class Display:
     def _show(self, event: Event) -> None:
         if not isinstance(event, Step):
             self._terminal.say(event if isinstance(event, str) else event.line())
-        elif self._terminal.is_live:
-            if self._bar is None:
-                self._bar = self._progress.add_task("", note="")
-            epoch, note = f"epoch {event.epoch}", f"loss {event.loss:.4f}  {event.images_per_s:.1f} photos/s"
-            self._progress.update(self._bar, completed=event.step, total=event.steps, description=epoch, note=note)
+            return
+        note = f"loss {event.loss:.4f}  {event.images_per_s:.1f} photos/s"
+        self._bar.show(event.step, total=event.steps, doing=f"epoch {event.epoch}:", note=note)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 from torch import Tensor
@@ -18,14 +19,15 @@ from ray_trash.cluster.inventory import inventory_of_cluster
 from ray_trash.config import Config
 from ray_trash.dataset.catalog import (
     SIDES,
+    accepted_photos,
     fingerprint,
     on_side,
     photo_keys,
     require_usable_classes,
     require_usable_photos,
-    rows_of,
     trained_on,
 )
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.photo_set import read_photo_set
 from ray_trash.dataset.split import SplitRule
@@ -35,6 +37,7 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.terminal.audit_table import audit_lines
+from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import counted, listed
 
 CACHE_SHARE = 0.5
@@ -72,7 +75,7 @@ class TrainingPhotos:
     data: dict[str, Any]
 
 
-def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: bool) -> TrainingPhotos:
+def prepare_photos(prepared: PreparedRun, terminal: Terminal, *, begun: bool) -> TrainingPhotos:
     """Read the photos and split them, and write `catalog.parquet` and, for people, `audit.json` and `audit.png`.
 
     Where something has been trained already, on the photos of `catalog.parquet`, `allow_changed_data` goes on though
@@ -82,10 +85,11 @@ def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: 
         DataError: There are bad photos and `data.on_bad_image` is `fail`, a class has no usable photo,
             a side of the split is empty, or the photos are not those this run has trained on.
     """
-    config, run, listing = prepared.config, prepared.run, prepared.listing
+    config, run, listing, say = prepared.config, prepared.run, prepared.listing, terminal.say
     stores = [machine.object_store_bytes for machine in inventory_of_cluster().machines]
     cached = fits_in_memory(config, len(listing.files), min(stores))
-    photo_set = read_photo_set(listing, Preprocessing.from_config(config.image), prepared.rule, keep_pixels=cached)
+    preprocessing = Preprocessing.from_config(config.image)
+    photo_set = read_photo_set(listing, preprocessing, prepared.rule, keep_pixels=cached, terminal=terminal)
     catalog = photo_set.catalog
     changes = _changes_since_training(run, catalog) if begun else ""
     if changes and not prepared.allow_changed_data:
@@ -95,13 +99,14 @@ def prepare_photos(prepared: PreparedRun, say: Callable[[str], None], *, begun: 
         )
     if changes:
         say(f"warning: going on with changed photos: {changes}")
-    audit = audit_photos(photo_set, balance=_BALANCE[config.train.class_balance])
+    audit = audit_photos(photo_set, balance=_BALANCE[config.train.class_balance], terminal=terminal)
     write_audit(audit, listing.root, run)
     run.write_bytes(CATALOG, parquet_bytes(catalog))
     for line in audit_lines(audit):
         say(line)
     require_usable_photos(catalog)
-    rejected = [f"{row.path} ({row.reason})" for row in rows_of(catalog) if row.verdict == "rejected"]
+    rows = rows_in(catalog.filter(pc.equal(catalog["verdict"], "rejected")), "path", "reason")
+    rejected = [f"{path} ({reason})" for path, reason in rows]
     if rejected and config.data.on_bad_image == "fail":
         raise DataError(
             f"data.on_bad_image=fail: {counted(len(rejected), 'bad photo')}, such as {listed(rejected)}; mend or "
@@ -149,8 +154,9 @@ def _changes_since_training(run: Storage, catalog: pa.Table) -> str:
     )
 
 
-def _contents(catalog: pa.Table) -> dict[str, tuple[str | None, ...]]:
-    return {row.path: (row.label, row.sha256, row.split) for row in rows_of(catalog) if row.accepted}
+def _contents(catalog: pa.Table) -> dict[str, list[str | None]]:
+    rows = rows_in(accepted_photos(catalog), "path", "label", "sha256", "split")
+    return {path: said for path, *said in rows}
 
 
 def fits_in_memory(config: Config, n_files: int, object_store_bytes: float) -> bool:

@@ -83,7 +83,7 @@ def prepare_run(
     run = Storage.at(config.storage).child(config.name)
     refuse_existing(run, resume=resume, overwrite=overwrite)
     require_mlflow(config)
-    listing, rule = list_and_split(config)
+    listing, rule = list_and_split(config, terminal)
     refuse_data_inside(run, Storage.at(listing.root))
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))
@@ -92,10 +92,10 @@ def prepare_run(
     return PreparedRun(config, run, listing, rule, plain_state(network.state_dict()), overwrite, allow_changed_data)
 
 
-def list_and_split(config: Config) -> tuple[Listing, SplitRule]:
+def list_and_split(config: Config, terminal: Terminal | None = None) -> tuple[Listing, SplitRule]:
     """List the photos of a config and make the rule that splits them; none is opened."""
     data = config.data
-    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links)
+    listing = list_photos(data.root, data.classes, data.labels, follow_links=data.follow_links, terminal=terminal)
     require_two_classes(listing)
     return listing, make_rule(data.split, data.val_fraction, data.test_fraction, listing)
 
@@ -109,7 +109,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     plan = share.plan if share else _plan(config, say)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         if share is None:
-            share = SweepShare(prepare_photos(prepared, say, begun=run.exists(METRICS)), plan)
+            share = SweepShare(prepare_photos(prepared, terminal, begun=run.exists(METRICS)), plan)
             run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, share.photos, prepared.listing.root))
         photos = share.photos
         if len(photos.train) < plan.workers:

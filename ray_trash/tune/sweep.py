@@ -150,7 +150,7 @@ def _finished(run: Storage, metric: str) -> list[TrialRecord]:
 
 def _build(prepared: PreparedSweep, plan: TrialPlan, finished: Sequence[TrialRecord], terminal: Terminal) -> Sweep:
     base, config, run = prepared.base, prepared.base.config, prepared.base.run
-    photos = prepare_photos(base, terminal.say, begun=run.exists(TRIALS))
+    photos = prepare_photos(base, terminal, begun=run.exists(TRIALS))
     run.write_bytes("config.json", to_json(config).encode())
     # A head is of a trial's own seed, and random weights are all of it.
     has_backbone = config.model.weights != "none"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ray_trash.audit.document import AuditDocument
 from ray_trash.audit.run import AUDIT_FILE, SHEET_FILE, audit_photos, write_audit
+from ray_trash.dataset.groups import candidates, near, sketches
 from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.photo_set import PhotoSet, read_photo_set
 from ray_trash.dataset.split import make_rule
@@ -76,6 +77,29 @@ def test_grouped_leaves_no_burst_on_two_sides_and_stratified_says_how_many(
     assert straddling(stratified_document) == torn
     assert len(torn) > N_BURSTS / 2
     assert stratified_document["splits"]["val"]["twins_in_train"] > 0
+
+
+def test_what_is_found_does_not_depend_on_how_the_work_is_cut(
+    bursts: tuple[Path, list[list[str]]], grouped: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sketches, "GROUP_PHOTOS", 16)
+    monkeypatch.setattr(candidates, "_PART_POINTS", 1000)
+    monkeypatch.setattr(near, "_PAIRS_PER_TASK", 10)
+    monkeypatch.setattr(near, "_TASKS_PER_ROUND", 3)
+    cut = read(bursts[0])
+    assert len(list(cut.sketches.groups())) > 4
+    assert cut.relations == grouped.relations
+    assert cut.catalog.equals(grouped.catalog)
+
+
+def test_photos_without_a_keypoint_are_looked_at_and_belong_to_nothing(tmp_path: Path) -> None:
+    for number in range(8):
+        label = ("glass", "paper")[number % 2]
+        (tmp_path / label).mkdir(exist_ok=True)
+        Image.new("RGB", (160, 120), (90, 90, 10 * number)).save(tmp_path / label / f"{number}.png")
+    document = audit(read(tmp_path))
+    assert document["uncompared"] == document["counts"]["accepted"] == 8
+    assert (document["near_duplicates"], document["near_pairs"]) == ([], [])
 
 
 def test_adding_a_photo_of_another_shot_moves_no_photo(

@@ -17,6 +17,7 @@ import ray.data
 from pyarrow import fs
 
 from ray_trash.dataset.catalog import CATALOG_SCHEMA, fingerprint
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.scan import build_catalog
 from ray_trash.errors import DataError
@@ -163,9 +164,10 @@ def test_a_name_on_s3_that_cannot_be_opened_is_rejected_and_takes_no_other_along
         bucket.put(key, b"photo")
     listing = list_photos(bucket.uri("set"))
     assert listing.classes == ("glass", "paper")
-    assert [file.path for file in listing.files] == ["glass/a.jpg", "paper/d.jpg"]
-    assert {f.path: f.reason for f in listing.rejected} == dict.fromkeys(["/paper/b.jpg", "paper//c.jpg"], "unreadable")
-    assert [finding.path for finding in listing.ignored] == ["paper_$folder$"]
+    assert listing.files["path"].to_pylist() == ["glass/a.jpg", "paper/d.jpg"]
+    rejected = dict.fromkeys(["/paper/b.jpg", "paper//c.jpg"], "unreadable")
+    assert dict(rows_in(listing.rejected, "path", "reason")) == rejected
+    assert listing.ignored["path"].to_pylist() == ["paper_$folder$"]
 
 
 def test_a_missing_folder_on_s3_names_the_key(bucket: Bucket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import ray
 from numpy.typing import NDArray
 
 from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.waiting import fetch_all
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.relations import Kind, Relation
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
 from ray_trash.image.decode import decode_photo
 from ray_trash.image.symmetry import symmetric_views
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 _MAX_KINDS = 16
 """Different pictures with equal counts of every colour that are told apart; there are hardly ever two."""
@@ -25,7 +29,9 @@ Photos = Sequence[tuple[int, str]]
 """Row and path of each."""
 
 
-def find_equal_pixels(root: str, groups: Sequence[Photos], *, min_short_side_px: int) -> list[Relation]:
+def find_equal_pixels(
+    root: str, groups: Sequence[Photos], *, min_short_side_px: int, terminal: Terminal
+) -> list[Relation]:
     """Compare by pixels the photos of each group, of equal `pixels_key` at this short side; needs a connection to Ray.
 
     Returns:
@@ -33,8 +39,13 @@ def find_equal_pixels(root: str, groups: Sequence[Photos], *, min_short_side_px:
     """
     compare: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_compare_groups)
     chunks = [groups[start : start + _GROUPS_PER_TASK] for start in range(0, len(groups), _GROUPS_PER_TASK)]
-    tasks = [compare.remote(PhotoFolder.at(root), chunk, min_short_side_px) for chunk in chunks]
-    return [pair for pairs in fetch_all(tasks, what="the comparison of equal photos") for pair in pairs]
+    starts = [partial(compare.remote, PhotoFolder.at(root), chunk, min_short_side_px) for chunk in chunks]
+    what, found = "the comparison of equal photos", list[Relation]()
+    with Bar(terminal, total=len(groups), noun="groups", doing="comparing pixels,") as bar:
+        for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
+            found += fetch(reference, what=what)
+            bar.advance(len(chunks[number]))
+    return found
 
 
 def _compare_groups(folder: PhotoFolder, groups: Sequence[Photos], min_short_side_px: int) -> list[Relation]:

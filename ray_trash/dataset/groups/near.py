@@ -9,6 +9,7 @@ such as one box from two sides. Other poses of an object without such a part are
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -18,11 +19,14 @@ import ray
 from numpy.typing import NDArray
 
 from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.waiting import fetch_all
-from ray_trash.dataset.groups.candidates import candidate_pairs
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.waiting import fetch
+from ray_trash.dataset.groups.candidates import find_candidates
 from ray_trash.dataset.groups.relations import Relation
-from ray_trash.dataset.groups.sketches import Keypoints, bytes_matrix, keypoints_of
+from ray_trash.dataset.groups.sketches import Keypoints, Sketches, bytes_matrix, keypoints_of
 from ray_trash.image.sketch import LUMA_HEIGHT_PX, LUMA_WIDTH_PX, mirrored
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 MIN_SHARED_POINTS = 12
 """Keypoints that two photos must share. Of 600 drawn pairs of unrelated photos of TrashNet none shares ten."""
@@ -45,7 +49,9 @@ sheet on a white board has little in common with another one there."""
 _CLIP = 2.0
 """Values beyond so many medians are cut: the hard edge of a black corner must not outweigh the whole photo."""
 _MIN_OVERLAP_PIXELS = 60
-_PAIRS_PER_TASK = 4096
+_PAIRS_PER_TASK = 1024
+_TASKS_PER_ROUND = 32
+_COMPARED = ("points", "descriptors", "width_px", "height_px", "luma")
 
 
 @dataclass(frozen=True)
@@ -57,29 +63,45 @@ class Shapes:
     sizes: NDArray[np.float64]
 
 
-def find_near_pairs(sketches: pa.Table, sample: NDArray[np.int64]) -> list[Relation]:
+def find_near_pairs(
+    sketches: Sketches, wanted: NDArray[np.bool_], sample: NDArray[np.int64], terminal: Terminal
+) -> list[Relation]:
     """Find all `near` and `object` pairs of photos with different content, sorted; needs a connection to Ray.
 
-    From `sample`, positions in `sketches` chosen by content, the scaling of descriptors is taken.
+    `wanted` (photos,) says which sketches are compared; from `sample`, positions chosen by content, the scaling of
+    descriptors is taken.
     """
-    if len(sketches) < 2:
-        return []
-    shapes = Shapes(
-        keypoints_of(sketches),
-        bytes_matrix(sketches, "luma").reshape(-1, LUMA_HEIGHT_PX, LUMA_WIDTH_PX),
-        np.stack([sketches[name].to_numpy() for name in ("width_px", "height_px")], axis=1).astype(float),
-    )
-    candidates = candidate_pairs(shapes.keypoints, sample)
-    if len(candidates) <= _PAIRS_PER_TASK // 8:
-        pairs = check_pairs(shapes, candidates)
-    else:
-        shared = ray.put(shapes)  # every task maps the same copy, in shared memory
-        check: Any = ray.remote(num_cpus=READ_TASK_CPUS)(check_pairs)
-        chunks = [candidates[start : start + _PAIRS_PER_TASK] for start in range(0, len(candidates), _PAIRS_PER_TASK)]
-        checked = fetch_all([check.remote(shared, chunk) for chunk in chunks], what="the comparison of photos")
-        pairs = [pair for chunk in checked for pair in chunk]
-    rows = sketches["row"].to_pylist()
-    return [replace(pair, first=rows[pair.first], second=rows[pair.second]) for pair in pairs]
+    candidates = find_candidates(sketches, wanted, sample, terminal)
+    check: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_check_chunk)
+    rows, what = sketches.summary["row"].to_numpy(), "the comparison of photos"
+    found: list[Relation] = []
+    with Bar(terminal, total=len(candidates), noun="pairs", doing="comparing") as bar:
+        # In rounds, so that only the details of some photos are in memory twice.
+        for start in range(0, len(candidates), _PAIRS_PER_TASK * _TASKS_PER_ROUND):
+            pairs = candidates[start : start + _PAIRS_PER_TASK * _TASKS_PER_ROUND]
+            details = sketches.select(np.unique(pairs), _COMPARED, what=what)
+            chunks = [pairs[first : first + _PAIRS_PER_TASK] for first in range(0, len(pairs), _PAIRS_PER_TASK)]
+            starts = [partial(check.remote, chunk, *details) for chunk in chunks]
+            for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
+                found += fetch(reference, what=what)
+                bar.advance(len(chunks[number]))
+    found.sort(key=lambda pair: (pair.first, pair.second))
+    return [replace(pair, first=int(rows[pair.first]), second=int(rows[pair.second])) for pair in found]
+
+
+def _check_chunk(pairs: NDArray[np.int64], *details: pa.Table) -> list[Relation]:
+    photos = np.unique(pairs)
+    table = pa.concat_tables(details)
+    shapes = shapes_of(table.take(pa.array(np.searchsorted(table["position"].to_numpy(), photos))))
+    found = check_pairs(shapes, np.searchsorted(photos, pairs))
+    return [replace(pair, first=int(photos[pair.first]), second=int(photos[pair.second])) for pair in found]
+
+
+def shapes_of(details: pa.Table) -> Shapes:
+    """Take what is compared out of a table of details, in its order."""
+    sizes = np.stack([details[name].to_numpy() for name in ("width_px", "height_px")], axis=1).astype(float)
+    lumas = bytes_matrix(details["luma"]).reshape(-1, LUMA_HEIGHT_PX, LUMA_WIDTH_PX)
+    return Shapes(keypoints_of(details), lumas, sizes)
 
 
 def check_pairs(shapes: Shapes, candidates: NDArray[np.int64]) -> list[Relation]:

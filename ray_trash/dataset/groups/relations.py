@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
 Kind = Literal["bytes", "pixels", "symmetry", "near", "object"]
 """Equal bytes; equal pixels; equal up to one of the eight symmetries of the square; the same shot; or an object with a
 part by which it is known again."""
@@ -52,6 +54,10 @@ def connected(relations: Iterable[Relation]) -> list[list[int]]:
     return list(groups.values())
 
 
-def anchors_of(groups: Iterable[Sequence[int]], sha256: Sequence[str]) -> Mapping[str, str]:
+def anchors_of(groups: Iterable[Sequence[int]], sha256: pa.ChunkedArray) -> Mapping[str, str]:
     """Return for the content of each photo in a group the content that stands for the group: the smallest hash."""
-    return {sha256[row]: min(sha256[other] for other in group) for group in groups for row in group}
+    found: dict[str, str] = {}
+    for group in groups:
+        contents = sha256.take(pa.array(group)).to_pylist()
+        found |= dict.fromkeys(contents, min(contents))
+    return found

@@ -1,26 +1,28 @@
-"""Sketches of many photos as one Arrow table, by the row numbers of the catalog."""
+"""Sketches of many photos: what is small of them here, what is large where Ray keeps it."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import ray
 from numpy.typing import NDArray
 from PIL import Image
 
-SKETCH_SCHEMA = pa.schema(
+from ray_trash.cluster.shares import READ_TASK_CPUS
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+
+SUMMARY_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("pixels_key", pa.int64()),
-        pa.field("points", pa.large_binary()),
-        pa.field("descriptors", pa.large_binary()),
-        pa.field("width_px", pa.int32()),
-        pa.field("height_px", pa.int32()),
-        pa.field("luma", pa.binary()),
-        pa.field("thumbnail", pa.binary()),
+        pa.field("n_points", pa.int32()),
         pa.field("corners", pa.binary()),
         pa.field("sharpness", pa.float32()),
         pa.field("contrast", pa.float32()),
@@ -28,13 +30,91 @@ SKETCH_SCHEMA = pa.schema(
         pa.field("bright_share", pa.float32()),
     ]
 )
-"""The fields of `image.sketch.Sketch`, `size` as two, arrays in C order; `pixels_key` is equal for photos whose pixels
-are the same up to their places, and else different but for one chance in 2**64."""
-_POINT_BYTES = 8
+"""What of `image.sketch.Sketch` takes some bytes, arrays in C order; `n_points` counts its keypoints. `pixels_key` is
+equal for photos whose pixels are the same up to their places, and else different but for one chance in 2**64."""
+DETAIL_SCHEMA = pa.schema(
+    [
+        pa.field("points", pa.large_binary()),
+        pa.field("descriptors", pa.large_binary()),
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("luma", pa.large_binary()),
+        pa.field("thumbnail", pa.large_binary()),
+    ]
+)
+"""The rest, some twenty kilobytes: `size` as two numbers, arrays in C order."""
+GROUP_PHOTOS = 8192
+"""Sketches that one task reads: 160 MB."""
+_POINT_BYTES, _DESCRIPTOR_BYTES = 8, 128
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """Sketches of many photos, in the order of their rows. What is large of them stays in Ray's object store.
+
+    Attributes:
+        summary: `SUMMARY_SCHEMA`.
+        blocks: References to tables of `DETAIL_SCHEMA`, whose rows follow one another.
+        starts: The position at which each block begins, (blocks + 1,); the last is the number of photos.
+    """
+
+    summary: pa.Table
+    blocks: Sequence[ray.ObjectRef[pa.Table]]
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return how many photos there are."""
+        return len(self.summary)
+
+    def groups(self) -> Iterator[SketchGroup]:
+        """Yield blocks that follow one another, as many as one task should read."""
+        block = 0
+        while block < len(self.blocks):
+            end = int(np.searchsorted(self.starts, self.starts[block] + GROUP_PHOTOS, side="right")) - 1
+            end = max(end, block + 1)
+            yield SketchGroup(int(self.starts[block]), int(self.starts[end]), self.blocks[block:end])
+            block = end
+
+    def select(self, positions: NDArray[np.int64], columns: Sequence[str], *, what: str) -> list[Any]:
+        """Copy some columns of some photos, at these sorted positions, in tasks.
+
+        Returns:
+            References to tables, in the order of the positions; they begin with a column `position`.
+        """
+        select: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_select)
+        starts = []
+        for group in self.groups():
+            inside = positions[slice(*np.searchsorted(positions, [group.start, group.end]))]
+            if len(inside):
+                starts.append(partial(select.remote, inside, group.start, tuple(columns), *group.blocks))
+        found: list[Any] = [None] * len(starts)
+        for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
+            found[number] = reference
+        return found
+
+
+class SketchGroup(NamedTuple):
+    """Photos from `start` to before `end`, and where the details of them are."""
+
+    start: int
+    end: int
+    blocks: Sequence[ray.ObjectRef[pa.Table]]
+
+
+def _select(positions: NDArray[np.int64], start: int, columns: Sequence[str], *blocks: pa.Table) -> pa.Table:
+    taken = pa.concat_tables([block.select(columns) for block in blocks]).take(pa.array(positions - start))
+    return taken.add_column(0, "position", pa.array(positions)).combine_chunks()
+
+
+def use_one_thread() -> None:
+    """Have OpenCV sketch in this thread alone: there are as many tasks as processors, and its own take a tenth more."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, Any]:
-    """Sketch one photo as the columns of `SKETCH_SCHEMA`, but for the row.
+    """Sketch one photo as the columns of both schemas, but for the row.
 
     `image` is the photo as it was decoded, mode RGB; `photo` (height, width, 3) what is kept of it.
     """
@@ -42,9 +122,11 @@ def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, An
     from ray_trash.image.sketch import sketch_photo
 
     values = vars(sketch_photo(photo))
+    n_points = len(values["points"])
     width_px, height_px = values["size"]
     arrays = {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in values.items()}
-    return {"pixels_key": _pixels_key(image), "width_px": width_px, "height_px": height_px, **arrays}
+    sizes = {"n_points": n_points, "width_px": width_px, "height_px": height_px}
+    return {"pixels_key": _pixels_key(image), **sizes, **arrays}
 
 
 @dataclass(frozen=True)
@@ -76,25 +158,30 @@ class Keypoints:
         return self.points[rows], self.descriptors[rows]
 
 
-def keypoints_of(sketches: pa.Table) -> Keypoints:
-    """Take the keypoints out of a table of sketches, in its order."""
-    points = [np.frombuffer(value, np.float32).reshape(-1, 2) for value in sketches["points"].to_pylist()]
-    descriptors = [np.frombuffer(value, np.uint8).reshape(-1, 128) for value in sketches["descriptors"].to_pylist()]
-    starts = np.concatenate([[0], np.cumsum([len(values) for values in points])]).astype(np.int64)
-    if not points:
-        return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), starts)
-    return Keypoints(np.concatenate(points), np.concatenate(descriptors), starts)
+def keypoints_of(details: pa.Table) -> Keypoints:
+    """Take the keypoints out of a table of details, in its order."""
+    points, descriptors = (_joined(details[name]) for name in ("points", "descriptors"))
+    starts = np.concatenate([[0], np.cumsum(_lengths(details["points"]) // _POINT_BYTES)]).astype(np.int64)
+    return Keypoints(points.view(np.float32).reshape(-1, 2), descriptors.reshape(-1, _DESCRIPTOR_BYTES), starts)
 
 
-def point_counts(sketches: pa.Table) -> NDArray[np.int64]:
-    """Return how many keypoints each photo has, (N,)."""
-    return np.array([len(value) // _POINT_BYTES for value in sketches["points"].to_pylist()], np.int64)
-
-
-def bytes_matrix(sketches: pa.Table, name: str) -> NDArray[np.uint8]:
+def bytes_matrix(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     """Return a column of equally long bytes as (photos, length), uint8."""
-    values = sketches[name].to_pylist()
-    return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
+    return _joined(column).reshape(len(column), -1 if len(column) else 0)
+
+
+def _lengths(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.asarray(pc.binary_length(column), np.int64)
+
+
+def _joined(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """Return all bytes of a column of bytes, one after the other; of a single chunk without a copy."""
+    parts = []
+    for chunk in column.cast(pa.large_binary()).chunks:
+        if len(chunk):
+            offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+            parts.append(np.frombuffer(chunk.buffers()[2], np.uint8, offsets[-1] - offsets[0], offsets[0]))
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])
 
 
 def _pixels_key(image: Image.Image) -> int:

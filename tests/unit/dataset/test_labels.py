@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing, list_photos, require_two_classes
 from ray_trash.dataset.split import make_rule
 from ray_trash.errors import ConfigError, DataError
@@ -28,7 +29,7 @@ def listing_by(root: Path, content: str, classes: tuple[str, ...] | None = None)
 
 
 def labels(listing: Listing) -> dict[str, str | None]:
-    return {file.path: file.label for file in listing.files}
+    return dict(rows_in(listing.files, "path", "label"))
 
 
 ALL = {"0a.jpg": "pug", "0b.JPG": "boxer", "train/0c.png": "pug", "train/ü.jpg": "boxer"}
@@ -48,7 +49,7 @@ def test_the_label_is_what_the_table_says_wherever_the_photo_lies(root: Path, co
     assert labels(listing) == ALL
     assert listing.classes == ("boxer", "pug")
     assert listing.warnings == ()
-    assert [(finding.path, finding.reason) for finding in listing.ignored] == [("notes.txt", "not named like a photo")]
+    assert [*rows_in(listing.ignored, "path", "reason")] == [("notes.txt", "not named like a photo")]
 
 
 def test_a_parquet_table_is_read_and_numbers_are_words(root: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.layout import given_side
 from ray_trash.dataset.listing import list_photos
 from ray_trash.errors import DataError
@@ -25,10 +26,10 @@ def test_folders_named_as_sides_hold_the_classes(above: str, sides: tuple[str, .
     assert listing.sides == tuple(sorted(sides))
     assert listing.warnings == ()
     named = {"t": "train", "T": "train", "d": "val", "v": "val"} | {"te": "test", "TE": "test"}
-    for file in listing.files:
-        side, label = file.path.removeprefix(above).split("/")[:2]
-        assert file.label == label
-        assert given_side(file.path, file.label) == named.get(side[:2], named[side[0]])
+    for path, label in rows_in(listing.files, "path", "label"):
+        side, folder = path.removeprefix(above).split("/")[:2]
+        assert label == folder
+        assert given_side(path, label) == named.get(side[:2], named[side[0]])
 
 
 def test_an_empty_side_is_none_and_no_class(tmp_path: Path) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing, list_photos
 from tests.photos import put
 
 
 def found(listing: Listing) -> dict[str, str | None]:
-    return {file.path: file.label for file in listing.files}
+    return dict(rows_in(listing.files, "path", "label"))
 
 
 def reasons(listing: Listing) -> dict[str, str]:
-    return {finding.path: finding.reason for finding in (*listing.ignored, *listing.rejected)}
+    return dict(rows_in(pa.concat_tables([listing.ignored, listing.rejected]), "path", "reason"))
 
 
 @pytest.fixture
@@ -43,9 +45,9 @@ def test_links_are_followed_and_labelled_by_their_place(linked: Path) -> None:
         "metal/deep/b.jpg": "metal",
         "paper/a.jpg": "paper",
     }
-    (gone,) = listing.rejected
-    assert (gone.path, gone.reason) == ("glass/gone.jpg", "unreadable")
-    assert "git-annex" in gone.message
+    (gone,) = listing.rejected.to_pylist()
+    assert (gone["path"], gone["reason"]) == ("glass/gone.jpg", "unreadable")
+    assert "git-annex" in gone["message"]
 
 
 def test_links_that_are_not_to_be_followed_are_named(linked: Path) -> None:

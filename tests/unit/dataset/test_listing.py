@@ -7,32 +7,43 @@ import os
 import socket
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from ray_trash.dataset import walk as walk_module
+from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing, list_photos
-from ray_trash.dataset.places import Finding
 from ray_trash.dataset.walk import escape_name, unescape_name
 from ray_trash.errors import DataError
+from ray_trash.storage import Storage
 from tests.photos import put
 
 
 def paths(listing: Listing) -> list[str]:
-    return [file.path for file in listing.files]
+    return [path for (path,) in rows_in(listing.files, "path")]
 
 
-def reasons(findings: tuple[Finding, ...]) -> dict[str, str]:
-    return {finding.path: finding.reason for finding in findings}
+def reasons(findings: pa.Table) -> dict[str, str]:
+    return dict(rows_in(findings, "path", "reason"))
 
 
 def test_the_class_is_the_first_folder_and_classes_are_sorted(tmp_path: Path) -> None:
     listing = list_photos(str(put(tmp_path, "paper/b.jpg", "glass/a.jpg", "paper/a.jpg")))
     assert listing.classes == ("glass", "paper")
-    assert [(file.path, file.label, file.size_bytes) for file in listing.files] == [
+    assert [*rows_in(listing.files, "path", "label", "size_bytes")] == [
         ("glass/a.jpg", "glass", 5),
         ("paper/a.jpg", "paper", 5),
         ("paper/b.jpg", "paper", 5),
     ]
-    assert (listing.ignored, listing.rejected, listing.warnings) == ((), (), ())
+    assert (len(listing.ignored), len(listing.rejected), listing.warnings) == (0, 0, ())
+
+
+def test_it_is_said_how_many_entries_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk_module, "_TOLD_EVERY", 2)
+    told: list[int] = []
+    put(tmp_path, *(f"glass/{number}.jpg" for number in range(6)))
+    walk_module.walk(Storage.at(str(tmp_path)), on_entries=told.append)
+    assert told == [2, 2, 2]
 
 
 def test_hidden_and_system_files_are_ignored_and_counted_and_never_a_class(tmp_path: Path) -> None:
@@ -96,12 +107,12 @@ def test_an_only_class_folder_with_photos_of_its_own_is_no_class_root(tmp_path: 
 
 def test_a_folder_named_as_a_class_is_no_class_root(tmp_path: Path) -> None:
     listing = list_photos(str(put(tmp_path, "glass/green/a.jpg", "glass/brown/b.jpg")), ["glass"])
-    assert {file.label for file in listing.files} == {"glass"}
+    assert set(listing.files["label"].to_pylist()) == {"glass"}
 
 
 def test_nested_folders_count_for_their_class_and_are_reported_once(tmp_path: Path) -> None:
     listing = list_photos(str(put(tmp_path, "glass/2020/may/a.jpg", "glass/2021/b.jpg", "paper/a.jpg")))
-    assert [file.label for file in listing.files] == ["glass", "glass", "paper"]
+    assert listing.files["label"].to_pylist() == ["glass", "glass", "paper"]
     (warning,) = listing.warnings
     assert "2" in warning
     assert "glass/2020/may/a.jpg" in warning
@@ -143,7 +154,7 @@ def test_names_that_look_alike_are_told_apart_by_what_differs(tmp_path: Path) ->
 def test_a_class_is_found_however_unicode_writes_it(tmp_path: Path) -> None:
     put(tmp_path, "caf\u00e9/a.jpg", "na\u0131\u0308f/b.jpg")
     listing = list_photos(str(tmp_path), ["cafe\u0301", "na\u0131\u0308f"])
-    assert [file.label for file in listing.files] == ["caf\u00e9", "na\u0131\u0308f"]
+    assert listing.files["label"].to_pylist() == ["caf\u00e9", "na\u0131\u0308f"]
 
 
 @pytest.mark.timeout(10)
@@ -188,14 +199,14 @@ def test_hostile_names_are_listed_as_valid_text_that_leads_back_to_the_file(tmp_
     for number, name in enumerate(HOSTILE_NAMES):
         Path(os.fsdecode(os.path.join(folder, name))).write_bytes(b"x" * (number + 1))
     listing = list_photos(str(tmp_path))
-    found = [file for file in listing.files if file.label == "glass"]
+    found = [(path, n) for path, label, n in rows_in(listing.files, "path", "label", "size_bytes") if label == "glass"]
     assert len(found) == len(HOSTILE_NAMES)
-    for file in found:
-        assert json.loads(json.dumps(file.path).encode("utf-8")) == file.path
-        assert file.path.encode("utf-8")
-        location = os.path.join(listing.root, unescape_name(file.path))
-        assert os.stat(location).st_size == file.size_bytes
-    assert {os.path.basename(os.fsencode(unescape_name(file.path))) for file in found} == set(HOSTILE_NAMES)
+    for path, size_bytes in found:
+        assert json.loads(json.dumps(path).encode("utf-8")) == path
+        assert path.encode("utf-8")
+        location = os.path.join(listing.root, unescape_name(path))
+        assert os.stat(location).st_size == size_bytes
+    assert {os.path.basename(os.fsencode(unescape_name(path))) for path, _ in found} == set(HOSTILE_NAMES)
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ray_trash.dataset.catalog import CATALOG_SCHEMA, CatalogRow, Side
+from ray_trash.dataset.catalog import CATALOG_SCHEMA
+from ray_trash.dataset.columns import table_of
 from ray_trash.dataset.groups.relations import Relation
-from ray_trash.dataset.listing import Listing
+from ray_trash.dataset.listing import LISTING_SCHEMA, Listing
 from ray_trash.dataset.official import OFFICIAL_LISTS, parse_official_list
 from ray_trash.dataset.split import SplitRule, assign_splits, make_rule, with_groups
 from ray_trash.errors import ConfigError, DataError
@@ -42,11 +43,11 @@ def catalog(paths: Iterable[str], contents: dict[str, str] | None = None, reject
 
 def assign(table: pa.Table, rule: SplitRule, root: str = "/nowhere") -> tuple[dict[str, str | None], list[str]]:
     sides, warnings = assign_splits(table, rule, root)
-    return dict(zip(table["path"].to_pylist(), sides, strict=True)), warnings
+    return dict(zip(table["path"].to_pylist(), sides.to_pylist(), strict=True)), warnings
 
 
 def listing_of(*paths: str) -> Listing:
-    return Listing("/data/photos", (), tuple(map(CatalogRow, paths)), (), (), ())
+    return Listing("/data/photos", (), table_of({"path": pa.array(sorted(paths), pa.string())}, LISTING_SCHEMA), ())
 
 
 def many(label: str, n: int, start: int = 0) -> list[str]:
@@ -332,8 +333,10 @@ def test_validation_that_is_missing_comes_from_train_in_whole_groups_and_leaves_
 
 def test_validation_that_a_table_of_labels_does_not_say_comes_from_train_too() -> None:
     train, test = many("glass", 100), many("paper", 20)
-    assignments: dict[str, Side] = {**dict.fromkeys(train, "train"), **dict.fromkeys(test, "test")}
-    rule = make_rule("auto", 0.3, 0.15, replace(listing_of(*train, *test), assignments=assignments))
+    listing = listing_of(*train, *test)
+    sides_of_table = ["train" if path in train else "test" for path in listing.entries["path"].to_pylist()]
+    entries = table_of({"path": listing.entries["path"], "split": pa.array(sides_of_table)}, LISTING_SCHEMA)
+    rule = make_rule("auto", 0.3, 0.15, replace(listing, entries=entries))
     table = catalog([*train, *test, "glass/other.jpg"])
     stored = SplitRule.from_json(json.loads(json.dumps(with_groups(rule, table, [], "/nowhere").to_json())))
     sides, warnings = assign(table, stored)

@@ -7,67 +7,76 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from ray_trash.dataset.groups.candidates import candidate_pairs
-from ray_trash.dataset.groups.near import find_near_pairs
+from ray_trash.dataset.groups.candidates import MIN_VOTES
+from ray_trash.dataset.groups.keys import count_votes, hash_points, scaling_of
+from ray_trash.dataset.groups.near import check_pairs, shapes_of
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
-from ray_trash.dataset.groups.sketches import SKETCH_SCHEMA, keypoints_of, sketch_columns
+from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, keypoints_of, sketch_columns
 from ray_trash.image.decode import open_photo
 from tests.bursts import draw_burst, draw_scene, encode
 
 N_BURSTS = 12
 
 
-def sketches_of(files: list[bytes]) -> pa.Table:
+def details_of(files: list[bytes]) -> pa.Table:
     rows = []
-    for row, encoded in enumerate(files):
+    for encoded in files:
         image = open_photo(encoded, min_short_side_px=240)
-        rows.append({"row": row, **sketch_columns(image, np.array(image))})
-    return pa.Table.from_pylist(rows, schema=SKETCH_SCHEMA)
+        rows.append(sketch_columns(image, np.array(image)))
+    return pa.Table.from_pylist(rows, schema=DETAIL_SCHEMA)
+
+
+def candidate_pairs(details: pa.Table, n_sample: int) -> np.ndarray:
+    """Put together what tasks do; the first few photos are the sample."""
+    keypoints = keypoints_of(details)
+    scaling = scaling_of(np.concatenate([keypoints.of(photo)[1] for photo in range(n_sample)]))
+    codes, votes = count_votes(hash_points(keypoints, scaling, 0), len(details))
+    return np.stack(np.divmod(codes[votes >= MIN_VOTES], len(details)), axis=1)
+
+
+def near_pairs(details: pa.Table, n_sample: int | None = None) -> list[Relation]:
+    return check_pairs(shapes_of(details), candidate_pairs(details, n_sample or len(details)))
 
 
 @pytest.fixture(scope="module")
 def bursts() -> pa.Table:
     rng = np.random.default_rng(0)
-    return sketches_of([encoded for _ in range(N_BURSTS) for encoded in draw_burst(rng)])
-
-
-def everything(sketches: pa.Table) -> np.ndarray:
-    return np.arange(len(sketches))
+    return details_of([encoded for _ in range(N_BURSTS) for encoded in draw_burst(rng)])
 
 
 def test_every_burst_is_one_group_and_no_two_bursts_are(bursts: pa.Table) -> None:
-    found = connected(find_near_pairs(bursts, everything(bursts)))
+    found = connected(near_pairs(bursts))
     assert found == [[4 * number + shot for shot in range(4)] for number in range(N_BURSTS)]
 
 
 def test_unrelated_photos_are_not_near() -> None:
     rng = np.random.default_rng(1)
-    sketches = sketches_of([encode(draw_scene(rng)) for _ in range(40)])
-    assert find_near_pairs(sketches, everything(sketches)) == []
+    details = details_of([encode(draw_scene(rng)) for _ in range(40)])
+    assert near_pairs(details) == []
 
 
 def test_a_mirror_image_is_found_and_said_to_be_one() -> None:
     scene = draw_scene(np.random.default_rng(2))
     mirror = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    sketches = sketches_of([encode(scene), encode(mirror, quality=60)])
-    (pair,) = find_near_pairs(sketches, everything(sketches))
+    details = details_of([encode(scene), encode(mirror, quality=60)])
+    (pair,) = near_pairs(details)
     assert (pair.first, pair.second, pair.mirrored) == (0, 1, True)
 
 
 def test_other_photos_do_not_change_what_is_found(bursts: pa.Table) -> None:
-    alone = find_near_pairs(bursts.slice(0, 8), np.arange(8))
-    among = [pair for pair in find_near_pairs(bursts, np.arange(8)) if pair.second < 8]
+    alone = near_pairs(bursts.slice(0, 8), 8)
+    among = [pair for pair in near_pairs(bursts, 8) if pair.second < 8]
     assert among == alone
 
 
 def test_photos_without_keypoints_are_near_to_nothing() -> None:
     plain = [encode(Image.new("RGB", (160, 120), (90, 90, grey))) for grey in (90, 91, 92)]
-    sketches = sketches_of(plain)
-    assert find_near_pairs(sketches, everything(sketches)) == []
+    details = details_of([encode(draw_scene(np.random.default_rng(3))), *plain])
+    assert near_pairs(details) == []
 
 
 def test_few_pairs_are_compared(bursts: pa.Table) -> None:
-    candidates = candidate_pairs(keypoints_of(bursts), everything(bursts))
+    candidates = candidate_pairs(bursts, len(bursts))
     n = len(bursts)
     assert 6 * N_BURSTS * 0.9 <= len(candidates) < n * (n - 1) / 2 / 4
     assert (candidates[:, 0] < candidates[:, 1]).all()
@@ -75,9 +84,9 @@ def test_few_pairs_are_compared(bursts: pa.Table) -> None:
 
 
 def test_a_bucket_shared_by_everybody_costs_no_more_than_its_share() -> None:
-    one = sketches_of([encode(draw_scene(np.random.default_rng(6)))])
+    one = details_of([encode(draw_scene(np.random.default_rng(6)))])
     same = pa.concat_tables([one] * 300)
-    candidates = candidate_pairs(keypoints_of(same), np.arange(300))
+    candidates = candidate_pairs(same, 300)
     # Each with its four neighbours, not 44,850 pairs; and still all of them hang together.
     assert len(candidates) <= 300 * 4
     tied = connected(Relation(first, second, "near") for first, second in candidates.tolist())
@@ -89,4 +98,5 @@ def test_groups_join_over_common_members_and_stand_by_their_smallest_hash() -> N
     groups = connected(relations)
     assert groups == [[1, 2, 5, 7], [3, 4]]
     hashes = ["", "d", "c", "b", "a", "e", "", "f"]
-    assert anchors_of(groups, hashes) == {"d": "c", "c": "c", "e": "c", "f": "c", "b": "a", "a": "a"}
+    found = anchors_of(groups, pa.chunked_array([hashes]))
+    assert found == {"d": "c", "c": "c", "e": "c", "f": "c", "b": "a", "a": "a"}
