@@ -6,14 +6,15 @@ Letters: B photos, S side in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform, prepared_ahead
+from ray_trash.dataset.ahead import prepared_ahead
+from ray_trash.dataset.stream import Batches, PhotoSource, PhotoTable, Transform
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
 from ray_trash.model.frozen import TrainedStages
@@ -22,9 +23,6 @@ from ray_trash.train.frozen.files import ActivationFiles, Side
 from ray_trash.train.job import TrainData, training_transform
 from ray_trash.train.worker import Worker
 
-Batches = Sequence[NDArray[np.int64]]
-"""Positions in the table of one side of the split, batch by batch."""
-
 
 class PhotoInputs:
     """Normalised photos (B, 3, S, S), for the whole network."""
@@ -32,6 +30,7 @@ class PhotoInputs:
     def __init__(self, source: PhotoSource, data: TrainData, worker: Worker) -> None:
         """Take photos from a source."""
         self._source, self._data, self._worker = source, data, worker
+        self._fitted = Transform(Preprocessing.from_config(data.config.image))
 
     def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
         """Yield each batch as training sees it in an epoch, from 0."""
@@ -39,7 +38,15 @@ class PhotoInputs:
 
     def validation(self, batches: Batches) -> Iterator[Tensor]:
         """Yield each batch as validation sees it."""
-        return self._transformed(self._data.val, batches, Transform(Preprocessing.from_config(self._data.config.image)))
+        return self._transformed(self._data.val, batches, self._fitted)
+
+    def expect_training(self, batches: Batches, epoch: int) -> None:
+        """Say what `training` will be asked for, after what was said before."""
+        self._source.expect(self._data.train, batches, training_transform(self._data.config, epoch))
+
+    def expect_validation(self, batches: Batches) -> None:
+        """Say what `validation` will be asked for, after what was said before."""
+        self._source.expect(self._data.val, batches, self._fitted)
 
     def trained_part(self, network: ResNet) -> nn.Module:
         """Return the whole network."""
@@ -65,6 +72,12 @@ class CachedInputs:
     def validation(self, batches: Batches) -> Iterator[Tensor]:
         """Yield each batch as validation sees it."""
         return self._read("val", 0, batches)
+
+    def expect_training(self, batches: Batches, epoch: int) -> None:
+        """Do nothing: the first batch is one read away."""
+
+    def expect_validation(self, batches: Batches) -> None:
+        """Do nothing: the first batch is one read away."""
 
     def trained_part(self, network: ResNet) -> nn.Module:
         """Return the stages above the frozen ones, and the head."""
