@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_trash.cluster.blocks import NO_ANSWER_S, Tasks, map_blocks, no_answer
+from ray_trash.cluster.shares import ReadingPlan
 from ray_trash.config import AugmentConfig
 from ray_trash.dataset.ahead import PREFETCH_BATCHES, Part, Sequel, prepared_ahead
 from ray_trash.dataset.read import PhotoFolder
@@ -33,9 +34,6 @@ PIECE_PHOTOS = 32
 """Photos that a task hands on at a time, whatever the batches: a fifth of a second of one core at 192 pixels."""
 TASK_PIECES = 8
 """Pieces of a task, at most. Ray Data looks after its tasks ten times a second, and a core waits until it has."""
-EXECUTION_BYTES = 256 << 20
-"""Decoded photos of one execution of Ray Data, at most, and of the next that begins before it has ended. They may all
-wait in the object store for a trainer that is slow; and an execution costs a fifth of a second to begin."""
 EXPECTED = 3
 """Requests known in advance, at most: the training of an epoch, its validation, and the training of the next."""
 REMOTE_READERS = 8
@@ -130,13 +128,14 @@ class MemoryPhotos:
 class StreamedPhotos:
     """Photos read, decoded and transformed by Ray Data tasks ahead of whoever asks, every time they are asked for.
 
-    Many photos are several executions of Ray Data, one after another, so that what they hold is bounded. Those that
-    are expected begin to come when the last of those that are asked for have been taken.
+    Many photos are several executions of Ray Data, one after another, so that a trainer that is slow has no more than
+    two of them wait in the object store. Photos that are expected begin to come when the last of those that are asked
+    for have been taken.
     """
 
-    def __init__(self, root: str, *, tasks: int, cpus: float) -> None:
-        """Read below a data root, a path or URI, by at most so many tasks at a time that reserve `cpus` each."""
-        self._folder, self._tasks, self._cpus = PhotoFolder.at(root), tasks, cpus
+    def __init__(self, root: str, plan: ReadingPlan) -> None:
+        """Read below a data root: a path or URI."""
+        self._folder, self._plan = PhotoFolder.at(root), plan
         self._lock = threading.RLock()
         self._asked: _Request | None = None
         self._expected: list[_Request] = []
@@ -189,7 +188,11 @@ class StreamedPhotos:
 
     def _request(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
         positions = np.concatenate(batches)
-        n_pieces = max(2 * self._tasks * TASK_PIECES, EXECUTION_BYTES // _piece_bytes(transform))
+        n_pieces = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(transform))
+        # When the first of the last tasks comes to its end, which all do at about the same time. What waits to be taken
+        # is less than an execution, or each would begin the next, and all be there at once.
+        n_last = min(TASK_PIECES * (self._plan.tasks - 1) + 2, n_pieces // 2 - 1)
+        n_ready = min(1 + PREFETCH_BATCHES * max(map(len, batches)) // PIECE_PHOTOS, n_pieces - n_last - 1)
         stretches = _cut(positions, n_pieces * PIECE_PHOTOS)
         request = _Request(table, [len(batch) for batch in batches], positions, transform)
         request.pieces = Sequel(
@@ -197,9 +200,8 @@ class StreamedPhotos:
                 Part(partial(self._read, table, stretch, transform), n_items=-(-len(stretch) // PIECE_PHOTOS))
                 for stretch in stretches
             ],
-            n_ready=1 + PREFETCH_BATCHES * max(request.sizes) // PIECE_PHOTOS,
-            # When the first of the last tasks comes to its end, which all do at about the same time.
-            n_last=TASK_PIECES * (self._tasks - 1) + 2,
+            n_ready=n_ready,
+            n_last=n_last,
             then=partial(self._come_to_its_end, request),
             name=_WHAT,
         )
@@ -229,14 +231,14 @@ class StreamedPhotos:
 
     def _read(self, table: PhotoTable, positions: NDArray[np.int64], transform: Transform) -> Generator[Photo]:
         n_pieces = -(-len(positions) // PIECE_PHOTOS)
-        n_turns = -(-n_pieces // (self._tasks * TASK_PIECES))
-        works = _cut(positions, -(-n_pieces // (self._tasks * n_turns)) * PIECE_PHOTOS)
+        n_turns = -(-n_pieces // (self._plan.tasks * TASK_PIECES))
+        works = _cut(positions, -(-n_pieces // (self._plan.tasks * n_turns)) * PIECE_PHOTOS)
         blocks = [pa.table({"path": [table.paths[i] for i in work], "key": table.keys[work]}) for work in works]
         tasks = Tasks(
             partial(read_pieces, folder=self._folder, transform=transform),
             _PIXELS,
-            cpus=self._cpus,
-            at_once=self._tasks,
+            cpus=self._plan.cpus,
+            at_once=self._plan.tasks,
         )
         # Nothing may come for as long as nobody takes what has come, so whoever waits has the deadline.
         read = map_blocks(blocks, tasks, what=_WHAT, block_bytes=_piece_bytes(transform), no_answer_s=None)

@@ -13,7 +13,7 @@ import torch
 
 from ray_trash.cluster.carry import carry
 from ray_trash.cluster.environment import prepare_environment
-from ray_trash.cluster.shares import DECODE_TASK_CPUS, READ_TASK_CPUS, usable_cpus
+from ray_trash.cluster.shares import plan_reading, usable_cpus
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError
@@ -96,8 +96,8 @@ def build_source(root: str, decoded: Any, worker: Worker, *, n_runs: int = 1) ->
     """
     on_gpu = worker.device.type == "cuda"
     if decoded is None:
-        cpus = ray.cluster_resources().get("CPU", 1.0)
-        tasks = max(1, int(cpus / (worker.world * n_runs)))
-        return StreamedPhotos(root, tasks=tasks, cpus=DECODE_TASK_CPUS if on_gpu else READ_TASK_CPUS)
+        return StreamedPhotos(
+            root, plan_reading(ray.cluster_resources(), workers=worker.world * n_runs, on_gpus=on_gpu)
+        )
     blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
     return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if on_gpu else 1)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ray_trash.cluster.blocks import Tasks
+from ray_trash.cluster.shares import ReadingPlan
 from ray_trash.config import AugmentConfig
 from ray_trash.dataset import stream
 from ray_trash.dataset.read import PhotoFolder
@@ -22,6 +23,7 @@ from ray_trash.image.preprocess import Preprocessing
 from tests.photos import make_photos
 
 PREPROCESSING = Preprocessing(24, 32, "crop")
+PLAN = ReadingPlan(tasks=1, cpus=1.0, ahead_bytes=1 << 20)
 SOON_S = 30.0
 
 
@@ -30,6 +32,7 @@ class Executions:
 
     def __init__(self) -> None:
         self.sizes = list[int]()
+        self.n_made = 0
         self.changed = threading.Condition()
 
     def map_blocks(
@@ -39,7 +42,15 @@ class Executions:
             self.sizes.append(sum(map(len, blocks)))
             self.changed.notify_all()
         for block in blocks:
-            yield from step.function(block)
+            for made in step.function(block):
+                with self.changed:
+                    self.n_made += 1
+                    self.changed.notify_all()
+                yield made
+
+    def made(self, n_pieces: int) -> bool:
+        with self.changed:
+            return self.changed.wait_for(lambda: self.n_made >= n_pieces, SOON_S)
 
     def are(self, *sizes: int) -> bool:
         with self.changed:
@@ -60,7 +71,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def source(root: Path) -> Iterator[StreamedPhotos]:
-    with closing(StreamedPhotos(str(root), tasks=1, cpus=1.0)) as found:
+    with closing(StreamedPhotos(str(root), PLAN)) as found:
         yield found
 
 
@@ -101,17 +112,31 @@ def test_streamed_photos_are_those_from_memory_to_the_bit_whatever_the_batches(
 
 
 def test_many_photos_are_several_executions_which_begin_as_they_are_needed(
-    root: Path, source: StreamedPhotos, executions: Executions, monkeypatch: pytest.MonkeyPatch
+    root: Path, executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PIECE_PHOTOS", 5)
     monkeypatch.setattr(stream, "TASK_PIECES", 2)
-    monkeypatch.setattr(stream, "EXECUTION_BYTES", 5 * 5 * 3 * 24**2)
     table = table_of(root)
-    photos = source.batches(table, batches_of(90, *[9] * 10), drawn(0))
-    next(photos)
-    assert executions.are(25)
-    assert len(list(photos)) == 9
+    with closing(StreamedPhotos(str(root), ReadingPlan(tasks=1, cpus=1.0, ahead_bytes=5 * 5 * 3 * 24**2))) as source:
+        photos = source.batches(table, batches_of(90, *[9] * 10), drawn(0))
+        next(photos)
+        assert executions.are(25)
+        assert len(list(photos)) == 9
     assert executions.are(25, 25, 25, 15)
+
+
+@pytest.mark.parametrize(("tasks", "batch", "n_ahead"), [(1, 2, 1), (8, 2, 1), (8, 40, 2)])
+def test_what_is_read_for_somebody_who_is_slow_is_bounded_however_many_tasks_and_large_batches(
+    root: Path, executions: Executions, monkeypatch: pytest.MonkeyPatch, tasks: int, batch: int, n_ahead: int
+) -> None:
+    monkeypatch.setattr(stream, "PIECE_PHOTOS", 5)
+    table, plan = table_of(root), ReadingPlan(tasks, cpus=1.0, ahead_bytes=0)
+    with closing(StreamedPhotos(str(root), plan)) as source:
+        photos = source.batches(table, batches_of(90, *[batch] * (90 // batch)), drawn(0))
+        next(photos)
+        assert executions.made(-(-batch // 5) + n_ahead)
+        assert sum(executions.sizes) <= 2 * max(2, tasks) * 5
+        photos.close()
 
 
 def test_expected_photos_come_while_the_last_ones_are_taken_and_are_not_read_twice(
@@ -156,7 +181,7 @@ def test_whoever_stops_early_leaves_no_thread(root: Path, source: StreamedPhotos
 def test_a_photo_that_changed_is_named_where_its_batch_is_asked_for(tmp_path: Path, executions: Executions) -> None:
     own = make_photos(tmp_path, 2)
     table = table_of(own)
-    with closing(StreamedPhotos(str(own), tasks=1, cpus=1.0)) as source:
+    with closing(StreamedPhotos(str(own), PLAN)) as source:
         list(source.batches(table, [np.arange(6)], drawn(0)))
         (own / table.paths[4]).unlink()
         source.expect(table, [np.arange(6)], drawn(1))
