@@ -79,10 +79,14 @@ class Sequel(Generic[Item]):
             taker.begin()
             yield from taker.items(timeout_s)
 
-    def close(self) -> None:
-        """End what has begun, begin nothing any more, and wait some seconds for the threads."""
+    def stop(self) -> None:
+        """Begin nothing any more, and have what has begun end."""
         for taker in self._takers:
             taker.stop()
+
+    def close(self) -> None:
+        """Stop, and wait some seconds for the threads."""
+        self.stop()
         deadline_s = time.monotonic() + _CLOSE_S
         for taker in self._takers:
             taker.join(max(0.0, deadline_s - time.monotonic()))

@@ -165,7 +165,7 @@ class StreamedPhotos:
         except TimeoutError as error:
             raise no_answer(_WHAT) from error
         finally:
-            request.pieces.close()
+            request.pieces.stop()
             self._come_to_its_end(request)
 
     def expect(self, table: PhotoTable, batches: Batches, transform: Transform) -> None:
