@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -66,17 +66,19 @@ def map_blocks(
     in_order: bool = True,
     block_bytes: int | None = None,
     prefetch: int = 1,
-) -> Iterator[pa.Table]:
+    no_answer_s: float | None = NO_ANSWER_S,
+) -> Generator[pa.Table]:
     """Send at least one block through steps, and yield what the last one makes; needs a connection to Ray.
 
     `what` is waited for, in words. At `block_bytes`, by default Ray Data's own number, a new block begins within a
-    step's output; `prefetch` blocks are fetched ahead of whoever asks.
+    step's output; `prefetch` blocks are fetched ahead of whoever asks. Nothing may happen for `no_answer_s`, without
+    end where it is None.
 
     Raises:
-        ClusterError: The next block did not come within `NO_ANSWER_S`.
+        ClusterError: Nothing happened for that long.
         RayTrashError: What a step raised.
     """
-    dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order)
+    dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order, no_answer_s=no_answer_s)
     if block_bytes is not None:
         dataset.context.target_max_block_size = block_bytes
     for step in steps:
@@ -85,10 +87,15 @@ def map_blocks(
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=prefetch):
             yield _received(cast(pa.Table, block))
     except ExecutionTimeoutError as error:
-        raise ClusterError(
-            f"waited {NO_ANSWER_S:g} s for {what} in vain: others may hold the cluster, or processes may die for want "
-            "of memory; look at the cluster and run the command again"
-        ) from error
+        raise no_answer(what) from error
+
+
+def no_answer(what: str) -> ClusterError:
+    """Say that what was waited for did not come within `NO_ANSWER_S`."""
+    return ClusterError(
+        f"waited {NO_ANSWER_S:g} s for {what} in vain: others may hold the cluster, or processes may die for want "
+        "of memory; look at the cluster and run the command again"
+    )
 
 
 def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
@@ -97,6 +104,7 @@ def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
             "fn": _TaskStep(step.function, step.schema),
             "num_cpus": step.cpus,
             "compute": ray.data.TaskPoolStrategy(size=step.at_once),
+            "ray_remote_args_fn": _where,
         }
     several: dict[str, Any] = {}
     if step.calls_at_once > 1:
@@ -110,12 +118,19 @@ def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
     }
 
 
-def quiet(dataset: ray.data.Dataset, *, in_order: bool = True) -> ray.data.Dataset:
+def _where() -> dict[str, Any]:
+    # Of Ray's strategies the one that leaves machines with GPUs to whoever needs those while others have room.
+    return {"scheduling_strategy": "DEFAULT"}
+
+
+def quiet(
+    dataset: ray.data.Dataset, *, in_order: bool = True, no_answer_s: float | None = NO_ANSWER_S
+) -> ray.data.Dataset:
     """Keep Ray Data from reporting on a dataset; the settings of the rest of the program stay as they are."""
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     dataset.context.execution_options.preserve_order = in_order
-    dataset.context.execution_no_progress_timeout_s = NO_ANSWER_S
+    dataset.context.execution_no_progress_timeout_s = -1 if no_answer_s is None else no_answer_s
     return dataset
 
 

@@ -21,6 +21,9 @@ ENVIRONMENT = {
     "GOMP_SPINCOUNT": "3000",
     # The controller acknowledges an epoch only when it looks, by default every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    # After a second without work Ray ends a process beyond one for each CPU, and those that read photos for a training
+    # would start anew, with two seconds of imports, whenever they were ahead of it.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
     # Nobody reads the metrics of a cluster that lives as long as a command, and every process of Ray sends them.
     "RAY_enable_metrics_collection": "0",
     # Serve's controller looks after its replicas ten times a second otherwise: 3 % of a core, for a replica that

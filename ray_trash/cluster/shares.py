@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 READ_TASK_CPUS = 0.25
 """A task that reads, looks at or compares photos: enough to limit them, few enough to run beside workers."""
+READ_AHEAD_BYTES = 256 << 20
+READ_AHEAD_TASK_BYTES = 16 << 20
+"""Photos that are read ahead in one go for one worker: as many, or so many for each of its tasks where that is more.
+They are seconds of decoding, and the tenths of a second that it takes to begin are few beside them."""
+READ_AHEAD_SHARE = 0.125
+"""What that is at most of an object store, for all workers: Ray Data would hold its tasks back, and look after them
+without a pause, in the process that trains, where it finds the store half full."""
 LEFT_TO_READING_CPUS = 0.5
 """What workers leave to such tasks: workers that hold every CPU starve the tasks that feed them."""
 DECODE_TASK_CPUS = 0.5
@@ -34,6 +43,27 @@ REPLICA_GPUS = 0.5
 """Likewise: two models of 0.1 GiB fit a GPU."""
 GATEWAY_CPUS = 0.25
 """The gateway of an endpoint that Ray Serve deploys: it parses and waits."""
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """How one worker has its photos read: by how many tasks at a time, what each reserves, and how far ahead."""
+
+    tasks: int
+    cpus: float
+    ahead_bytes: int
+
+
+def plan_reading(resources: Mapping[str, float], *, workers: int, on_gpus: bool) -> ReadingPlan:
+    """Share a cluster's resources, by Ray's names, among workers that have photos read for them.
+
+    A task for each processor in all: more would take turns, and each is a process. Those for GPUs reserve enough that
+    they spread over the machines.
+    """
+    tasks = max(1, int(resources.get("CPU", 1.0) / workers))
+    store = resources.get("object_store_memory", math.inf)
+    ahead_bytes = min(max(READ_AHEAD_BYTES, tasks * READ_AHEAD_TASK_BYTES), READ_AHEAD_SHARE * store / workers)
+    return ReadingPlan(tasks, DECODE_TASK_CPUS if on_gpus else READ_TASK_CPUS, int(ahead_bytes))
 
 
 _CGROUP = Path("/sys/fs/cgroup")

@@ -6,30 +6,40 @@ source, so a run does not change when its photos no longer fit in memory. Letter
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ray_trash.cluster.blocks import Tasks, map_blocks
-from ray_trash.cluster.shares import READ_TASK_CPUS
+from ray_trash.cluster.blocks import NO_ANSWER_S, Tasks, map_blocks, no_answer
+from ray_trash.cluster.shares import ReadingPlan
 from ray_trash.config import AugmentConfig
+from ray_trash.dataset.ahead import PREFETCH_BATCHES, Part, Sequel, prepared_ahead
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.image.augment import augment_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo
 
 Photo = NDArray[np.uint8]
-Prepared = TypeVar("Prepared")
-PREFETCH_BATCHES = 2
-"""Batches prepared ahead of the one that is being trained on."""
-_PIXELS = pa.schema([("pixels", pa.binary())])
+Batches = Sequence[NDArray[np.int64]]
+"""Positions in the table of one side of the split, batch by batch."""
+
+PIECE_PHOTOS = 32
+"""Photos that a task hands on at a time, whatever the batches: a fifth of a second of one core at 192 pixels."""
+TASK_PIECES = 8
+"""Pieces of a task, at most. Ray Data looks after its tasks ten times a second, and a core waits until it has."""
+EXPECTED = 3
+"""Requests known in advance, at most: the training of an epoch, its validation, and the training of the next."""
+REMOTE_READERS = 8
+"""Photos of a task that are read at a time where a root is remote, and takes longer to answer than to send."""
+_WHAT = "the next photos"
+_PIXELS = pa.schema([pa.field("pixels", pa.large_binary(), nullable=False)])
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,11 @@ class Transform:
     seed: int = 0
     epoch: int = 0
 
+    @property
+    def side_px(self) -> int:
+        """Side of the inputs, in pixels."""
+        return (self.augment and self.augment.size_px) or self.preprocessing.size_px
+
     def __call__(self, photo: Photo, key: int) -> Photo:
         """Turn a stored photo (h, w, 3) into an input (S, S, 3), both uint8."""
         if self.augment is None:
@@ -65,29 +80,19 @@ class Transform:
         return augment_photo(photo, self.augment, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key)
 
 
-def prepared_ahead(
-    prepare: Callable[[NDArray[np.int64]], Prepared], batches: Iterable[NDArray[np.int64]], *, n_threads: int
-) -> Iterator[Prepared]:
-    """Yield what `prepare` makes of each batch of positions, in order, made by threads ahead of whoever asks."""
-    pending: deque[Future[Prepared]] = deque()
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="photos") as pool:
-        try:
-            for positions in batches:
-                pending.append(pool.submit(prepare, positions))
-                if len(pending) > max(PREFETCH_BATCHES, n_threads):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
 class PhotoSource(Protocol):
-    """Where a worker's photos come from."""
+    """Where a worker's photos come from; whoever makes one closes it."""
 
-    def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
+    def batches(self, table: PhotoTable, batches: Batches, transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""
+        ...
+
+    def expect(self, table: PhotoTable, batches: Batches, transform: Transform) -> None:
+        """Say what `batches` will be asked for next, or after what was said before."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is prepared for nobody any more."""
         ...
 
 
@@ -105,7 +110,7 @@ class MemoryPhotos:
                     self._photos[rows[position]] = view.reshape(heights[position], widths[position], 3)
         self._n_threads = n_threads
 
-    def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
+    def batches(self, table: PhotoTable, batches: Batches, transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""
 
         def prepare(positions: NDArray[np.int64]) -> Photo:
@@ -113,36 +118,177 @@ class MemoryPhotos:
 
         return prepared_ahead(prepare, batches, n_threads=self._n_threads)
 
+    def expect(self, table: PhotoTable, batches: Batches, transform: Transform) -> None:
+        """Do nothing: the first batch is a moment away."""
+
+    def close(self) -> None:
+        """Do nothing: threads end with the batches they are for."""
+
 
 class StreamedPhotos:
-    """Photos read, decoded and transformed by Ray Data tasks every time they are asked for."""
+    """Photos read, decoded and transformed by Ray Data tasks ahead of whoever asks, every time they are asked for.
 
-    def __init__(self, root: str) -> None:
+    Many photos are several executions of Ray Data, one after another, so that a trainer that is slow has no more than
+    two of them wait in the object store. Photos that are expected begin to come when the last of those that are asked
+    for have been taken.
+    """
+
+    def __init__(self, root: str, plan: ReadingPlan) -> None:
         """Read below a data root: a path or URI."""
-        self._folder = PhotoFolder.at(root)
+        self._folder, self._plan = PhotoFolder.at(root), plan
+        self._lock = threading.RLock()
+        self._asked: _Request | None = None
+        self._expected: list[_Request] = []
 
-    def batches(self, table: PhotoTable, batches: Sequence[NDArray[np.int64]], transform: Transform) -> Iterator[Photo]:
+    def batches(self, table: PhotoTable, batches: Batches, transform: Transform) -> Generator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order.
 
         Raises:
             DataError: A photo that was fine when it was catalogued is not any more.
             ClusterError: The next batch does not come in time.
         """
-        # One block a batch: Ray Data then hands out whole batches, whatever their sizes.
-        columns = ({"path": [table.paths[i] for i in positions], "key": table.keys[positions]} for positions in batches)
-        blocks = [pa.table(values) for values in columns]
-        if not blocks:
+        if not batches:
             return
-        read = Tasks(partial(_read_block, folder=self._folder, transform=transform), _PIXELS, cpus=READ_TASK_CPUS)
-        for block in map_blocks(blocks, read, what="the next photos", prefetch=PREFETCH_BATCHES):
-            photos = [np.frombuffer(pixels.as_buffer(), dtype=np.uint8) for pixels in block["pixels"]]
-            side_px = math.isqrt(len(photos[0]) // 3)
-            yield np.stack(photos).reshape(-1, side_px, side_px, 3)
+        request = self._ask(table, batches, transform)
+        pieces, piece, used = request.pieces.items(NO_ANSWER_S), np.empty(0, np.uint8), 0
+        try:
+            for positions in batches:
+                batch = np.empty((len(positions), transform.side_px, transform.side_px, 3), np.uint8)
+                filled = 0
+                while filled < len(batch):
+                    if used == len(piece):
+                        piece, used = next(pieces), 0
+                    part = piece[used : used + len(batch) - filled]
+                    batch[filled : filled + len(part)] = part
+                    used, filled = used + len(part), filled + len(part)
+                yield batch
+        except TimeoutError as error:
+            raise no_answer(_WHAT) from error
+        finally:
+            request.pieces.stop()
+            self._come_to_its_end(request)
+
+    def expect(self, table: PhotoTable, batches: Batches, transform: Transform) -> None:
+        """Say what `batches` will be asked for next, or after what was said before."""
+        if not batches:
+            return
+        with self._lock:
+            self._expected.append(self._request(table, batches, transform))
+            dropped, self._expected = self._expected[:-EXPECTED], self._expected[-EXPECTED:]
+            self._begin_expected()
+        for request in dropped:
+            request.pieces.close()
+
+    def close(self) -> None:
+        """End what still runs for nobody."""
+        with self._lock:
+            left, self._expected = [*self._expected, *([self._asked] if self._asked else [])], []
+        for request in left:
+            request.pieces.close()
+
+    def _request(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
+        positions = np.concatenate(batches)
+        n_pieces = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(transform))
+        # When the first of the last tasks comes to its end, which all do at about the same time. What waits to be taken
+        # is less than an execution, or each would begin the next, and all be there at once.
+        n_last = min(TASK_PIECES * (self._plan.tasks - 1) + 2, n_pieces // 2 - 1)
+        n_ready = min(1 + PREFETCH_BATCHES * max(map(len, batches)) // PIECE_PHOTOS, n_pieces - n_last - 1)
+        stretches = _cut(positions, n_pieces * PIECE_PHOTOS)
+        request = _Request(table, [len(batch) for batch in batches], positions, transform)
+        request.pieces = Sequel(
+            [
+                Part(partial(self._read, table, stretch, transform), n_items=-(-len(stretch) // PIECE_PHOTOS))
+                for stretch in stretches
+            ],
+            n_ready=n_ready,
+            n_last=n_last,
+            then=partial(self._come_to_its_end, request),
+            name=_WHAT,
+        )
+        return request
+
+    def _ask(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
+        asked = self._request(table, batches, transform)
+        with self._lock:
+            same = next((number for number, request in enumerate(self._expected) if request.is_same(asked)), None)
+            self._asked = asked if same is None else self._expected.pop(same)
+            self._asked.pieces.begin()
+            return self._asked
+
+    def _come_to_its_end(self, request: _Request) -> None:
+        with self._lock:
+            request.is_ending = True
+            self._begin_expected()
+
+    def _begin_expected(self) -> None:
+        """Begin with what is expected first, once nothing else keeps the tasks busy."""
+        if self._asked is None or not self._asked.is_ending:
+            return
+        for request in self._expected:
+            request.pieces.begin()
+            if not request.is_ending:
+                return
+
+    def _read(self, table: PhotoTable, positions: NDArray[np.int64], transform: Transform) -> Generator[Photo]:
+        n_pieces = -(-len(positions) // PIECE_PHOTOS)
+        n_turns = -(-n_pieces // (self._plan.tasks * TASK_PIECES))
+        works = _cut(positions, -(-n_pieces // (self._plan.tasks * n_turns)) * PIECE_PHOTOS)
+        blocks = [pa.table({"path": [table.paths[i] for i in work], "key": table.keys[work]}) for work in works]
+        tasks = Tasks(
+            partial(read_pieces, folder=self._folder, transform=transform),
+            _PIXELS,
+            cpus=self._plan.cpus,
+            at_once=self._plan.tasks,
+        )
+        # Nothing may come for as long as nobody takes what has come, so whoever waits has the deadline.
+        read = map_blocks(blocks, tasks, what=_WHAT, block_bytes=_piece_bytes(transform), no_answer_s=None)
+        with closing(read):
+            for block in read:
+                for piece in block["pixels"]:
+                    pixels = np.frombuffer(piece.as_buffer(), dtype=np.uint8)
+                    yield pixels.reshape(-1, transform.side_px, transform.side_px, 3)
 
 
-def _read_block(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -> pa.Table:
-    photos = [
-        transform(folder.load(path, transform.preprocessing), key)
-        for path, key in zip(block["path"].to_pylist(), block["key"].to_pylist(), strict=True)
-    ]
-    return pa.table({"pixels": [photo.tobytes() for photo in photos]}, schema=_PIXELS)
+@dataclass(eq=False)
+class _Request:
+    """Batches of photos that somebody asks for, or will; `is_ending` once its last pieces are on their way."""
+
+    table: PhotoTable
+    sizes: list[int]
+    positions: NDArray[np.int64]
+    transform: Transform
+    pieces: Sequel[Photo] = field(init=False)
+    is_ending: bool = False
+
+    def is_same(self, other: _Request) -> bool:
+        return (
+            (self.table is other.table)
+            and (self.transform, self.sizes) == (other.transform, other.sizes)
+            and np.array_equal(self.positions, other.positions)
+        )
+
+
+def read_pieces(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -> Iterator[pa.Table]:
+    """Read, decode and transform the photos of a block of paths and keys, to tables of one row: a piece's pixels."""
+    paths, keys = (block[name].to_pylist() for name in ("path", "key"))
+
+    def read(number: int) -> Photo:
+        return transform(folder.load(paths[number], transform.preprocessing), keys[number])
+
+    with ThreadPoolExecutor(REMOTE_READERS) as readers:
+        read_all = map if folder.storage.is_local else readers.map
+        for numbers in _cut(np.arange(len(paths)), PIECE_PHOTOS):
+            pixels = np.empty((len(numbers), transform.side_px, transform.side_px, 3), np.uint8)
+            for place, photo in zip(pixels, read_all(read, numbers), strict=True):
+                place[...] = photo
+            offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
+            column = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(pixels.reshape(-1))])
+            yield pa.table({"pixels": column}, schema=_PIXELS)
+
+
+def _piece_bytes(transform: Transform) -> int:
+    return PIECE_PHOTOS * 3 * transform.side_px**2
+
+
+def _cut(positions: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [positions[start : start + size] for start in range(0, len(positions), size)]

@@ -24,7 +24,7 @@ from ray_trash.config import Config, override
 from ray_trash.dataset.catalog import accepted_photos, photo_keys, require_usable_photos
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.scan import look_at_block
-from ray_trash.dataset.stream import MemoryPhotos, PhotoTable
+from ray_trash.dataset.stream import Batches, MemoryPhotos, PhotoTable
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.frozen import TrainedStages, activations_after
@@ -36,7 +36,7 @@ from ray_trash.model.tensors import plain_state, to_safetensors, to_torch_file
 from ray_trash.train.board import Board
 from ray_trash.train.epoch import train_epoch, validate
 from ray_trash.train.frozen.files import CHUNK
-from ray_trash.train.frozen.inputs import Batches, NetworkInputs, PhotoInputs
+from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.start import build_source
 from ray_trash.train.state import TrainState, build_state, seeded_network
@@ -114,7 +114,7 @@ def measure(
     device: str,
     trainings_per_machine: int,
 ) -> Measured:
-    """Time some variants on photos below a data root, chosen by `sample_of`, as one of so many trainings that share a machine.
+    """Time some variants on photos of `sample_of`, as one of so many trainings that share a machine.
 
     Raises:
         DataError: None of the photos can be used.
@@ -129,7 +129,7 @@ def measure(
         look_s, catalog, decoded = _look(config, root, sample)
         dtype, why = resolve_precision(config.train.precision, on)
         worker = Worker(0, 1, on, dtype)
-        source = build_source(root, _InMemory(decoded), on)
+        source = build_source(root, _InMemory(decoded), worker)
         assert isinstance(source, MemoryPhotos)
         steps_s = max(LEAST_STEPS_S, STEPS_S / len(variants))
         paces, checkpoints = [], []
@@ -161,9 +161,8 @@ def sample_of(files: pa.Table) -> pa.Table:
 
 def _look(config: Config, root: str, sample: pa.Table) -> tuple[float, pa.Table, pa.Table]:
     folder, preprocessing = PhotoFolder.at(root), Preprocessing.from_config(config.image)
-    look_at_block(
-        sample.slice(0, 1), folder, preprocessing, True, True
-    )  # decoders and filters are loaded by the first photo
+    # Decoders and filters are loaded by the first photo.
+    look_at_block(sample.slice(0, 1), folder, preprocessing, True, True)
     started = time.perf_counter()
     catalog, _, _, decoded = look_at_block(sample, folder, preprocessing, True, True)
     look_s = (time.perf_counter() - started) / len(sample)
@@ -285,7 +284,7 @@ class _Bench:
         return next(iter(batches))
 
 
-class _Timed:
+class _Timed(NetworkInputs):
     """Inputs of a validation, and the seconds from its second batch to its end."""
 
     def __init__(self, inputs: NetworkInputs) -> None:
@@ -307,7 +306,7 @@ class _Timed:
         self.seconds = time.perf_counter() - started
 
 
-class _Kept:
+class _Kept(NetworkInputs):
     """Activations of a chunk of photos, again and again, for the stages above them; as `CachedInputs` gives them."""
 
     def __init__(self, train: Tensor, val: Tensor, n_frozen: int) -> None:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ray_trash.config import Config, why_no_batch_of_one
 from ray_trash.dataset.sampler import (
+    Rows,
     epoch_order,
     smallest_batch,
     step_sizes,
@@ -80,6 +81,29 @@ def require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None
         )
 
 
+def expect_photos(state: TrainState, job: TrainJob, worker: Worker, inputs: NetworkInputs) -> None:
+    """Say which photos come after the training of this epoch, so that they are there when they are asked for."""
+    inputs.expect_validation(validation_batches(job, worker))
+    following = state.run.epochs_done + 1
+    if following < state.run.epochs_of(job.config.train):
+        plan, _ = _planned(job, worker, following)
+        inputs.expect_training([positions for parts in plan for positions in parts], following)
+
+
+def _planned(job: TrainJob, worker: Worker, epoch: int) -> tuple[list[list[Rows]], list[int]]:
+    """Return the batches of a worker for every step of an epoch, and the photos of each step over all workers."""
+    train = job.config.train
+    batch_size = global_batch_size(job, worker.world)
+    steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=worker.world)
+    n_draws = len(job.train) if train.steps_per_epoch is None else steps * batch_size
+    balance: Literal["none", "sampler"] = "sampler" if train.class_balance == "sampler" else "none"
+    order = epoch_order(job.train.labels, seed=job.config.seed, epoch=epoch, n_draws=n_draws, balance=balance)
+    plan = worker_batches(
+        order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=train.accumulate_batches
+    )
+    return plan, step_sizes(n_draws, steps)
+
+
 def train_epoch(
     state: TrainState,
     job: TrainJob,
@@ -95,15 +119,8 @@ def train_epoch(
     """
     config, train = job.config, job.config.train
     epoch = state.run.epochs_done
-    batch_size = global_batch_size(job, worker.world)
-    steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=worker.world)
-    n_draws = len(job.train) if train.steps_per_epoch is None else steps * batch_size
-    balance: Literal["none", "sampler"] = "sampler" if train.class_balance == "sampler" else "none"
-    order = epoch_order(job.train.labels, seed=config.seed, epoch=epoch, n_draws=n_draws, balance=balance)
-    plan = worker_batches(
-        order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=train.accumulate_batches
-    )
-    sizes = step_sizes(n_draws, steps)
+    plan, sizes = _planned(job, worker, epoch)
+    steps = len(sizes)
     batches = inputs.training([positions for parts in plan for positions in parts], epoch)
     class_weights = None
     if train.class_balance == "weights":
@@ -215,6 +232,13 @@ def average_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -
             buffer /= worker.world
 
 
+def validation_batches(job: TrainJob, worker: Worker) -> list[Rows]:
+    """Return the batches of a worker's validation photos."""
+    rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
+    size = job.config.evaluate.forward_batch_photos
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
 def validate(
     network: ResNet, job: TrainJob, worker: Worker, inputs: NetworkInputs, *, views: int = 1
 ) -> tuple[ClassificationSums, np.ndarray]:
@@ -223,9 +247,7 @@ def validate(
     All workers call this together. With `views` of 8 a photo's probabilities are the mean over its symmetries, and
     `inputs` must be photos.
     """
-    rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
-    size = job.config.evaluate.forward_batch_photos
-    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    batches = validation_batches(job, worker)
     sums = ClassificationSums.zeros(len(job.classes))
     scores = np.zeros((len(job.val), len(job.classes)), dtype=np.float64)
     network.eval()

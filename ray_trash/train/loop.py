@@ -18,7 +18,14 @@ from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
 from ray_trash.train.board import Step
-from ray_trash.train.epoch import average_statistics, diverged_error, global_batch_size, train_epoch, validate
+from ray_trash.train.epoch import (
+    average_statistics,
+    diverged_error,
+    expect_photos,
+    global_batch_size,
+    train_epoch,
+    validate,
+)
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
@@ -132,6 +139,7 @@ def _run_epoch(
     frozen = frozen_stages_at(epoch, frozen_stages=stages, unfreeze_every_epochs=every)
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)
+    expect_photos(state, job, worker, inputs)
     training = train_epoch(state, job, worker, inputs, on_step=_step_poster(job, epoch) if worker.is_first else None)
     for network in (state.network, state.ema):
         if network is not None:

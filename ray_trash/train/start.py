@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import ray
@@ -12,7 +13,7 @@ import torch
 
 from ray_trash.cluster.carry import carry
 from ray_trash.cluster.environment import prepare_environment
-from ray_trash.cluster.shares import usable_cpus
+from ray_trash.cluster.shares import plan_reading, usable_cpus
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError
@@ -47,7 +48,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     def work() -> None:
         initial = fetch(loop_config["initial"], what="the first weights")
         decoded = ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None
-        train(job, initial, worker, build_source(job.root, decoded, worker.device), ray.train.report)
+        _train(job, initial, decoded, worker, ray.train.report)
 
     outcome = carry(work)
     if outcome.error is not None:
@@ -65,8 +66,18 @@ def train_here(
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train alone, in this process."""
-    worker = _build_worker(job, resolve_device(job.device))
-    train(job, initial, worker, build_source(job.root, decoded, worker.device), report)
+    _train(job, initial, decoded, _build_worker(job, resolve_device(job.device)), report)
+
+
+def _train(
+    job: TrainJob,
+    initial: Mapping[str, torch.Tensor],
+    decoded: Any,
+    worker: Worker,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    with closing(build_source(job.root, decoded, worker, n_runs=job.runs_per_machine)) as source:
+        train(job, initial, worker, source, report)
 
 
 def _build_worker(
@@ -78,9 +89,15 @@ def _build_worker(
     return Worker(rank, world, device, dtype, local_rank, local_world)
 
 
-def build_source(root: str, decoded: Any, device: torch.device) -> PhotoSource:
-    """Take photos from the decoded ones, a Ray Data set or a share of it, or as a stream where there are none."""
+def build_source(root: str, decoded: Any, worker: Worker, *, n_runs: int = 1) -> PhotoSource:
+    """Take photos from the decoded ones, a Ray Data set or a share of it, or as a stream where there are none.
+
+    The cluster is shared with the other workers, and with other runs of as many.
+    """
+    on_gpu = worker.device.type == "cuda"
     if decoded is None:
-        return StreamedPhotos(root)
+        return StreamedPhotos(
+            root, plan_reading(ray.cluster_resources(), workers=worker.world * n_runs, on_gpus=on_gpu)
+        )
     blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
-    return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if device.type == "cuda" else 1)
+    return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if on_gpu else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -100,10 +101,10 @@ def _compute(
     fitting = {n: files[n] for n in fitting_stages(sizes_bytes, config.train.cache_frozen_gib * GIB)}
     if not fitting:
         return frozenset(), ""
-    source = build_source(base.listing.root, photos.decoded, device)
-    started = time.perf_counter()
-    n_computed = compute_missing(fitting, source, data, worker, network)
-    seconds = time.perf_counter() - started
+    with closing(build_source(base.listing.root, photos.decoded, worker)) as source:
+        started = time.perf_counter()
+        n_computed = compute_missing(fitting, source, data, worker, network)
+        seconds = time.perf_counter() - started
     sizes = {n_frozen: own.sets["train"].bytes_per_photo / 1024 for n_frozen, own in sorted(fitting.items())}
     line = (
         f"all trials share the activations of {'/'.join(map(str, sizes))} frozen stages: "

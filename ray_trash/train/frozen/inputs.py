@@ -6,7 +6,7 @@ Letters: B photos, S side in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ray_trash.dataset.stream import PhotoSource, PhotoTable, Transform, prepared_ahead
+from ray_trash.dataset.ahead import prepared_ahead
+from ray_trash.dataset.stream import Batches, PhotoSource, PhotoTable, Transform
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
 from ray_trash.model.frozen import TrainedStages
@@ -22,9 +23,6 @@ from ray_trash.model.resnet import ResNet
 from ray_trash.train.frozen.files import ActivationFiles, Side
 from ray_trash.train.job import TrainData, training_transform
 from ray_trash.train.worker import Worker
-
-Batches = Sequence[NDArray[np.int64]]
-"""Positions in the table of one side of the split, batch by batch."""
 
 
 class NetworkInputs(Protocol):
@@ -42,13 +40,22 @@ class NetworkInputs(Protocol):
         """Return the part of the network that is left to compute."""
         ...
 
+    def expect_training(self, batches: Batches, epoch: int) -> None:
+        """Say what `training` will be asked for, after what was said before; for inputs that are not there at once."""
+        return
 
-class PhotoInputs:
+    def expect_validation(self, batches: Batches) -> None:
+        """Say what `validation` will be asked for, as `expect_training` does."""
+        return
+
+
+class PhotoInputs(NetworkInputs):
     """Normalised photos (B, 3, S, S), for the whole network."""
 
     def __init__(self, source: PhotoSource, data: TrainData, worker: Worker) -> None:
         """Take photos from a source."""
         self._source, self._data, self._worker = source, data, worker
+        self._fitted = Transform(Preprocessing.from_config(data.config.image))
 
     def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
         """Yield each batch as training sees it in an epoch, from 0."""
@@ -56,7 +63,15 @@ class PhotoInputs:
 
     def validation(self, batches: Batches) -> Iterator[Tensor]:
         """Yield each batch as validation sees it."""
-        return self._transformed(self._data.val, batches, Transform(Preprocessing.from_config(self._data.config.image)))
+        return self._transformed(self._data.val, batches, self._fitted)
+
+    def expect_training(self, batches: Batches, epoch: int) -> None:
+        """Say what `training` will be asked for, after what was said before."""
+        self._source.expect(self._data.train, batches, training_transform(self._data.config, epoch))
+
+    def expect_validation(self, batches: Batches) -> None:
+        """Say what `validation` will be asked for, after what was said before."""
+        self._source.expect(self._data.val, batches, self._fitted)
 
     def trained_part(self, network: ResNet) -> nn.Module:
         """Return the whole network."""
@@ -68,7 +83,7 @@ class PhotoInputs:
             yield normalise(torch.from_numpy(photos).to(self._worker.device), transform.preprocessing)
 
 
-class CachedInputs:
+class CachedInputs(NetworkInputs):
     """Activations of the frozen stages, read from files, for the stages above them."""
 
     def __init__(self, files: ActivationFiles, n_frozen: int, worker: Worker) -> None:

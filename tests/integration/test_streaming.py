@@ -1,0 +1,63 @@
+"""Photos through real executions of Ray Data: bits, order, errors, and what is left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from ray_trash.cluster.shares import ReadingPlan
+from ray_trash.config import AugmentConfig
+from ray_trash.dataset import stream
+from ray_trash.dataset.read import PhotoFolder
+from ray_trash.dataset.stream import PhotoTable, StreamedPhotos, Transform
+from ray_trash.image.preprocess import Preprocessing
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+PREPROCESSING = Preprocessing(32, 32, "crop")
+DEADLINE_S = 60.0
+
+
+def test_executions_follow_one_another_to_the_bit_and_leave_nothing_when_they_are_not_wanted_any_more(
+    tiny_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four executions of three pieces for what is asked for, in tasks of one and two.
+    monkeypatch.setattr(stream, "PIECE_PHOTOS", 3)
+    monkeypatch.setattr(stream, "TASK_PIECES", 2)
+    plan = ReadingPlan(tasks=2, cpus=0.25, ahead_bytes=3 * 3 * 3 * 32**2)
+    paths = tuple(sorted(str(path.relative_to(tiny_photos)) for path in tiny_photos.rglob("*.jpg")))
+    keys = np.arange(len(paths), dtype=np.uint64) + 5
+    table = PhotoTable(np.arange(len(paths)), paths, np.zeros(len(paths), np.int64), keys)
+    first, second = (Transform(PREPROCESSING, AugmentConfig(), seed=1, epoch=epoch) for epoch in (0, 1))
+    batches = np.array_split(np.random.default_rng(0).permutation(len(paths)), 5)
+    folder = PhotoFolder.at(str(tiny_photos))
+    with closing(StreamedPhotos(str(tiny_photos), plan)) as source:
+        source.expect(table, batches, second)
+        for transform in (first, second):
+            streamed = source.batches(table, batches, transform)
+            for positions, photos in zip(batches, streamed, strict=True):
+                for position, photo in zip(positions, photos, strict=True):
+                    stored = folder.load(paths[position], PREPROCESSING)
+                    assert np.array_equal(photo, transform(stored, int(keys[position])))
+        unfinished = source.batches(table, batches, first)
+        next(unfinished)
+        source.expect(table, batches, second)
+        unfinished.close()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while running := still_running():
+        assert time.monotonic() < deadline_s, running
+        time.sleep(0.1)
+
+
+def still_running() -> list[str]:
+    """Name the threads that read, and say which CPUs are not free."""
+    threads = [thread.name for thread in threading.enumerate()]
+    found = [name for name in threads if name.startswith(("the next photos", "StreamingExecutor"))]
+    held = ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0.0)
+    return [*found, *([f"{held:g} CPUs"] if held else [])]
