@@ -63,7 +63,7 @@ def pack(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     target = Target(options.to)
     target.require_free(options.root, overwrite=options.overwrite)
-    listing = list_photos(options.root, labels_uri=options.labels)
+    listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
     with ray_session(dashboard=False):
         document = pack_photos(listing, target, split=options.split, terminal=terminal)
     say_packed(document, terminal)

@@ -146,7 +146,7 @@ def _done_shards(listing: Listing, target: Target, plan: Plan, terminal: Termina
     write = Tasks(
         partial(write_shard, folder=folder, target=target.storage, plan=plan.id), DONE_SCHEMA, cpus=READ_TASK_CPUS
     )
-    with Bar(terminal, total=len(plan.photos)) as bar:
+    with Bar(terminal, total=len(plan.photos), doing="packing") as bar:
         for done in map_blocks(plan.shards(), write, what="the next shard"):
             yield done
             bar.advance(len(done))
