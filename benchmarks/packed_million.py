@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.train_memory import POLL_S, session_mib
+from benchmarks.process_memory import run_measured
 
 SIDE_PX, QUALITY, CLASSES, FILE_PHOTOS = 32, 80, 10, 100_000
 STEPS, BATCH_PHOTOS = 200, 32
+COMMAND = [sys.executable, "-m", "ray_trash"]
 
 
 def main() -> None:
@@ -56,7 +55,7 @@ def measure(folder: Path, n_photos: int) -> dict[str, Any]:
     drawn, packed, row = folder / f"drawn-{n_photos}", folder / f"packed-{n_photos}", dict[str, Any](photos=n_photos)
     if not (packed / "packed.json").exists():
         draw(drawn, n_photos)
-        row["pack_s"] = round(run(["pack", str(drawn), "--to", str(packed)])["seconds"], 1)
+        row["pack_s"] = round(run_measured([*COMMAND, "pack", str(drawn), "--to", str(packed)]).seconds, 1)
     config = folder / f"{n_photos}.yaml"
     config.write_text(
         f"name: million-{n_photos}\nstorage: {folder / 'runs'}\ndata: {{root: {packed}, cache: stream}}\n"
@@ -64,14 +63,14 @@ def measure(folder: Path, n_photos: int) -> dict[str, Any]:
         "augment: {preset: none}\nmodel: {weights: none, frozen_stages: 5}\n"
         f"train: {{epochs: 1, workers: 1, steps_per_epoch: {STEPS}, batch_size_per_worker: {BATCH_PHOTOS}}}\n"
     )
-    trained = run(["train", str(config), "--overwrite"])
+    trained = run_measured([*COMMAND, "train", str(config), "--overwrite"])
     lines = (folder / "runs" / f"million-{n_photos}" / "metrics.jsonl").read_text().splitlines()
     epoch = json.loads(lines[-1])
     return {
         **row,
-        "driver_mib": round(trained["driver_mib"]),
-        "all_mib": round(trained["all_mib"]),
-        "before_training_s": round(trained["seconds"] - epoch["seconds"], 1),
+        "driver_mib": round(trained.driver_mib),
+        "all_mib": round(trained.all_mib),
+        "before_training_s": round(trained.seconds - epoch["seconds"], 1),
         "epoch_s": round(epoch["seconds"], 1),
     }
 
@@ -95,33 +94,6 @@ def pictures(rows: range) -> Iterator[bytes]:
         colour = np.array([(37 * (row % CLASSES) + 80 * band) % 256 for band in range(3)])
         pixels = np.clip(colour + random.normal(0, 20, (SIDE_PX, SIDE_PX, 3)), 0, 255).astype(np.uint8)
         yield cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1].tobytes()
-
-
-def run(arguments: list[str]) -> dict[str, float]:
-    """Run a command to its end, and return what it took."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "ray_trash", *arguments]
-    with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(command, stderr=said, start_new_session=True)
-        driver_mib = all_mib = 0.0
-        while child.poll() is None:
-            driver_mib = max(driver_mib, resident_mib(child.pid))
-            all_mib = max(all_mib, session_mib(child.pid))
-            time.sleep(POLL_S)
-        if child.returncode != 0:
-            said.seek(0)
-            sys.exit(said.read().decode())
-    return {"seconds": time.perf_counter() - started, "driver_mib": driver_mib, "all_mib": all_mib}
-
-
-def resident_mib(process: int) -> float:
-    """Return the peak of a process's resident memory so far, in MiB; 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    peaks = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return next(peaks, 0) / 1024
 
 
 if __name__ == "__main__":
