@@ -8,14 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.packed import photos as packed_photos
 from ray_trash.dataset.packed import tables
-from ray_trash.dataset.packed.form import INDEX, MANIFEST
+from ray_trash.dataset.packed.form import INDEX, MANIFEST, read_manifest
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.split import make_rule
 from ray_trash.errors import DataError, ImageError
+from ray_trash.storage import Storage
 from tests.packing import pack
 from tests.photos import make_photos, put
 
@@ -257,3 +259,23 @@ def test_what_was_asked_for_last_is_kept_and_no_more() -> None:
     latest = Latest(make, 2)
     assert [latest.get(key) for key in (1, 2, 1, 3, 1, 2)] == [-1, -2, -1, -3, -1, -2]
     assert made == [1, 2, 3, 2]
+
+
+def as_remote(root: Path) -> Storage:
+    """Show a folder of this disk as one of another filesystem."""
+    return Storage(f"other://{root.name}", fs.SubTreeFileSystem(str(root.parent), fs.LocalFileSystem()), root.name)
+
+
+@pytest.mark.parametrize("ahead_bytes", [1, 32 << 20])
+def test_remote_photos_come_in_order_however_much_is_read_ahead(
+    ahead_bytes: int, photos: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_photos, "AHEAD_BYTES", ahead_bytes)
+    manifest = read_manifest(as_remote(packed))
+    assert manifest is not None
+    wanted = [*reversed(paths(photos)), "absent", *paths(photos)]
+    expected = [(photos / path).read_bytes() if path != "absent" else None for path in wanted]
+    of_files = PhotoFolder(as_remote(photos)).read_many(wanted)
+    of_shards = packed_photos.PackedPhotos(as_remote(packed), manifest).read_many(wanted)
+    for found in (of_files, of_shards):
+        assert [photo if isinstance(photo, bytes) else None for photo in found] == expected
