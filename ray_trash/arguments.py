@@ -50,10 +50,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--per-class", type=_whole(1), default=40, metavar="N", help="photos of each class (40)")
     add("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
 
+    add = command("pack", commands.pack, "a folder of photos as a few large Parquet files, which are read like it")
+    add("root", metavar="DIR", help="folder of class folders, local or a URI; or Parquet files of photos")
+    add("--to", required=True, metavar="URI", help="where the packed set goes: an empty folder, local or a URI")
+    add("--labels", metavar="FILE", help=_LABELS)
+    text = "sides to be written down: official, folders, or a CSV file (own lists or folders, else none)"
+    add("--split", default="auto", metavar="RULE", help=text)
+    add("--overwrite", action="store_true", help="replace the packed set that is there")
+
     add = command(
         "audit", commands.audit, "check every file; duplicates, leaks across the split, shortcuts, label suspects"
     )
-    add("root", metavar="DIR", help="folder of class folders, local or a URI")
+    add("root", metavar="DIR", help="folder of class folders, local or a URI; a packed set; or Parquet files of photos")
     add("--labels", metavar="FILE", help=_LABELS)
     text = "official, official-clean, folders, grouped, stratified, or a CSV file (own lists or folders, else grouped)"
     add("--split", default="auto", metavar="RULE", help=text)
@@ -74,7 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command("evaluate", commands.evaluate, "exact metrics of a checkpoint on labelled photos")
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
-    add("--data", required=True, metavar="DIR", help="folder of class folders")
+    add(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="folder of class folders, or a packed set, or Parquet files of photos",
+    )
     add("--labels", metavar="FILE", help=_LABELS)
     add("--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)")
     text = "processes that predict (one per GPU or CPU, fewer for few photos)"

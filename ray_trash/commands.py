@@ -68,6 +68,22 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return {"root": options.to, "per_class": counts}
 
 
+def pack(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Write a folder of photos as a few large files."""
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.dataset.listing import list_photos
+    from ray_trash.pack.run import pack_photos, say_packed
+    from ray_trash.pack.target import Target
+
+    target = Target(options.to)
+    target.require_free(options.root, overwrite=options.overwrite)
+    listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
+    with ray_session(dashboard=False):
+        document = pack_photos(listing, target, split=options.split, terminal=terminal)
+    say_packed(document, terminal)
+    return document
+
+
 def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Check every file of a folder."""
     from ray_trash.audit.folds import fold_files

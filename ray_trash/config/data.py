@@ -29,13 +29,15 @@ class DataConfig(Section):
     """Which photos, and on which side of the split each one is."""
 
     root: str
-    """Folder of class folders: a local path, or a URI of a filesystem pyarrow opens (`s3://`, `gs://`)."""
+    """Folder of class folders: a local path, or a URI of a filesystem pyarrow opens (`s3://`, `gs://`). Or what `pack`
+    made of one, or Parquet files with a column of images and one of labels, as those of Hugging Face."""
     split: str = "auto"
     """`official` (list files beside the photos), `official-clean` (that, without training photos that have a twin on
     another side or two labels), `folders` (train, val and test above the class folders; what is missing of val comes
     from train as in `grouped`), `grouped` (by a hash of content, photos of the same shot together), `stratified` (by
-    a hash of each photo's content), or a table with columns `path` and `split`. `auto`: what `labels` says where it has
-    a column of sides, `official` where its lists are, `folders` where there are such, else `grouped`."""
+    a hash of each photo's content), or a table with columns `path` and `split`. `auto`: what `labels`, a packed set or
+    Parquet files say where they say sides, `official` where its lists are, `folders` where there are such, else
+    `grouped`."""
     labels: str | None = None
     """A table that says which class a photo is, wherever it lies below `root`: CSV or Parquet, a local path or a URI,
     with columns `path` and `label`, or what other data sets call them, and perhaps `split`. Default: folders say it."""

@@ -19,6 +19,7 @@ from ray_trash.dataset.folders import by_folder, class_folders, look_at_folders
 from ray_trash.dataset.labels import read_labels
 from ray_trash.dataset.layout import Layout, find_layout, side_named
 from ray_trash.dataset.names import bare, is_system_name, looks_like_photo, nfc
+from ray_trash.dataset.packed.listing import PackedListing, find_packed, tables_in
 from ray_trash.dataset.photo_index import PhotoIndex
 from ray_trash.dataset.places import OTHER_KIND, PLACE_SCHEMA, REASON_CODES, REPEAT, judge_places
 from ray_trash.dataset.walk import walk
@@ -104,6 +105,8 @@ def list_photos(
     all the class folders, sorted. With a table of labels at `labels_uri`, its labels are the classes, wherever photos
     lie.
 
+    A root may also be a packed set, or Parquet files of photos: then it says by itself which class each photo is.
+
     Raises:
         DataError: The root is missing, no folder, cannot be listed or holds no photo, a class has no folder, it does
             not show which folders are classes, or the table cannot be used.
@@ -111,14 +114,21 @@ def list_photos(
     """
     try:
         storage = Storage.at(root)
+        packed = find_packed(storage)
     except StorageError as error:
         raise DataError(f"data.root: {error}") from error
-    with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {storage.uri}:") as bar:
-        placed = judge_places(walk(storage, follow_links=follow_links, on_entries=bar.advance))
+    if packed is None:
+        with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {storage.uri}:") as bar:
+            placed = judge_places(walk(storage, follow_links=follow_links, on_entries=bar.advance))
+        packed = tables_in(storage, placed)
+    if packed is not None:
+        placed = packed.placed()
     wanted = tuple(map(nfc, classes or ()))
-    if labels_uri is None:
-        return _list_by_folders(storage, placed, wanted)
-    return _list_by_table(storage, placed, wanted, labels_uri)
+    if labels_uri is not None:
+        return _list_by_table(storage, placed, wanted, labels_uri)
+    if packed is not None:
+        return _list_packed(storage, packed, wanted)
+    return _list_by_folders(storage, placed, wanted)
 
 
 def index_files(listing: Listing) -> PhotoIndex:
@@ -162,6 +172,19 @@ def _list_by_folders(storage: Storage, placed: pa.Table, wanted: tuple[str, ...]
         *(advice if len(labels) == 1 else []),
     )
     return replace(listing, warnings=warnings)
+
+
+def _list_packed(storage: Storage, packed: PackedListing, wanted: tuple[str, ...]) -> Listing:
+    if wanted:
+        _require_classes(wanted, packed.classes, storage.uri)
+    labels = wanted or packed.classes
+    answers = rows_in(packed.photos, "label", "split")
+    entries = _sort_out(packed.placed(), lambda _: next(answers), labels, "no label")
+    listing = Listing(storage.uri, labels, entries, (), packed.sides)
+    if not len(listing.files):
+        raise DataError(_no_photos(listing))
+    # What was packed from a folder has been warned of its classes then.
+    return replace(listing, warnings=tuple(dict.fromkeys([*_warn_of_twins(labels), *packed.warnings])))
 
 
 def _list_by_table(storage: Storage, placed: pa.Table, wanted: tuple[str, ...], labels_uri: str) -> Listing:

@@ -34,7 +34,7 @@ _OTHER_SUFFIXES = frozenset(
         *(".log", ".dvc", ".md5", ".sha256", ".cache", ".names", ".data"),
         # archives, arrays, models, programs
         *(".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
-        *(".parquet", ".npy", ".npz", ".h5", ".pkl", ".sqlite", ".tfrecord"),
+        *(".parquet", ".pq", ".arrow", ".npy", ".npz", ".h5", ".pkl", ".sqlite", ".tfrecord"),
         *(".pt", ".pth", ".pt2", ".onnx", ".safetensors", ".bin"),
         *(".py", ".ipynb", ".sh", ".bat", ".js", ".css", ".exe"),
     }

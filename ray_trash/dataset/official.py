@@ -60,6 +60,14 @@ def has_official_lists(listing: Listing) -> bool:
     return any(place.exists(name) for place in places for name in OFFICIAL_LISTS.values())
 
 
+def official_lists(listing: Listing) -> dict[str, bytes]:
+    """Return the list files that `assign_officially` would read, by their names; none where there are none."""
+    for place in _list_places(listing.files, Storage.at(listing.root)):
+        if found := [name for name in OFFICIAL_LISTS.values() if place.exists(name)]:
+            return {name: place.read_bytes(name) for name in found}
+    return {}
+
+
 def assign_officially(photos: pa.Table, root: str) -> tuple[dict[str, Side], list[str]]:
     """Return the side of each path that the official lists name, and sentences for the user.
 

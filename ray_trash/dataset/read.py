@@ -5,48 +5,96 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import fs
 
+from ray_trash.dataset.packed.form import read_manifest
+from ray_trash.dataset.packed.photos import packed_photos
+from ray_trash.dataset.packed.tables import TablePhotos, is_table, split_row_path
 from ray_trash.dataset.walk import unescape_name
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.decode import MAX_FILE_BYTES
 from ray_trash.image.preprocess import Preprocessing, load_photo
 from ray_trash.storage import Storage
 
+READERS = 8
+"""Files of a remote folder that are read at a time: an object store takes longer to answer than to send a photo."""
+
 
 @dataclass(frozen=True)
 class PhotoFolder:
-    """A data root, local or remote; goes to other processes as it is.
+    """A data root, local or remote: a folder, a packed set, or Parquet files; goes to other processes as it is.
 
-    Paths are relative to it, as `walk` writes them.
+    Paths are relative to it, as a `Listing` has them.
     """
 
     storage: Storage
+    packed_id: str | None = None
 
     @classmethod
     def at(cls, root: str) -> PhotoFolder:
-        """Resolve a data root; nothing is contacted. It is a `StorageError` if pyarrow knows no such filesystem."""
-        return cls(Storage.at(root))
+        """Resolve a data root, and look whether there is a packed set; that there is nothing at all shows later.
+
+        Raises:
+            DataError: The packed set is damaged.
+            StorageError: pyarrow knows no such filesystem, or it cannot be reached.
+        """
+        storage = Storage.at(root)
+        if is_table(storage):
+            return cls(Storage.of_file(root)[0])
+        manifest = read_manifest(storage)
+        return cls(storage, manifest.id if manifest else None)
 
     def read(self, path: str) -> bytes:
-        """Read one file whole: 1 to `MAX_FILE_BYTES` bytes.
+        """Read one photo's file whole: 1 to `MAX_FILE_BYTES` bytes.
 
         Raises:
             ImageError: It is empty, too large, no regular file, or cannot be read.
         """
+        if self.packed_id is not None:
+            encoded = packed_photos(self.storage.uri, self.packed_id).read(path)
+        elif (row := split_row_path(path)) is not None:
+            encoded = _table_photos(self.storage.uri).read(*row)
+        else:
+            encoded = self._read_file(path)
+        _check_size(len(encoded))
+        return encoded
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes | ImageError]:
+        """Read photos in the order given, as `read` does, or say why not; several at a time where they are remote."""
+        if self.packed_id is not None:
+            try:
+                packed = packed_photos(self.storage.uri, self.packed_id)
+            except ImageError as error:
+                yield from (error for _ in paths)
+            else:
+                yield from map(_checked, packed.read_many(paths))
+        elif self.storage.is_local or any(map(split_row_path, paths[:1])):
+            yield from map(self._read_or_error, paths)
+        else:
+            yield from _ahead(self._read_or_error, paths)
+
+    def _read_or_error(self, path: str) -> bytes | ImageError:
+        try:
+            return self.read(path)
+        except ImageError as error:
+            return error
+
+    def _read_file(self, path: str) -> bytes:
         place = f"{self.storage.path.rstrip('/')}/{unescape_name(path)}"
         try:
-            encoded = _read_local(place) if self.storage.is_local else _read_remote(self.storage.filesystem, place)
+            return _read_local(place) if self.storage.is_local else _read_remote(self.storage.filesystem, place)
         except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             raise ImageError("unreadable", f"the file cannot be read: {reason}") from error
-        _check_size(len(encoded))
-        return encoded
 
     def load(self, path: str, preprocessing: Preprocessing, *, sha256: str | None = None) -> NDArray[np.uint8]:
         """Read and decode a photo that was accepted before, as `load_photo` does.
@@ -94,3 +142,32 @@ def _check_size(size_bytes: int) -> None:
         raise ImageError(
             "too_large", f"the file has {size_bytes / 2**20:.0f} MiB, at most {MAX_FILE_BYTES >> 20} are read"
         )
+
+
+def _checked(encoded: bytes | ImageError) -> bytes | ImageError:
+    try:
+        if not isinstance(encoded, ImageError):
+            _check_size(len(encoded))
+    except ImageError as error:
+        return error
+    return encoded
+
+
+def _ahead(read: Callable[[str], bytes | ImageError], paths: Sequence[str]) -> Iterator[bytes | ImageError]:
+    waiting = deque[Future[bytes | ImageError]]()
+    with ThreadPoolExecutor(READERS, "read") as pool:
+        try:
+            for path in paths:
+                waiting.append(pool.submit(read, path))
+                if len(waiting) > READERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for photo in waiting:
+                photo.cancel()
+
+
+@lru_cache(maxsize=8)
+def _table_photos(uri: str) -> TablePhotos:
+    return TablePhotos(Storage.at(uri))

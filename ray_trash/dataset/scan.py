@@ -134,10 +134,13 @@ def look_at_block(
         use_one_thread()
     catalog: list[tuple[Any, ...]] = []
     sketches, decoded = [], []
+    photos = folder.read_many(block["path"].to_pylist())
     for row, path, label, listed_bytes in rows_in(block, "row", "path", "label", "size_bytes"):
         size_bytes, sha256 = listed_bytes, None
         try:
-            encoded = folder.read(path)
+            encoded = next(photos)
+            if isinstance(encoded, ImageError):
+                raise encoded
             size_bytes, sha256 = len(encoded), hashlib.sha256(encoded).hexdigest()
             image = open_photo(encoded, min_short_side_px=preprocessing.stored_short_side_px)
         except ImageError as error:

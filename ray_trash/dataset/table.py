@@ -67,12 +67,17 @@ class Table:
 
     def column(self, names: Sequence[str]) -> int | None:
         """Return the number of the column that has the first of these names, if there is one."""
-        plain = [_plain(name) for name in self.header]
-        return next((plain.index(name) for name in names if name in plain), None)
+        return column_named(self.header, names)
 
     def shown(self, cells: Sequence[str]) -> str:
         """Show a row for a message."""
         return ", ".join(f"{name}={cell!r}" for name, cell in zip(self.header, cells, strict=True))
+
+
+def column_named(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """Return the number of the column that has the first of some plain names, if there is one."""
+    plain = [_plain(name) for name in header]
+    return next((plain.index(name) for name in names if name in plain), None)
 
 
 def read_table(uri: str, key: str) -> Table:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from ray_trash.dataset.columns import rows_in, table_of
+from ray_trash.dataset.packed.listing import find_packed, table_names
+from ray_trash.dataset.packed.tables import SUFFIXES, ParquetPhotos, binary_columns, open_table, opened, row_path
 from ray_trash.dataset.places import judge_places
 from ray_trash.dataset.walk import escape_name, walk
 from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
-from ray_trash.score.tables import SUFFIXES, ParquetPhotos, open_table
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
 
@@ -108,8 +109,9 @@ def list_inputs(
     """List what is to be scored.
 
     A row's path is relative to the folder that was given; that of a file given by itself is as it was given; that of
-    a table's row comes from its column `path`, or is `FILE#row`. Where two of the things given would have a path in
-    common, all paths from folders and from columns `path` are preceded by what was given and a slash.
+    a table's row comes from its column `path`, or is `FILE#row`. A folder may be a packed set, with the paths of the
+    folder it was made from, or hold tables of photos and no photo. Where two of the things given would have a path
+    in common, all paths from folders and from columns `path` are preceded by what was given and a slash.
 
     Args:
         given: Local paths and URIs.
@@ -128,8 +130,17 @@ def list_inputs(
         number, shown = len(sources), _shown(text)
         kind, storage, name = _look_at(text, shown)
         if kind == fs.FileType.Directory:
-            rows, n_ignored = _list_folder(storage, number, shown, leave_out)
-            source, is_own, ignored = Source(shown, storage.uri), True, ignored + n_ignored
+            places = _places_in(storage, shown, leave_out)
+            rows, n_ignored = _list_places(places, number)
+            found = {} if len(rows) else _tables_among(places, storage, column, shown)
+            ignored += n_ignored - len(found)
+            for name, (table, paths) in found.items():
+                sources.append(Source(shown, storage.uri, table))
+                tables.append(_list_rows(table, paths, len(sources) - 1, storage, name))
+                are_own.append(True)
+            if found:
+                continue
+            source, is_own = Source(shown, storage.uri), True
         elif name.lower().endswith(_ARCHIVE_SUFFIXES):
             raise DataError(f"{shown}: is an archive; unpack it first, and name the folder")
         elif name.lower().endswith(SUFFIXES):
@@ -202,18 +213,33 @@ def _look_at(text: str, shown: str) -> tuple[fs.FileType, Storage, str]:
     return (kind, storage, "") if kind == fs.FileType.Directory else (kind, *Storage.of_file(text))
 
 
-def _list_folder(
-    storage: Storage, number: int, shown: str, leave_out: tuple[Storage, Sequence[str]] | None
-) -> tuple[pa.Table, int]:
+def _places_in(storage: Storage, shown: str, leave_out: tuple[Storage, Sequence[str]] | None) -> pa.Table:
     try:
-        entries = walk(storage)
-    except DataError as error:
+        packed = find_packed(storage)
+        places = judge_places(walk(storage)) if packed is None else packed.placed()
+    except (DataError, StorageError) as error:
         raise DataError(f"{shown}: {str(error).removeprefix('data.root: ')}") from error
     not_ours = _below(storage, leave_out)
-    places = judge_places(entries)
-    if not_ours:
+    if not_ours and packed is None:
         ours = [not any(f"{path}/".startswith(f"{name}/") for name in not_ours) for (path,) in rows_in(places, "path")]
         places = places.filter(pa.array(ours, pa.bool_()))
+    return places
+
+
+def _tables_among(
+    places: pa.Table, storage: Storage, column: str | None, shown: str
+) -> dict[str, tuple[ParquetPhotos, pa.Array | None]]:
+    found = {}
+    for name in table_names(places):
+        what = f"{shown.rstrip('/')}/{name}"
+        with opened(storage, name, what) as file:
+            has_photos = bool(binary_columns(file.schema_arrow))
+        if has_photos:
+            found[name] = open_table(storage, name, column, shown=what)
+    return found
+
+
+def _list_places(places: pa.Table, number: int) -> tuple[pa.Table, int]:
     is_file = pc.fill_null(pc.equal(places["place"], "file"), False)
     is_special = pc.and_(is_file, pc.equal(places["kind"], "special"))
     code = pc.if_else(is_special, "not_a_regular_file", places["reason"])
@@ -242,7 +268,7 @@ def _below(storage: Storage, leave_out: tuple[Storage, Sequence[str]] | None) ->
 def _list_rows(table: ParquetPhotos, paths: pa.Array | None, number: int, storage: Storage, shown: str) -> pa.Table:
     n_rows = sum(table.group_rows)
     if paths is None:
-        paths = pa.array([f"{shown}#{row}" for row in range(n_rows)], pa.string())
+        paths = pa.array([row_path(shown, row, n_rows) for row in range(n_rows)], pa.string())
     size_bytes = storage.filesystem.get_file_info(f"{storage.path}/{table.name}").size
     columns = {
         "path": paths,

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ray_trash.dataset.packed.tables import read_rows
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
 from ray_trash.image.mask import mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.score.inputs import BATCH_PHOTOS, WORK_SCHEMA, Source
-from ray_trash.score.tables import read_rows
 
 Square = NDArray[np.uint8]
 
@@ -73,6 +73,10 @@ class PhotoReader:
 
     def read(self, block: pa.Table) -> Iterator[bytes | ImageError]:
         """Read the photos of a block of work, in order."""
+        if not block["place"].null_count and len(set(block["source"].to_pylist())) == 1:
+            folder = _folder(self._sources[block["source"][0].as_py()].root)
+            if folder.packed_id is not None:
+                return folder.read_many(block["place"].to_pylist())
         columns = (block["source"].to_pylist(), block["place"].to_pylist(), block["encoded"])
         return self._readers.map(self._read_one, *columns)
 

@@ -11,6 +11,7 @@ import pytest
 from ray_trash.errors import ConfigError, DataError
 from ray_trash.score.inputs import BATCH_PHOTOS, ScoreInputs, list_inputs, work_blocks
 from ray_trash.storage import Storage
+from tests.packing import pack
 
 
 def write(root: Path, *names: str) -> Path:
@@ -182,3 +183,25 @@ def test_work_covers_the_wanted_positions_once_in_blocks_of_one_source_and_chunk
         (block["group"][0].as_py(), block["row"].to_pylist()) for block in blocks if not block["group"].null_count
     ]
     assert groups == [(0, [*range(40)]), (1, [*range(40, 80)]), (2, [*range(80, 100)])]
+
+
+def test_a_packed_set_is_scored_by_the_paths_of_its_folder_and_names_what_could_not_be_packed(tmp_path: Path) -> None:
+    write(tmp_path / "photos", "glass/1.jpg", "paper/2.jpg", "notes.txt")
+    (tmp_path / "photos" / "paper" / "3.jpg").write_bytes(b"")
+    pack(tmp_path / "photos", tmp_path / "packed")
+    inputs = list_inputs([str(tmp_path / "packed")])
+    assert inputs.rows["place"].to_pylist() == ["glass/1.jpg", "paper/2.jpg", "paper/3.jpg"]
+    assert inputs.rows["error_code"].to_pylist() == [None, None, "empty_file"]
+    assert inputs.ignored == 1
+
+
+def test_a_folder_of_tables_and_no_photos_is_each_of_these_tables(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_table(tmp_path / "data" / "a.parquet", {"image": [b"1"] * 11})
+    write_table(tmp_path / "b.parquet", {"image": [b"2"]})
+    write_table(tmp_path / "scores.parquet", {"path": ["x"], "label": ["a"]})
+    write(tmp_path, "README.md")
+    inputs = list_inputs([str(tmp_path)])
+    assert paths(inputs) == ["b.parquet#0", *(f"data/a.parquet#{row:02d}" for row in range(11))]
+    assert inputs.ignored == 2
+    assert [source.table.name for source in inputs.sources if source.table] == ["b.parquet", "data/a.parquet"]

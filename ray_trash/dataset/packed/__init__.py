@@ -1,0 +1,1 @@
+"""Photos inside Parquet files: sets that `pack` wrote, and those of others."""

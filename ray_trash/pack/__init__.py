@@ -1,0 +1,1 @@
+"""Folders of photos written as a few large files."""
