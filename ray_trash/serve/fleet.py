@@ -111,6 +111,10 @@ class Fleet:
         """Return the model that answers."""
         return None if self._now is None else self._now.card
 
+    async def description(self) -> str | None:
+        """Return the card of the checkpoint that answers, as it was when that was opened."""
+        return None if self._now is None else self._now.checkpoint.card
+
     async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         now = self._now

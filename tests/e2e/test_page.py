@@ -58,6 +58,9 @@ class Backend:
     async def card(self) -> ModelCard | None:
         return CARD
 
+    async def description(self) -> str | None:
+        return "# a model"
+
     async def swap_state(self) -> Mapping[str, Any]:
         return {}
 
