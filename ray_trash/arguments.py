@@ -125,7 +125,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
     add("--overwrite", action="store_true", help="replace FILE if it is there")
 
-    _add_config(command("config", commands.config, "print the resolved config"))
+    add = command("config", commands.config, "print the resolved config, or what one may hold")
+    add("config", nargs="?", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    _add_set(add)
+    add("--schema", action="store_true", help="print the JSON Schema of a config, by which editors complete and check")
+    add("--keys", action="store_true", help="print every key with its default, range and meaning, as Markdown")
     return parser
 
 

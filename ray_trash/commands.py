@@ -304,8 +304,19 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 
 def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any] | str:
-    """Resolve a config, to be printed."""
+    """Resolve a config, or describe what one may hold; to be printed."""
     from ray_trash.config import effective_tree, to_yaml
+    from ray_trash.config.reference import config_schema, key_table, schema_text
 
+    if (options.schema or options.keys) and (options.config or options.set or (options.schema and options.keys)):
+        raise ConfigError("config: --schema and --keys describe what any config may hold; give one of them alone")
+    if options.keys and options.json:
+        raise ConfigError("config: --keys prints Markdown, no JSON object; leave out --json, or take --schema")
+    if options.schema:
+        return config_schema() if options.json else schema_text()
+    if options.keys:
+        return key_table()
+    if options.config is None:
+        raise ConfigError("config: name a config, or --schema, or --keys")
     config = _load(options)
     return effective_tree(config) if options.json else to_yaml(config)
