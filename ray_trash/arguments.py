@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, action, summary in (
         ("train", commands.train, "one training run"),
         ("tune", commands.tune, "a sweep; leaves the winner's checkpoint and config"),
-        ("run", commands.run, "catalogue, train or sweep, evaluate on the kept-back photos"),
+        ("run", commands.run, "catalogue, train or sweep, evaluate on the kept-back photos, report"),
     ):
         add = command(name, action, summary)
         _add_config(add)
@@ -88,6 +88,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("second", metavar="B", help="another one")
     add("--out", metavar="FILE.html", help="write a page, with the photos that only one of them gets right")
     add("--data", metavar="DIR", help="where these photos are (where those were that A was trained on)")
+
+    add = command("report", commands.report, "report.html of a run, a sweep or an evaluation, to look at")
+    add("run", metavar="RUN", help="folder of a run or a sweep, or what evaluate --out wrote; local or a URI")
+    add("--data", metavar="DIR", help="where the photos are (where they were)")
 
     add = command("explain", commands.explain, "which part of a photo speaks for its answer, drawn")
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
