@@ -173,7 +173,7 @@ def test_every_figure_is_the_one_in_the_files(made: Path, page: Page) -> None:
 
 def test_its_own_figures_on_parts_of_the_photos_are_those_it_returns_and_add_up(made: Path) -> None:
     returned = write_report(Storage.at(made))
-    rows = {row[0]: row[1] for row in page_of(made).table_below("Which photos it is good at")[1:]}
+    rows = {row[0]: row[1] for row in page_of(made).table_below("Right answers on parts of the photos")[1:]}
     assert rows == {one["slice"]: f"{one['correct']}/{one['n']}" for one in returned["slices"]}
     by_name = {one["slice"]: one for one in returned["slices"]}
     evaluation = document(made, "evaluation.json")
