@@ -102,9 +102,11 @@ def _validated(found: Material) -> str:
         figures = (
             f"{correct:.0f}/{n:.0f} = {percent(correct / n)} right ({percents(wilson_interval(int(correct), int(n)))})"
         )
+    # What the sweep kept may be a later training of this trial, with another seed.
+    where = f"epoch {best['epoch']}" if found.trials is None else f"epoch {best['epoch']} of its trial"
     return (
-        f"has reached {figures} on validation in epoch {best['epoch']}, which chose it, and has not been evaluated on "
-        "photos it was not chosen by"
+        f"has reached {figures} on validation in {where}, which chose it, and has not been evaluated on photos it was "
+        "not chosen by"
     )
 
 
