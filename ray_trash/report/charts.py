@@ -83,7 +83,7 @@ def risk_coverage(points: Sequence[Mapping[str, float]], selective: Mapping[str,
     axes.set_xlim(0, 1.02)
     axes.set_ylim(bottom=0)
     _percent_ticks(axes)
-    axes.legend(frameon=False, labelcolor=INK, loc="upper left")
+    axes.legend(frameon=False, labelcolor=INK)
     return svg_of(figure, "risk-coverage", label=f"risk and coverage: {words}")
 
 
@@ -95,7 +95,7 @@ def intervals(rows: Sequence[tuple[str, float, Sequence[float]]], name: str, *, 
     axes.grid(axis="x", **_GRID)
     at = range(len(rows))
     axes.hlines(at, [ends[0] for *_, ends in rows], [ends[1] for *_, ends in rows], color=BLUE, linewidth=2)
-    axes.plot([share for _, share, _ in rows], at, "o", color=BLUE)
+    axes.plot([share for _, share, _ in rows], at, "o", color=BLUE, clip_on=False)
     axes.axvline(overall, color=INK, linewidth=0.8, linestyle=":")
     axes.set_yticks(at, [shortened(printable(word), _LABEL_CHARACTERS) for word, *_ in rows])
     axes.tick_params(axis="y", length=0)

@@ -61,7 +61,7 @@ def _what(found: Material) -> str:
     begun = f"begun with {weights_name(model['weights'])}" if "weights" in model else ""
     frozen = f"{model['frozen_stages']} of 5 stages frozen" if model.get("frozen_stages") else ""
     how = ", ".join(part for part in (begun, frozen) if part)
-    sweep = f", the best of {counted(len(found.trials), 'trial')}," if found.trials is not None else ""
+    sweep = f", what a sweep of {counted(len(found.trials), 'trial')} kept," if found.trials is not None else ""
     return f"ResNet50{f' ({how})' if how else ''} trained {' '.join(parts)}{sweep}".rstrip()
 
 
