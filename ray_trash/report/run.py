@@ -48,6 +48,7 @@ def write_report(place: Storage, *, data: str | None = None) -> dict[str, Any]:
 
 def leave_report(place: Storage, terminal: Terminal) -> None:
     """Write the report of what has just ended well, and say where; one that cannot be written is said in one line."""
+    terminal.say("writing the report")  # photos are looked at once more, which takes seconds
     try:
         terminal.say(f"report {write_report(place)['report']}")
     except RayTrashError as error:

@@ -47,11 +47,22 @@ def make_run(
     (run / "run.json").write_text(json.dumps({**ended, "seconds": 61.5, "versions": {"torch": "2.0"}}))
     write_model(run / "checkpoint", classes=tuple(classes))
     (run / "metrics.jsonl").write_text("".join(json.dumps(epoch(n)) + "\n" for n in range(1, 4)))
-    (run / "augmentation.png").write_bytes(contact_sheet([("glass", [np.zeros((32, 32, 3), np.uint8)])]))
+    (run / "augmentation.png").write_bytes(contact_sheet([("glass", [np.zeros((32, 32, 3), np.uint8)])] * 14))
     catalog = catalog_at(root)
-    # One photo of test has a twin in training, and one pair carries two labels.
-    relations = [Relation(0, 3, "bytes"), Relation(5, PER_CLASS + 1, "near", shared_points=40, agreement=0.9)]
-    (run / "audit.json").write_bytes(audit_json(build_audit(catalog, relations, warnings=["careful"], probes=PROBES)))
+    # Two photos of test have a twin in training, and two pairs carry two labels.
+    relations = [Relation(0, 3, "bytes"), Relation(5, PER_CLASS + 3, "near", shared_points=40, agreement=0.9)]
+    relations += [Relation(1, PER_CLASS + 5, "pixels")]
+    paths = catalog["path"].to_pylist()
+    suspect: Any = {
+        "path": paths[2],
+        "label": "glass",
+        "suggested": "metal",
+        "score": 0.9,
+        "reason": "looks like metal",
+    }
+    outlier: Any = {"path": paths[7], "kind": "near_empty", "value": 1.0}
+    audit = build_audit(catalog, relations, warnings=["careful"], probes=PROBES, suspects=[suspect], outliers=[outlier])
+    (run / "audit.json").write_bytes(audit_json(audit))
     if evaluated:
         write_evaluation(run, run / "checkpoint", root, catalog)
     return run
