@@ -294,6 +294,7 @@ def record_part(found: Material) -> Part:
         "versions": run.get("versions") or ({} if document is None else document.versions),
         "config": [(key, value) for key, value in by_dotted_key(found.config).items()],
         "command": reproduce(found),
+        "copy": "" if found.kind == "evaluation" or found.place.is_local else f"{found.place.uri}/{CONFIG_FILE}",
     }
 
 
@@ -318,4 +319,6 @@ def reproduce(found: Material) -> str:
         return shlex.join(["ray-trash", *words, *(["--masks"] if "masked" in evaluation else []), "--out", "again"])
     action = "tune" if found.trials is not None and found.config.get("tune", {}).get("space") is None else "run"
     name = f"name={found.config.get('name', 'run')}-again"
-    return shlex.join(["ray-trash", action, f"{found.place.uri}/{CONFIG_FILE}", "--set", name])
+    # A config is read from this machine only.
+    config = f"{found.place.path}/{CONFIG_FILE}" if found.place.is_local else CONFIG_FILE
+    return shlex.join(["ray-trash", action, config, "--set", name])
