@@ -73,6 +73,10 @@ class Instantly:
         """Say nothing: there is one model."""
         return {}
 
+    async def description(self) -> str | None:
+        """Return no card."""
+        return None
+
     def exchanges(self) -> Mapping[str, int]:
         """Count none."""
         return {}

@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, action, summary in (
         ("train", commands.train, "one training run"),
         ("tune", commands.tune, "a sweep; leaves the winner's checkpoint and config"),
-        ("run", commands.run, "catalogue, train or sweep, evaluate on the kept-back photos"),
+        ("run", commands.run, "catalogue, train or sweep, evaluate on the kept-back photos, report"),
     ):
         add = command(name, action, summary)
         _add_config(add)
@@ -103,6 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("second", metavar="B", help="another one")
     add("--out", metavar="FILE.html", help="write a page, with the photos that only one of them gets right")
     add("--data", metavar="DIR", help="where these photos are (where those were that A was trained on)")
+
+    add = command("report", commands.report, "report.html of a run, a sweep or an evaluation, to look at")
+    add("run", metavar="RUN", help="folder of a run or a sweep, or what evaluate --out wrote; local or a URI")
+    add("--data", metavar="DIR", help="where the photos are (where they were)")
 
     add = command("explain", commands.explain, "which part of a photo speaks for its answer, drawn")
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
@@ -158,7 +162,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--storage", default="runs", metavar="URI", help="where runs would be kept: a path or URI (runs)")
 
-    _add_config(command("config", commands.config, "print the resolved config"))
+    add = command("config", commands.config, "print the resolved config, or what one may hold")
+    add("config", nargs="?", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    _add_set(add)
+    add("--schema", action="store_true", help="print the JSON Schema of a config, by which editors complete and check")
+    add("--keys", action="store_true", help="print every key with its default, range and meaning, as Markdown")
     return parser
 
 

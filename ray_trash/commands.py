@@ -131,11 +131,13 @@ def train(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Train once."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
+    from ray_trash.report.run import leave_report
     from ray_trash.train.run import prepare_run, run_training
 
     prepared = prepare_run(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=False):
         result = run_training(prepared, terminal=terminal)
+    leave_report(result.run, terminal)
     terminal.say(f"best checkpoint {result.checkpoint.uri}")
     return {"run": result.run.uri, "checkpoint": result.checkpoint.uri, "best": dict(result.record)}
 
@@ -144,11 +146,13 @@ def tune(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Sweep."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
+    from ray_trash.report.run import leave_report
     from ray_trash.tune.sweep import prepare_sweep, run_sweep
 
     prepared = prepare_sweep(config, **_start_of(options), terminal=terminal)
     with ray_session(dashboard=_trials_have_workers(config)):
         result = run_sweep(prepared, _source_of(options), terminal=terminal)
+    leave_report(result.run, terminal)
     terminal.say(f"best checkpoint {result.checkpoint.uri}")
     return {
         "run": result.run.uri,
@@ -160,7 +164,7 @@ def tune(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
-    """Catalogue, train or sweep, and evaluate."""
+    """Catalogue, train or sweep, evaluate, and report."""
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
     from ray_trash.run import run_all
@@ -210,6 +214,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.cluster.connect import ray_session
     from ray_trash.evaluate.run import evaluate_checkpoint
     from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.report.run import leave_report
     from ray_trash.storage import Storage
     from ray_trash.terminal.evaluation_table import print_evaluation
 
@@ -228,8 +233,19 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             say=terminal.say,
         )
     print_evaluation(document, terminal)
+    leave_report(out, terminal)
     terminal.say(f"written to {out.uri}")
     return document
+
+
+def report(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Write the report of what is there already."""
+    from ray_trash.report.run import write_report
+    from ray_trash.storage import Storage
+
+    written = write_report(Storage.at(options.run), data=options.data)
+    terminal.say(f"written to {written['report']}")
+    return written
 
 
 def compare(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -428,8 +444,19 @@ def doctor(options: argparse.Namespace, terminal: Terminal) -> Ended:
 
 
 def config(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any] | str:
-    """Resolve a config, to be printed."""
+    """Resolve a config, or describe what one may hold; to be printed."""
     from ray_trash.config import effective_tree, to_yaml
+    from ray_trash.config.reference import config_schema, key_table, schema_text
 
+    if (options.schema or options.keys) and (options.config or options.set or (options.schema and options.keys)):
+        raise ConfigError("config: --schema and --keys describe what any config may hold; give one of them alone")
+    if options.keys and options.json:
+        raise ConfigError("config: --keys prints Markdown, no JSON object; leave out --json, or take --schema")
+    if options.schema:
+        return config_schema() if options.json else schema_text()
+    if options.keys:
+        return key_table()
+    if options.config is None:
+        raise ConfigError("config: name a config, or --schema, or --keys")
     config = _load(options)
     return effective_tree(config) if options.json else to_yaml(config)

@@ -1,4 +1,4 @@
-"""The whole job: catalogue, train or sweep, evaluate on the kept-back photos, and say where everything is."""
+"""The whole job: catalogue, train or sweep, evaluate on the kept-back photos, report, and say where everything is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.report.run import leave_report
 from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.photos import PreparedRun
@@ -18,7 +19,6 @@ RUN_FILES = (
     ("tensorboard", "curves: tensorboard --logdir"),
 )
 SWEEP_FILES = (
-    ("sweep.html", "all trials, to look at"),
     ("trials.json", "all trials"),
     ("best_config.yaml", "the config with the winner's values"),
 )
@@ -49,6 +49,7 @@ def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Ter
         say=terminal.say,
     )
     print_evaluation(document, terminal)
+    leave_report(result.run, terminal)
     for name, what in (
         ("checkpoint", "the best checkpoint"),
         ("evaluation.json", "the evaluation"),

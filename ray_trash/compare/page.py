@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PIL import Image
-
 from ray_trash.dataset.read import PhotoFolder
-from ray_trash.errors import DataError
-from ray_trash.image.preprocess import Preprocessing
+from ray_trash.dataset.thumbnail import thumbnail_uri
 from ray_trash.terminal.comparison_table import comparison_lines
 from ray_trash.terminal.page import page_templates
-from ray_trash.terminal.text import percent, points, printable
+from ray_trash.terminal.text import printable
 
 MOST_PICTURES = 48
 """Photos of each kind that are drawn; the others are counted."""
 MOST_NAMED = 200
 """Photos of one side alone that are named; the others are counted."""
-_THUMBNAIL = Preprocessing(size_px=160, stored_short_side_px=160, fit="stretch")
 
 
 def comparison_page(document: Mapping[str, Any], photos: PhotoFolder | None) -> bytes:
@@ -30,7 +24,6 @@ def comparison_page(document: Mapping[str, Any], photos: PhotoFolder | None) -> 
         ("Only B is right", document.get("only_b_right", ())),
     )
     templates = page_templates("ray_trash.compare")
-    templates.filters.update(percent=percent, points=points)
     page = templates.get_template("compare.html.j2").render(
         lines=list(comparison_lines(document)),
         per_class=document.get("per_class", {}),
@@ -43,14 +36,4 @@ def comparison_page(document: Mapping[str, Any], photos: PhotoFolder | None) -> 
 
 
 def _pictures(found: Sequence[Mapping[str, Any]], photos: PhotoFolder | None) -> list[tuple[Mapping[str, Any], str]]:
-    return [(photo, _data_uri(photos, photo["path"]) if photos else "") for photo in found]
-
-
-def _data_uri(photos: PhotoFolder, path: str) -> str:
-    try:
-        pixels = photos.load(path, _THUMBNAIL)
-    except DataError:
-        return ""  # the folder has changed since it was scored; the words stay
-    jpeg = io.BytesIO()
-    Image.fromarray(pixels).save(jpeg, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
+    return [(photo, thumbnail_uri(photos, photo["path"]) if photos else "") for photo in found]

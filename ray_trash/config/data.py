@@ -41,6 +41,9 @@ class DataConfig(Section):
     labels: str | None = None
     """A table that says which class a photo is, wherever it lies below `root`: CSV or Parquet, a local path or a URI,
     with columns `path` and `label`, or what other data sets call them, and perhaps `split`. Default: folders say it."""
+    licence: str | None = None
+    """Licence of the photos, in words or as an SPDX name, for the model card. Default: the card says that it is not
+    known."""
     val_fraction: Annotated[float, _VAL_BY_HASH] = Field(0.15, ge=0, lt=1)
     """Share of every class that goes to validation, expected over the content hash."""
     test_fraction: Annotated[float, _SPLIT_BY_HASH] = Field(0.15, ge=0, lt=1)

@@ -27,6 +27,7 @@ class Evaluation:
         sums: Over at least one photo.
         classes: Names in label order.
         checkpoint: The checkpoint's own id.
+        data_root: Folder of the photos.
         dataset_fingerprint: Over every accepted photo of the data root, whatever its split.
         scoring: Device, precision, batch size, views.
         counts: Files by `seen`, `accepted`, `rejected`, `ignored`; the last three add up to the first.
@@ -42,6 +43,7 @@ class Evaluation:
     split: str
     checkpoint: str
     checkpoint_path: str
+    data_root: str
     dataset_fingerprint: str
     scoring: Mapping[str, Any]
     counts: Mapping[str, int]
@@ -67,6 +69,7 @@ class Evaluation:
             "split": self.split,
             "checkpoint": self.checkpoint,
             "checkpoint_path": self.checkpoint_path,
+            "data_root": self.data_root,
             "dataset_fingerprint": self.dataset_fingerprint,
             "scoring": dict(self.scoring),
             "counts": dict(self.counts),

@@ -139,6 +139,7 @@ def evaluate_checkpoint(
         split=split,
         checkpoint=document.id,
         checkpoint_path=checkpoint.uri,
+        data_root=listing.root,
         dataset_fingerprint=found_fingerprint,
         scoring={
             "device": plan.device,

@@ -4,7 +4,8 @@
 weights.safetensors   the network, torchvision's key names
 checkpoint.json       `CheckpointDocument`
 trainer/state.pt      what resume needs, where it was given
-COMPLETE              sizes and SHA-256 of the files above, written last
+model_card.md         all of it for people, see `model.card`; no part of what answers
+COMPLETE              sizes and SHA-256 of the files above but the card, written last
 ```
 
 Only who resumes reads `trainer/state.pt`, a file of `torch.save`, and only as numbers: nothing in it can run.
@@ -23,7 +24,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ray_trash.errors import CheckpointError
+from ray_trash.errors import CheckpointError, StorageError
+from ray_trash.model.card import CARD_FILE, card_is_of, model_card
 from ray_trash.model.document import (
     FORMAT_VERSION,
     CheckpointDocument,
@@ -42,6 +44,7 @@ TRAINER_FOLDER = "trainer"
 TRAINER_FILE = f"{TRAINER_FOLDER}/state.pt"
 _SERVED_FILES = (WEIGHTS_FILE, DOCUMENT_FILE)
 _ID_DIGITS = 12
+_MAX_CARD_BYTES = 1 << 20
 
 
 def write_checkpoint(
@@ -79,6 +82,7 @@ def write_checkpoint(
         WEIGHTS_FILE: _write_entry(storage, WEIGHTS_FILE, weights, weights_sha256),
         DOCUMENT_FILE: _write_entry(storage, DOCUMENT_FILE, text),
     }
+    storage.write_bytes(CARD_FILE, model_card(written).encode())
     if trainer is not None:
         entries[TRAINER_FILE] = _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
     marker = {"format_version": FORMAT_VERSION, "files": entries}
@@ -95,6 +99,8 @@ class Checkpoint:
     document: CheckpointDocument
     marker: bytes = dataclasses.field(repr=False)
     _files: Mapping[str, bytes] = dataclasses.field(repr=False)
+    card: str = dataclasses.field(repr=False)
+    """Markdown: the card beside the weights, or one made here where there is none or it is of other weights."""
 
     def weights(self) -> dict[str, Tensor]:
         """Return the network's tensors, float32 on the CPU, or raise `CheckpointError`."""
@@ -144,7 +150,18 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             f"{where}: it belongs to the weights {document.id}, beside it are {expected_id}; "
             "copy the checkpoint again as a whole"
         )
-    return Checkpoint(storage.uri, posixpath.basename(storage.path.rstrip("/")), document, marker, files)
+    name = posixpath.basename(storage.path.rstrip("/"))
+    return Checkpoint(storage.uri, name, document, marker, files, _read_card(storage, document))
+
+
+def _read_card(storage: Storage, document: CheckpointDocument) -> str:
+    try:
+        card = storage.read_bytes(CARD_FILE)
+    except StorageError:
+        card = b""  # of an older checkpoint, or for others to read: nothing that answers depends on it
+    if not card_is_of(card, document) or len(card) > _MAX_CARD_BYTES:
+        return model_card(document)
+    return card.decode("utf-8", "replace")
 
 
 def _write_entry(storage: Storage, name: str, data: bytes, sha256: str = "") -> dict[str, Any]:

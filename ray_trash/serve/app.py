@@ -74,7 +74,13 @@ class Models:
     async def state(self) -> FleetState:
         """Say whose replicas answer."""
         fleet = self._fleet
-        return FleetState(fleet.application(), await fleet.card(), await fleet.swap_state(), dict(fleet.exchanges()))
+        return FleetState(
+            fleet.application(),
+            await fleet.card(),
+            await fleet.swap_state(),
+            dict(fleet.exchanges()),
+            await fleet.description(),
+        )
 
     async def roll_back(self) -> Carried[ModelCard]:
         """Go back to the checkpoint before this one, or say why not."""

@@ -150,6 +150,9 @@ class Backend(Protocol):
     async def card(self) -> ModelCard | None:
         """Return the model that answers, None before there is one."""
 
+    async def description(self) -> str | None:
+        """Return the text of the model's card, Markdown, None before there is a model."""
+
     async def swap_state(self) -> Mapping[str, Any]:
         """Say what became of the newest attempt to change the model, as JSON; empty where there was none."""
 

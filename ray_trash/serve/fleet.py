@@ -131,6 +131,10 @@ class Fleet:
         """Return the name of the application of Ray Serve whose replicas answer."""
         return None if self._now is None else self._now.name
 
+    async def description(self) -> str | None:
+        """Return the card of the checkpoint that answers, as it was when that was opened."""
+        return None if self._now is None else self._now.checkpoint.card
+
     async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         now = self._now

@@ -42,6 +42,7 @@ class FleetState:
     card: ModelCard | None = None
     swap: Mapping[str, Any] | None = None
     exchanges: Mapping[str, int] | None = None
+    description: str | None = None
 
 
 class Follower:
@@ -98,6 +99,10 @@ class Follower:
     async def card(self) -> ModelCard | None:
         """Return the model that answers."""
         return self._state.card
+
+    async def description(self) -> str | None:
+        """Return the card of the model that answers."""
+        return self._state.description
 
     async def swap_state(self) -> Mapping[str, Any]:
         """Say what became of the newest attempt to change the model."""

@@ -35,6 +35,7 @@ from ray_trash.serve.telemetry import Telemetry
 
 LATEST_SHARE = 0.5
 """A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
+MARKDOWN = "text/markdown"
 _NOT_BASE64 = ("undecodable", "the data is not base64")
 
 
@@ -80,6 +81,8 @@ class Gateway:
             openapi_extra={"requestBody": request_body(self._settings)},
         )
         route("GET /v1/model", self.get_model, "Who answers", problems(401, 503))
+        markdown = {200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}, **problems(401, 503)}
+        route("GET /v1/model/card", self.get_model_card, "The model's card", markdown, response_class=Response)
         statuses = problems(401, 408, 409, 413, 503, 504)
         route(f"POST {ROLL_BACK}", self.post_rollback, "Go back to the model before this one", statuses)
         route("GET /healthz", self.get_alive, "Alive")
@@ -159,6 +162,13 @@ class Gateway:
     async def get_model(self) -> contract.ModelBody:
         """Say who answers, what a request may hold, and what became of the newest attempt to change the model."""
         return await self._describe(await self._card())
+
+    async def get_model_card(self) -> Response:
+        """Describe the model that answers for people: intended use, data, figures, limits."""
+        text = await self._backend.description()
+        if text is None:
+            raise not_ready(self._settings.retry_after_s)
+        return Response(text, media_type=MARKDOWN)
 
     async def post_rollback(self) -> contract.ModelBody:
         """Go back to the model before this one, for whoever has the operator's key."""

@@ -1,18 +1,13 @@
 """The charts of a sweep: trials in, SVG out, to be put into a page.
 
-Text and lines take the colour of the text around them, so that a chart follows its page's light or dark theme. Draws
-through matplotlib's objects, so that no backend is chosen and no figure stays behind in the process. `scored` are
-trials that have a finite best value, the best first.
+`scored` are trials that have a finite best value, the best first.
 """
 
 from __future__ import annotations
 
 import html
-import io
 import json
 import math
-import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ray_trash.config.tune import Dimension
+from ray_trash.terminal.svg import INK, STYLE, svg_of
 from ray_trash.terminal.text import printable, shortened
 from ray_trash.tune.space import OUTSIDE, grid_values, height_in
 from ray_trash.tune.trials import AS_WRITTEN, TrialRecord
@@ -30,16 +26,6 @@ from ray_trash.tune.trials import AS_WRITTEN, TrialRecord
 PALETTE = ("#4c78a8", "#b05c8e", "#e8590c")
 """Worst to best: of middling lightness, to be seen on white and on black, and blue against orange for those who do
 not tell red from green."""
-_INK = "#010203"
-"""Drawn in place of the page's own text colour, which matplotlib cannot name."""
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: searched, copied, and in the page's font
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
-}
 _MOST_LABELS = 12
 
 
@@ -63,7 +49,7 @@ def coloured_range(scored: Sequence[TrialRecord]) -> tuple[float, float]:
     return done[-1] if done and done[-1] != best else _value(scored[-1]), best
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def parallel_coordinates(scored: Sequence[TrialRecord], space: Mapping[str, Dimension], *, metric: str) -> str:
     """Draw an axis for each searched key and for the metric, and a line through them for each trial."""
     low, high = sorted([_value(scored[0]), _value(scored[-1])])
@@ -74,7 +60,7 @@ def parallel_coordinates(scored: Sequence[TrialRecord], space: Mapping[str, Dime
     axes = figure.add_subplot(xlim=(0, max(1, len(space))), ylim=(OUTSIDE, 1.0))
     axes.set_axis_off()
     for x, (name, values, dimension) in enumerate(columns):
-        axes.plot((x, x), (0, 1), color=_INK, linewidth=0.8, clip_on=False)
+        axes.plot((x, x), (0, 1), color=INK, linewidth=0.8, clip_on=False)
         section, dot, key = name.rpartition(".")
         title = f"{_label(section)}{dot}\n{_label(key)}" if dot else _label(name)
         axes.annotate(title, (x, 1), (0, 10), textcoords="offset points", ha="center", weight="bold")
@@ -91,10 +77,11 @@ def parallel_coordinates(scored: Sequence[TrialRecord], space: Mapping[str, Dime
             va = "bottom" if best_is_on_top == (record is scored[0]) else "top"
             at, text = (len(space), line[-1]), f"{record.trial} {', '.join(names)}"
             axes.annotate(text, at, (48, 0), textcoords="offset points", va=va)
-    return _svg(figure, "parallel", scored, metric)
+    label = f"a line for each trial through its values and its {metric}; the table has the same numbers"
+    return _svg(figure, "parallel", label, scored, metric)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def learning_curves(scored: Sequence[TrialRecord], *, metric: str) -> str:
     """Draw the metric over the epochs, a dot at a best epoch, a cross where a trial was pruned; "" without a curve."""
     curves = [
@@ -114,10 +101,10 @@ def learning_curves(scored: Sequence[TrialRecord], *, metric: str) -> str:
             axes.plot(best, curve[best], "o", color=colour, markersize=5, gid=f"best-epoch-{record.trial}")
         if record.status == "pruned":
             axes.plot(epochs[-1:], values[-1:], "x", color=colour, markersize=7, gid=f"pruned-{record.trial}")
-    return _svg(figure, "curves", scored, metric)
+    return _svg(figure, "trial-curves", f"{metric} of each trial over its epochs", scored, metric)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def importance_bars(shares: Mapping[str, float]) -> str:
     """Draw a bar for each key, the longest on top."""
     keys = sorted(shares, key=lambda key: shares[key])
@@ -127,19 +114,12 @@ def importance_bars(shares: Mapping[str, float]) -> str:
     bars = axes.barh(range(len(keys)), [shares[key] for key in keys], height=0.6, color=PALETTE[0])
     axes.set_yticks(range(len(keys)), [_label(key, 36) for key in keys])
     axes.bar_label(bars, [f"{100 * shares[key]:.0f} %" for key in keys], padding=4)
-    return _svg(figure, "importance")
+    label = "; ".join(f"{key} {100 * shares[key]:.0f} %" for key in reversed(keys))
+    return _svg(figure, "importance", f"what mattered: {label}")
 
 
-def _svg(figure: Figure, name: str, scored: Sequence[TrialRecord] = (), metric: str = "") -> str:
-    svg = io.StringIO()
-    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    # Names of shapes are digests: with a salt of the chart's own, two renderings are equal and two charts differ.
-    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the page's font may have it
-        figure.savefig(svg, format="svg", transparent=True, bbox_inches="tight", metadata=no_metadata)
-    text = svg.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text, count=2)  # HTML knows them
+def _svg(figure: Figure, name: str, label: str, scored: Sequence[TrialRecord] = (), metric: str = "") -> str:
+    text = svg_of(figure, name, label=label)
     for record in scored:
         values = "; ".join(f"{key} {shown(value)}" for key, value in record.params.items())
         words = f"trial {record.trial}, {record.status}: {metric} {shown_score(_value(record))}; {values}"

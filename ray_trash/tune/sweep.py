@@ -8,7 +8,6 @@
   verdict.json          whether the winner is really better
   best_config.yaml      the config with the winner's values
   checkpoint/           the winner, servable
-  sweep.html            all of it, to look at
 ```
 """
 
@@ -35,7 +34,6 @@ from ray_trash.train.run_directory import BEST, RUN, read_metrics, read_run
 from ray_trash.train.run_record import recorded
 from ray_trash.tune.activations import share_activations
 from ray_trash.tune.finals import Finals, compare_finalists
-from ray_trash.tune.page import PAGE_FILE, sweep_page
 from ray_trash.tune.search import TRIALS, Point
 from ray_trash.tune.space import points, require_optuna, search_space
 from ray_trash.tune.summary import summary_line
@@ -122,13 +120,9 @@ def run_sweep(prepared: PreparedSweep, source: str, *, terminal: Terminal) -> Sw
             raise _all_failed(sweep.run, records)
         finals = compare_finalists(sweep, order, terminal)
         winner = next(record for record in records if record.trial == finals.winner)
-        _leave_winner(sweep.run, finals, winner, source)
-        lines = [summary_line(records, sweep, prepared.space), *finals.lines]
-        page = sweep_page(
-            config.name, records, prepared.space, metric=sweep.metric, higher_is_better=higher, lines=lines
-        )
-        sweep.run.write_bytes(PAGE_FILE, page)
-        for line in lines:
+        summary = summary_line(records, sweep, prepared.space)
+        _leave_winner(sweep.run, finals, winner, source, summary)
+        for line in (summary, *finals.lines):
             terminal.say(line)
     n_test = sweep.photos.data["n"].get("test", 0)
     return SweepResult(base.run, base.run.child(BEST), winner, tuple(records), finals.document, n_test)
@@ -179,12 +173,13 @@ def _with_history(points: Sequence[Point], finished: Sequence[TrialRecord]) -> l
     return [by_number[number] for number in sorted(by_number)]
 
 
-def _leave_winner(run: Storage, finals: Finals, winner: TrialRecord, source: str) -> None:
+def _leave_winner(run: Storage, finals: Finals, winner: TrialRecord, source: str, summary: str) -> None:
     run.remove(f"{BEST}/{MARKER}")
     run.copy(f"{finals.run}/{BEST}", BEST, last=MARKER)
     changes = {} if winner.trial == AS_WRITTEN else winner.params
     run.write_bytes(BEST_CONFIG, config_with(source, changes).encode())
-    run.write_bytes(VERDICT_FILE, (json.dumps(finals.document, indent=2) + "\n").encode())
+    verdict = {"summary": summary, **finals.document}
+    run.write_bytes(VERDICT_FILE, (json.dumps(verdict, indent=2) + "\n").encode())
 
 
 def _all_failed(run: Storage, records: Sequence[TrialRecord]) -> RayTrashError:

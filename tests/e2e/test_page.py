@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from playwright.sync_api import Browser, Error, FilePayload, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from ray_trash.config import ServeConfig
 from ray_trash.serve.contract import ModelCard, Scored, ServeError
@@ -24,8 +23,6 @@ from ray_trash.serve.key import Keys
 from tests.e2e.command import wait_until
 
 KEY = "a-key-of-the-test"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = [f"--disable-{what}" for what in ("gpu", "quic", "background-networking", "component-update", "sync")]
 CARD = ModelCard(
     id="3f9a1c2e",
     classes=("cardboard", "glass", "metal", "paper", "plastic", "trash"),
@@ -60,6 +57,9 @@ class Backend:
     async def card(self) -> ModelCard | None:
         return CARD
 
+    async def description(self) -> str | None:
+        return "# a model"
+
     async def swap_state(self) -> Mapping[str, Any]:
         return {}
 
@@ -82,22 +82,6 @@ def serving(backend: Backend, *, api_key: str | None = None, **settings: Any) ->
     finally:
         server.should_exit = True
         thread.join(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)}, and this machine has none")
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(
-                executable_path=executable, args=["--no-sandbox", "--no-first-run", *QUIET]
-            )
-        except Error as error:
-            pytest.skip(f"{executable} does not start here: {error.message.splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

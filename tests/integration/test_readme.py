@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -31,6 +32,13 @@ def test_the_commands_of_the_quick_start_run_as_they_stand(
     for _, name, *arguments in lines:
         finished = command(name, *arguments, *SMALLER.get(name, ()))
         assert finished.code == 0, finished.err
-    assert (tmp_path / "runs" / "mine" / "evaluation.json").exists()
+    run = tmp_path / "runs" / "mine"
+    evaluation, page = json.loads((run / "evaluation.json").read_text()), (run / "report.html").read_text()
+    right = f"{evaluation['correct']}/{evaluation['n']}"
+    for part in ("audit", "curves", "sweep", "result", "answers", "record"):
+        assert f'id="{part}"' in page
+    assert right in page
+    assert right in (run / "checkpoint" / "model_card.md").read_text()
+    assert right in (run / "test" / "report.html").read_text()
     assert (tmp_path / "runs" / "mine" / "test" / "predictions.parquet").exists()
     assert (tmp_path / "runs" / "mine" / "scored.parquet").exists()

@@ -21,9 +21,11 @@ def test_a_network_that_looks_at_the_object_is_said_to() -> None:
     assert document["border"]["verdict"] == "what lies around the object hardly matters"
     assert "rest on the object" in document["centre"]["verdict"]
     assert (document["centre"]["correct"], document["centre"]["n"]) == (55, 200)
+    assert not any(masked["flagged"] for masked in document.values())
 
 
 def test_a_network_that_looks_at_the_background_is_called_out() -> None:
     document = masked_accuracies(sums(190), border=sums(100), centre=sums(150))
     assert document["border"]["verdict"].startswith("90 answers rest on what lies around")
     assert "the background tells the classes apart" in document["centre"]["verdict"]
+    assert all(masked["flagged"] for masked in document.values())

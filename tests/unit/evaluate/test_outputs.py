@@ -20,6 +20,7 @@ CLASSES = ("zebra", "ant")
 SUBJECT: dict[str, Any] = {
     "checkpoint": "abc",
     "checkpoint_path": "/runs/a/checkpoint",
+    "data_root": "/photos",
     "split": "test",
     "dataset_fingerprint": "f00d",
     "counts": {"seen": 5, "accepted": 3, "rejected": 1, "ignored": 1},
@@ -62,6 +63,7 @@ def test_evaluation_json_has_the_keys_that_scripts_rely_on():
     assert document["split"] == "test"
     assert document["checkpoint"] == "abc"
     assert document["checkpoint_path"] == "/runs/a/checkpoint"
+    assert document["data_root"] == "/photos"
     assert document["dataset_fingerprint"] == "f00d"
     assert document["skipped"] == [{"path": "ant/bad.jpg", "reason": "truncated"}]
     assert document["counts"] == {"seen": 5, "accepted": 3, "rejected": 1, "ignored": 1}

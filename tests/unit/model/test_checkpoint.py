@@ -12,6 +12,7 @@ import torch
 from pyarrow import fs
 
 from ray_trash.errors import CheckpointError
+from ray_trash.model.card import CARD_FILE, model_card
 from ray_trash.model.checkpoint import MARKER, open_checkpoint, write_checkpoint
 from ray_trash.storage import Storage
 
@@ -262,3 +263,20 @@ def test_checkpoint_is_read_from_storage_that_is_not_local(directory):
 
 def test_a_checkpoint_knows_the_name_of_its_folder(directory):
     assert open_checkpoint(f"{directory}/").name == directory.name
+
+
+def test_the_card_is_beside_the_weights_and_no_part_of_what_is_checked(directory):
+    card = (directory / CARD_FILE).read_text()
+    assert open_checkpoint(directory).card == card
+    (directory / CARD_FILE).write_text(f"{card}\nby hand\n")
+    assert open_checkpoint(directory).card.endswith("by hand\n")
+
+
+@pytest.mark.parametrize("stale", [None, b"# of other weights", b"model id: `0123456789ab`", b"\xff\x00"])
+def test_a_checkpoint_without_a_card_of_its_own_has_one_made(directory, stale):
+    (directory / CARD_FILE).unlink()
+    if stale is not None:
+        (directory / CARD_FILE).write_bytes(stale)
+    opened = open_checkpoint(directory)
+    assert opened.card == model_card(opened.document)
+    assert f"model id: `{opened.document.id}`" in opened.card

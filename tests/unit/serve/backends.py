@@ -54,6 +54,9 @@ class FakeBackend:
     async def card(self) -> ModelCard | None:
         return CARD if self.ready else None
 
+    async def description(self) -> str | None:
+        return "# a model | Müll" if self.ready else None
+
     async def swap_state(self) -> Mapping[str, Any]:
         return {}
 

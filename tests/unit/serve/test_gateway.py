@@ -177,6 +177,16 @@ def test_before_there_is_a_model_everything_but_the_pulse_says_come_again(backen
         assert response.headers["retry-after"] == "1"
 
 
+def test_the_card_of_the_model_is_markdown_for_people(backend):
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return [await client.get("/v1/model/card") for backend.ready in (True, False)]
+
+    found, early = talk(backend, ask)
+    assert (found.status_code, found.text) == (200, "# a model | Müll")
+    assert found.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert (early.status_code, code_of(early)) == (503, "not_ready")
+
+
 def test_a_gateway_that_drains_is_not_ready_and_still_answers(backend):
     async def run() -> tuple[int, int]:
         gateway = Gateway(backend, ServeConfig(), keys=Keys())

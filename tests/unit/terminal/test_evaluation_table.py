@@ -21,6 +21,7 @@ def printed(classes: list[str], *, width: int = 100, more: dict[str, Any] | None
         split="test",
         checkpoint="abc123",
         checkpoint_path="checkpoint",
+        data_root="photos",
         dataset_fingerprint="f00d",
         counts={"seen": 9, "accepted": 6, "rejected": 2, "ignored": 1},
         skipped=[{"path": "glass/a.png", "reason": "truncated"}, {"path": "glass/b.png", "reason": "truncated"}],

@@ -1,4 +1,4 @@
-"""The page of a sweep stands alone, shows every trial, and does nothing that a name in it asks for."""
+"""The part of a report about a sweep shows every trial, and does nothing that a name in it asks for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 import re
 from dataclasses import replace
 from functools import cache
-from html.parser import HTMLParser
 
 import pytest
 
 from ray_trash.config.tune import Dimension
-from ray_trash.tune.charts import parallel_coordinates
-from ray_trash.tune.page import sweep_page
+from ray_trash.report.sweep import sweep_section
+from ray_trash.terminal.page import page_templates
+from ray_trash.tune.charts import parallel_coordinates, shown, shown_score
 from ray_trash.tune.trials import Status, TrialRecord, ranked
+from tests.unit.report.parsed import Page
 
 SPACE = {
     "model.dropout": Dimension(uniform=(0.0, 0.5)),
@@ -22,53 +23,6 @@ SPACE = {
     "model.frozen_stages": Dimension(int=(0, 4)),
 }
 HOSTILE = "</title><script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;"
-VOID = {"meta", "img", "br", "link", "input"}
-
-
-class Page(HTMLParser):
-    """What a page holds; fails where an element is left open or closed twice."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self.source = page.decode("utf-8")
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert "svg" in self.open, f"<{tag}/> closes itself in SVG only"
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-    def of_class(self, name: str) -> int:
-        return sum(name in (attributes.get("class") or "").split() for _, attributes in self.seen)
-
-    def count(self, tag: str) -> int:
-        return sum(seen == tag for seen, _ in self.seen)
-
-    def named(self, start: str) -> int:
-        return sum((attributes.get("id") or "").startswith(start) for _, attributes in self.seen)
 
 
 def record(trial: int, value: float | None, status: Status = "done", **changes) -> TrialRecord:
@@ -91,38 +45,22 @@ def sweep() -> list[TrialRecord]:
     return [*done, record(8, 0.6, "pruned", stop_reason="among the worse at epoch 3"), record(9, None, "failed")]
 
 
-def page_of(records, space=None, *, lines=(), higher_is_better=True, title="a sweep", metric="val_accuracy") -> Page:
+def page_of(records, space=None, *, lines=(), higher_is_better=True, metric="val_accuracy") -> Page:
     space = SPACE if space is None else space
-    return Page(sweep_page(title, records, space, metric=metric, higher_is_better=higher_is_better, lines=list(lines)))
+    part = sweep_section(records, space, metric=metric, higher_is_better=higher_is_better, lines=list(lines))
+    templates = page_templates("ray_trash.report")
+    templates.filters.update(shown=shown, score=shown_score)
+    templates.tests["finite"] = math.isfinite
+    return Page(templates.get_template("sweep.html.j2").render(sweep=part).encode())
 
 
 @cache
 def whole_page() -> Page:
-    return page_of(sweep(), title="Müll & Glas", lines=["10 trials in an hour", "verdict: trial 6 is better"])
+    return page_of(sweep(), lines=["10 trials in an hour", "verdict: trial 6 is better"])
 
 
-def test_the_page_needs_nothing_from_outside_and_runs_nothing():
+def test_charts_take_the_colours_of_their_page():
     page = whole_page()
-    assert "http://" not in page.source
-    assert "https://" not in page.source
-    assert not {"script", "link", "img", "image", "iframe", "object"} & {tag for tag, _ in page.seen}
-    pointers = [
-        value or ""
-        for _, attributes in page.seen
-        for name, value in attributes.items()
-        if name in ("src", "href", "xlink:href")
-    ]
-    pointers += re.findall(r"url\(([^)]*)\)", page.source)
-    assert all(pointer.startswith("#") for pointer in pointers), pointers
-    assert "default-src 'none'" in page.source
-
-
-def test_the_page_is_titled_in_utf8_and_fits_a_phone_and_a_dark_screen():
-    page = whole_page()
-    assert "<title>Müll &amp; Glas</title>" in page.source
-    assert {"charset": "utf-8"} in [attributes for tag, attributes in page.seen if tag == "meta"]
-    assert "width=device-width" in page.source
-    assert "prefers-color-scheme: dark" in page.source
     assert "currentColor" in page.source[page.source.index("<svg") :]
     assert not re.findall("#000000|#ffffff", page.source)
 
@@ -220,7 +158,7 @@ def test_hostile_names_stay_text():
         record(trial, 0.8 + trial / 100, stop_reason=HOSTILE, params={HOSTILE: HOSTILE, "numbers": HOSTILE})
         for trial in range(7)
     ]
-    page = page_of(records, space, title=HOSTILE, metric=HOSTILE, lines=[HOSTILE])
+    page = page_of(records, space, metric=HOSTILE, lines=[HOSTILE])
     assert not {"script", "img"} & {tag for tag, _ in page.seen}
     assert not [name for _, attributes in page.seen for name in attributes if name.startswith("on")]
     assert page.text.count(HOSTILE) > 10
