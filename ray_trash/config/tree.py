@@ -144,6 +144,8 @@ class TrainConfig(Section):
     """Largest global gradient norm. Default: gradients are not clipped."""
     keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = 2
     """How many of the newest checkpoints stay for `--resume`, besides the best."""
+    checkpoint_every_min: float = Field(10.0, gt=0)
+    """Minutes after which an epoch that has not ended is saved, so that a kill costs no more; its end always is."""
     cache_frozen: Literal["auto", "on", "off"] = "auto"
     """Keep the activations of the frozen stages on disk instead of computing them in every epoch. `auto`: where there
     are fewer views (`augment.views`) than epochs and they fit `train.cache_frozen_gib`."""

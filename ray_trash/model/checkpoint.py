@@ -8,6 +8,7 @@ COMPLETE              sizes and SHA-256 of the files above, written last
 ```
 
 Only who resumes reads `trainer/state.pt`, a file of `torch.save`, and only as numbers: nothing in it can run.
+In the middle of an epoch there is nothing to be used yet: such a checkpoint has that file and the marker, no more.
 """
 
 from __future__ import annotations
@@ -81,9 +82,35 @@ def write_checkpoint(
     }
     if trainer is not None:
         entries[TRAINER_FILE] = _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
-    marker = {"format_version": FORMAT_VERSION, "files": entries}
-    storage.write_bytes(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+    _write_marker(storage, entries)
     return written
+
+
+def write_trainer_part(directory: Path, trainer: Mapping[str, Any]) -> None:
+    """Write a checkpoint that can be resumed from and not be used, complete only once this returns.
+
+    Args:
+        directory: A local folder that is not there yet.
+        trainer: As for `write_checkpoint`.
+
+    Raises:
+        StorageError: The disk is full, read-only or out of reach.
+    """
+    storage = Storage.at(directory)
+    _write_marker(storage, {TRAINER_FILE: _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))})
+
+
+def read_trainer_part(storage: Storage) -> dict[str, Any]:
+    """Read what resume needs, tensors on the CPU, from what `write_trainer_part` or `write_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: There is no checkpoint, it is incomplete, or its file is missing, truncated or changed.
+        StorageError: The storage cannot be asked.
+    """
+    _, entries = _read_marker(storage)
+    if TRAINER_FILE not in entries:
+        raise CheckpointError(f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it cannot be resumed from")
+    return _parse_trainer_file(storage.uri, _read_checked(storage, TRAINER_FILE, *entries[TRAINER_FILE]))
 
 
 @dataclass(frozen=True)
@@ -103,9 +130,7 @@ class Checkpoint:
     def trainer(self) -> dict[str, Any]:
         """Return what resume needs, tensors on the CPU, or raise `CheckpointError`; only if opened `with_trainer`."""
         assert TRAINER_FILE in self._files, f"{self.uri} was opened without its trainer part"
-        complaint = f"{self.uri}/{TRAINER_FILE}: cannot be read; copy it again"
-        state: dict[str, Any] = from_torch_file(self._files[TRAINER_FILE], complaint)
-        return state
+        return _parse_trainer_file(self.uri, self._files[TRAINER_FILE])
 
 
 def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) -> Checkpoint:
@@ -128,6 +153,10 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
         if any(name.startswith(f"{TRAINER_FOLDER}/") for name in entries):
             problem += "; another ray-trash wrote it: resume with that one, or start anew with --overwrite"
         raise CheckpointError(problem)
+    if entries.keys() == {TRAINER_FILE}:
+        raise CheckpointError(
+            f"{storage.uri}: made in the middle of an epoch, for --resume alone; use the checkpoint of an epoch"
+        )
     if absent:
         raise CheckpointError(f"{storage.uri}: the checkpoint has no {' and no '.join(absent)}")
     files: dict[str, bytes] = {}
@@ -145,6 +174,16 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             "copy the checkpoint again as a whole"
         )
     return Checkpoint(storage.uri, posixpath.basename(storage.path.rstrip("/")), document, marker, files)
+
+
+def _write_marker(storage: Storage, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    marker = {"format_version": FORMAT_VERSION, "files": entries}
+    storage.write_bytes(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+
+
+def _parse_trainer_file(uri: str, data: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = from_torch_file(data, f"{uri}/{TRAINER_FILE}: cannot be read; copy it again")
+    return state
 
 
 def _write_entry(storage: Storage, name: str, data: bytes, sha256: str = "") -> dict[str, Any]:

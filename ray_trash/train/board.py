@@ -48,6 +48,10 @@ class Board:
         """Add an event."""
         self._events.put(event)
 
+    def asked_to_stop(self) -> bool:
+        """Say whether the workers are to save and stop; only what is shared can be told from outside."""
+        return False
+
     def take(self) -> list[Event]:
         """Return the events since the last call; only one thread takes."""
         return [self._events.get() for _ in range(self._events.qsize())]
@@ -72,6 +76,10 @@ class SharedBoard:
     def post(self, event: Event) -> None:
         """Add an event, without waiting for its arrival."""
         self._actor.post.remote(event)
+
+    def asked_to_stop(self) -> bool:
+        """Say whether the workers are to save and stop."""
+        return False
 
     def take(self) -> list[Event]:
         """Return the events since the last call; `RayError` where the cluster is gone, or busy for seconds."""
