@@ -7,7 +7,7 @@ from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from ray_trash.config.data import DataConfig
@@ -29,6 +29,7 @@ _MONITORED = Needs(
 _ACTIVATIONS_KEPT = Needs("train.cache_frozen=auto or on", lambda config: config.train.cache_frozen != "off")
 _WORKER_PROCESSES = Needs("train.workers other than 0", lambda config: config.train.workers != 0)
 
+_Workers = Annotated[int, Field(ge=1)]
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -82,9 +83,10 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """One training run."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] | tuple[_Workers, _Workers] = "auto"
     """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial. 0
-    trains in the command's own process: it starts at once, and is not replaced when it dies."""
+    trains in the command's own process: it starts at once, and is not replaced when it dies. `[1, 4]`: as many of 1 to
+    4 as `auto` would take at any time, in batches as large as those of 4; in a sweep, 1 a trial."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
     wait_for_workers_s: float = Field(0.0, ge=0)
@@ -157,6 +159,27 @@ class TrainConfig(Section):
     """How often dead workers are replaced before the run gives up."""
     mlflow_tracking_uri: str | None = None
     """MLflow's tracking server. Default: the run is not recorded there."""
+
+    @field_validator("workers")
+    @classmethod
+    def _in_order(cls, workers: Any) -> Any:
+        if isinstance(workers, tuple) and workers[0] >= workers[1]:
+            raise ValueError(
+                "give the fewest, then the most, such as [1, 4]; a fixed number is written without brackets"
+            )
+        return workers
+
+    def sharers(self, workers: int) -> int:
+        """Return how many workers' batches make a step's, where so many train: the most of those that come and go."""
+        return self.workers[1] if isinstance(self.workers, tuple) else workers
+
+    def sizes(self, workers: int) -> range:
+        """Return the numbers of workers that may train, where so many begin."""
+        return (
+            range(self.workers[0], self.workers[1] + 1)
+            if isinstance(self.workers, tuple)
+            else range(workers, workers + 1)
+        )
 
 
 class EvaluateConfig(Section):

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ray_trash.config import Config, why_no_batch_of_one
 from ray_trash.dataset.sampler import (
     Rows,
+    batches_per_step,
     epoch_order,
     smallest_batch,
     step_sizes,
@@ -58,22 +59,39 @@ class TrainingFigures:
 
 
 def global_batch_size(job: TrainJob, world: int) -> int:
-    """Return the photos of one optimizer step over all workers."""
+    """Return the photos of one optimizer step over all workers, the same for all numbers of them that may train."""
     train = job.config.train
-    return train.batch_size_per_worker * train.accumulate_batches * world
+    return train.batch_size_per_worker * train.accumulate_batches * train.sharers(world)
 
 
 def require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None:
-    """Refuse, by a `ConfigError`, so many training photos that an epoch has a batch of one batch norm cannot take."""
+    """Refuse, by a `ConfigError`, so many training photos that an epoch has a batch of one batch norm cannot take.
+
+    Of workers that come and go every number is looked at.
+    """
     train, obstacle = config.train, why_no_batch_of_one(config)
-    batch_size = train.batch_size_per_worker * train.accumulate_batches * workers
-    steps = steps_in_epoch(n_photos, batch_size, train.steps_per_epoch, workers=workers)
+    sharers = train.sharers(workers)
+    batch_size = train.batch_size_per_worker * train.accumulate_batches * sharers
+    steps = steps_in_epoch(n_photos, batch_size, train.steps_per_epoch, workers=sharers)
     n_draws = n_photos if train.steps_per_epoch is None else steps * batch_size
-    if obstacle and smallest_batch(n_draws, steps, workers=workers, accumulate=train.accumulate_batches) < 2:
-        raise ConfigError(
-            f"train.batch_size_per_worker={train.batch_size_per_worker}: {n_photos} photos on "
-            f"{counted(workers, 'worker')} leave a batch of one; {obstacle}"
-        )
+    for size in train.sizes(workers) if obstacle else ():
+        accumulate = _batches_per_step(config, n_draws, steps, size)
+        if smallest_batch(n_draws, steps, workers=size, accumulate=accumulate) < 2:
+            raise ConfigError(
+                f"train.batch_size_per_worker={train.batch_size_per_worker}: {n_photos} photos on "
+                f"{counted(size, 'worker')} leave a batch of one; {obstacle}"
+            )
+
+
+def _batches_per_step(config: Config, n_draws: int, steps: int, workers: int) -> int:
+    train = config.train
+    return batches_per_step(
+        n_draws,
+        steps,
+        workers=workers,
+        accumulate=train.accumulate_batches,
+        batch_size=train.batch_size_per_worker,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,7 @@ def plan_epoch(job: TrainJob, world: int, epoch: int) -> EpochPlan:
     """Plan an epoch, from 0, for so many workers."""
     train = job.config.train
     batch_size = global_batch_size(job, world)
-    steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=world)
+    steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=train.sharers(world))
     n_draws = len(job.train) if train.steps_per_epoch is None else steps * batch_size
     balance: Literal["none", "sampler"] = "sampler" if train.class_balance == "sampler" else "none"
     order = epoch_order(job.train.labels, seed=job.config.seed, epoch=epoch, n_draws=n_draws, balance=balance)
@@ -123,9 +141,10 @@ def train_epoch(
     epoch, begun_at = state.run.epochs_done, progress.step
     plan = plan_epoch(job, worker.world, epoch)
     steps = len(plan.sizes)
-    own = worker_batches(
-        plan.order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=train.accumulate_batches
-    )[begun_at:]
+    accumulate = _batches_per_step(config, len(plan.order), steps, worker.world)
+    own = worker_batches(plan.order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=accumulate)[
+        begun_at:
+    ]
     batches = inputs.training([positions for parts in own for positions in parts], epoch)
     class_weights = None
     if train.class_balance == "weights":

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ray_trash.dataset.sampler import steps_in_epoch
 from ray_trash.dataset.stream import PhotoSource
 from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums, validation_record
@@ -20,7 +19,7 @@ from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
-from ray_trash.train.board import Step
+from ray_trash.train.board import Begun, Step
 from ray_trash.train.epoch import (
     average_statistics,
     diverged_error,
@@ -53,8 +52,8 @@ def train(
     worker: Worker,
     source: PhotoSource,
     report: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train until the run is over, from its newest complete checkpoint if it has one.
+) -> bool:
+    """Train until the run is over, from its newest complete checkpoint if it has one; False if told to stop before.
 
     All workers call this together, and fail together: with a `DivergedError` where the loss is not finite, and with a
     `StorageError` where the run directory cannot be written. `initial` is what a run begins with that has not begun,
@@ -64,7 +63,10 @@ def train(
     state = build_state(job, initial, worker.device)
     _resume(state, run, job, worker)
     if worker.is_first:
-        say(_start_line(job, worker, state))
+        plan = plan_epoch(job, worker.world, state.run.epochs_done)
+        say(_start_line(job, worker, state, len(plan.sizes)))
+        done = state.within.step if state.within is not None else 0
+        say(Begun(worker.world, state.run.epochs_done + 1, done, len(plan.sizes)))
     # A kill may have come between a checkpoint and what is made from it.
     worker.on_first(lambda: follow_checkpoint(run, state))
     tracking = Tracking(run, job.config, state, say) if worker.is_first else None
@@ -90,6 +92,7 @@ def train(
         tracking.close()
         if state.run.stop_kind is not None:
             say(f"stopped: {state.run.stop_reason}; best epoch {state.run.best_epoch}")
+    return state.run.stop_kind is not None
 
 
 def _resume(state: TrainState, run: Storage, job: TrainJob, worker: Worker) -> None:
@@ -123,10 +126,8 @@ def _newest(run: Storage, job: TrainJob, worker: Worker) -> Checkpoint | Within 
     return whole
 
 
-def _start_line(job: TrainJob, worker: Worker, state: TrainState) -> str:
-    train = job.config.train
-    size = global_batch_size(job, worker.world)
-    steps = steps_in_epoch(len(job.train), size, train.steps_per_epoch, workers=worker.world)
+def _start_line(job: TrainJob, worker: Worker, state: TrainState, steps: int) -> str:
+    train, size = job.config.train, global_batch_size(job, worker.world)
     dtype, why = resolve_precision(train.precision, worker.device)
     return (
         f"{len(job.train)} photos to train on, {len(job.val)} to validate; "

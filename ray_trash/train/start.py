@@ -44,10 +44,14 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         local_world=context.get_local_world_size(),
     )
 
+    job.board.join(worker.rank, ray.get_runtime_context().get_node_id())
+
     def work() -> None:
         initial = fetch(loop_config["initial"], what="the first weights")
         decoded = ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None
-        train(job, initial, worker, build_source(job.root, decoded, worker.device), ray.train.report)
+        is_over = train(job, initial, worker, build_source(job.root, decoded, worker.device), ray.train.report)
+        if not is_over and worker.is_first:
+            job.board.stopped()
 
     outcome = carry(work)
     if outcome.error is not None:

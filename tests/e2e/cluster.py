@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -15,8 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.e2e.command import wait_until
-from tests.processes import living
+from tests.processes import command_line, living
 
 RAY = Path(sys.executable).parent / "ray"
 NOT_YET = "No available agent to submit job"
@@ -34,6 +37,48 @@ class Cluster:
 
     jobs_at: str
     joined: dict[str, str]
+
+    def add_node(self, *, cpus: float = 1) -> Node:
+        """Start one more node, and wait until it has joined."""
+        address = self.joined["RAY_ADDRESS"]
+        command = [RAY, "start", "--block", f"--address={address}", f"--num-cpus={cpus:g}", "--disable-usage-stats"]
+        command += ["--object-store-memory=200000000", f"--dashboard-agent-listen-port={free_port()}"]
+        process = subprocess.Popen(
+            list(map(str, command)),
+            env={**os.environ, **self.joined, "RAY_ADDRESS": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        found: list[str] = []
+
+        def look() -> bool:
+            assert process.poll() is None, "the node did not start"
+            for pid in living("raylet/raylet", below=process.pid):
+                found.extend(re.findall(r"--node_id=([0-9a-f]+)", command_line(pid)))
+            return bool(found)
+
+        wait_until(look, timeout_s=90, what="a node to start")
+        node = Node(process, found[0])
+        wait_until(lambda: self._has_joined(node), timeout_s=60, what="a node to join")
+        return node
+
+    def _has_joined(self, node: Node) -> bool:
+        return node.node_id in self._ask_head("print([i.hex() for i in client.get_all_node_info()])")
+
+    def drain(self, node: Node, *, deadline_s: int = 60) -> None:
+        """Have Ray know that a node is about to be taken away, as a cloud's autoscaler does of a spot machine."""
+        command = [RAY, "drain-node", "--address", self.joined["RAY_ADDRESS"], "--node-id", node.node_id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+        command += ["--deadline-remaining-seconds", str(deadline_s)]
+        environment = {**os.environ, **self.joined}
+        subprocess.run(list(map(str, command)), env=environment, check=True, capture_output=True, timeout=60)
+
+    def _ask_head(self, code: str) -> str:
+        client = f"from ray._raylet import GcsClient; client = GcsClient(address={self.joined['RAY_ADDRESS']!r}); "
+        environment = {**os.environ, **self.joined}
+        asked = [sys.executable, "-c", client + code]
+        return subprocess.run(asked, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def submit(self, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Submit a job and wait for its end."""
@@ -53,6 +98,22 @@ class Cluster:
             time.sleep(0.5)
 
 
+@dataclass(frozen=True)
+class Node:
+    """A machine of its own as far as Ray can tell, which is a process here: `ray start --block`."""
+
+    process: subprocess.Popen[bytes]
+    node_id: str
+
+    def power_off(self) -> None:
+        """End all that runs there at once, without a word to anybody."""
+        processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.Error):
+                process.kill()
+        self.process.wait()
+
+
 def free_port() -> int:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
@@ -60,8 +121,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Start a cluster of one node in a folder of its own, and kill it by pid."""
+def running_cluster(*, head_cpus: int = 2) -> Iterator[Cluster]:
+    """Start a cluster of one node in a folder of its own, and kill it by pid, with those that were added."""
     # Ray's sockets live below this folder, and a socket's path must stay below 108 bytes.
     with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as folder:
         token = Path(folder) / "token"
@@ -75,7 +136,7 @@ def running_cluster() -> Iterator[Cluster]:
             "RAY_USAGE_STATS_ENABLED": "0",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        command = [RAY, "start", "--head", "--num-cpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
+        command = [RAY, "start", "--head", f"--num-cpus={head_cpus}", f"--port={port}", "--dashboard-host=127.0.0.1"]
         command += [f"--dashboard-port={dashboard}", "--object-store-memory=400000000", "--disable-usage-stats"]
         # Left to Ray it is the same for all clusters, and of two on one machine the second then takes no jobs.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
