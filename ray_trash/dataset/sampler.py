@@ -62,13 +62,14 @@ def worker_batches(order: Rows, *, steps: int, rank: int, workers: int, accumula
     return [np.array_split(own, min(accumulate, max(1, len(own)))) for own in own_steps]
 
 
-def batches_per_step(n_draws: int, steps: int, *, workers: int, accumulate: int, batch_size: int) -> int:
-    """Return the batches a worker adds up in a step: as asked for, or as many more as keep each within its size.
+def batches_per_step(n_draws: int, steps: int, *, workers: int, most: int, accumulate: int) -> int:
+    """Return the batches a worker adds up in a step: as asked for, or more where fewer workers than `most` share it.
 
-    More are needed where fewer workers than planned share the steps.
+    So many more that no batch is larger than the largest of `most` workers.
     """
-    own = math.ceil(math.ceil(n_draws / steps) / workers)
-    return max(accumulate, math.ceil(own / batch_size))
+    step = math.ceil(n_draws / steps)
+    largest = math.ceil(math.ceil(step / most) / accumulate)
+    return max(accumulate, math.ceil(math.ceil(step / workers) / largest))
 
 
 def step_sizes(n_draws: int, steps: int) -> list[int]:

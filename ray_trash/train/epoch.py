@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ray_trash.config import Config, why_no_batch_of_one
+from ray_trash.config import Config, TrainConfig, why_no_batch_of_one
 from ray_trash.dataset.sampler import (
     Rows,
     batches_per_step,
@@ -75,7 +75,7 @@ def require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None
     steps = steps_in_epoch(n_photos, batch_size, train.steps_per_epoch, workers=sharers)
     n_draws = n_photos if train.steps_per_epoch is None else steps * batch_size
     for size in train.sizes(workers) if obstacle else ():
-        accumulate = _batches_per_step(config, n_draws, steps, size)
+        accumulate = _batches_per_step(train, n_draws, steps, size)
         if smallest_batch(n_draws, steps, workers=size, accumulate=accumulate) < 2:
             raise ConfigError(
                 f"train.batch_size_per_worker={train.batch_size_per_worker}: {n_photos} photos on "
@@ -83,15 +83,9 @@ def require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None
             )
 
 
-def _batches_per_step(config: Config, n_draws: int, steps: int, workers: int) -> int:
-    train = config.train
-    return batches_per_step(
-        n_draws,
-        steps,
-        workers=workers,
-        accumulate=train.accumulate_batches,
-        batch_size=train.batch_size_per_worker,
-    )
+def _batches_per_step(train: TrainConfig, n_draws: int, steps: int, workers: int) -> int:
+    most, accumulate = train.sharers(workers), train.accumulate_batches
+    return batches_per_step(n_draws, steps, workers=workers, most=most, accumulate=accumulate)
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,7 @@ def train_epoch(
     epoch, begun_at = state.run.epochs_done, progress.step
     plan = plan_epoch(job, worker.world, epoch)
     steps = len(plan.sizes)
-    accumulate = _batches_per_step(config, len(plan.order), steps, worker.world)
+    accumulate = _batches_per_step(train, len(plan.order), steps, worker.world)
     own = worker_batches(plan.order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=accumulate)[
         begun_at:
     ]

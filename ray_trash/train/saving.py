@@ -118,7 +118,7 @@ class Saver:
         if not self._worker.is_first:
             return Turn(False, False, False, 1)  # the first worker's counts
         now = time.monotonic()
-        step_s = (now - self._agreed_at) / (self._steps - self._agreed_step)
+        step_s = max(1e-6, now - self._agreed_at) / (self._steps - self._agreed_step)
         self._agreed_at, self._agreed_step = now, self._steps
         stop = bool(self._job.board.asked_to_stop())
         due = now - self._saved_at >= 60 * self._job.config.train.checkpoint_every_min
@@ -126,7 +126,7 @@ class Saver:
             settle=self._announce is not None and not self._writer.is_busy,
             save=stop or (due and not self._writer.is_busy),
             stop=stop,
-            steps=1 if self._worker.world == 1 else max(1, min(steps_left, int(AGREE_EVERY_S / max(step_s, 1e-6)))),
+            steps=max(1, min(steps_left, int(AGREE_EVERY_S / step_s))),
         )
 
     def save_epoch(self, announce: Callable[[], None]) -> bool:

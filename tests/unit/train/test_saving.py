@@ -103,6 +103,11 @@ def a_job(folder: Path, board: Board, *, attempt: str = "a", seed: int = 3, **ch
     )
 
 
+@pytest.fixture(autouse=True)
+def agree_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "AGREE_EVERY_S", 0.0)
+
+
 def run(folder: Path, board: Board | None = None, **changes: Any) -> Squares:
     torch.manual_seed(0)
     initial, photos = build_network(2, dropout=0.3).state_dict(), Squares()
