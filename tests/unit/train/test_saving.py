@@ -62,15 +62,24 @@ class Squares(MemoryPhotos):
         return super().batches(table, batches, transform)
 
 
-def a_job(folder: Path, board: Board, *, attempt: str = "a", seed: int = 3, **changes: Any) -> TrainJob:
+def a_job(
+    folder: Path,
+    board: Board,
+    *,
+    attempt: str = "a",
+    seed: int = 3,
+    mixup_alpha: float = 0.4,
+    model: dict[str, Any] | None = None,
+    **changes: Any,
+) -> TrainJob:
     config = Config.model_validate(
         {
             "name": "tiny",
             "seed": seed,
             "data": {"root": "unused"},
             "image": {"size_px": 32, "stored_short_side_px": 40},
-            "augment": {"mixup_alpha": 0.4},
-            "model": {"weights": "none", "frozen_stages": 2, "dropout": 0.3},
+            "augment": {"mixup_alpha": mixup_alpha},
+            "model": {"weights": "none", **(model or {"frozen_stages": 2, "dropout": 0.3})},
             "train": {
                 "workers": 0,
                 "epochs": N_EPOCHS,
