@@ -7,7 +7,7 @@ from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 
 from ray_trash.config.data import DataConfig
@@ -160,14 +160,13 @@ class TrainConfig(Section):
     mlflow_tracking_uri: str | None = None
     """MLflow's tracking server. Default: the run is not recorded there."""
 
-    @field_validator("workers")
-    @classmethod
-    def _in_order(cls, workers: Any) -> Any:
-        if isinstance(workers, tuple) and workers[0] >= workers[1]:
+    @model_validator(mode="after")
+    def _fewest_before_most(self) -> TrainConfig:
+        if isinstance(self.workers, tuple) and self.workers[0] >= self.workers[1]:
             raise ValueError(
-                "give the fewest, then the most, such as [1, 4]; a fixed number is written without brackets"
+                f"workers={list(self.workers)}: give the fewest, then the most, such as [1, 4], or one number"
             )
-        return workers
+        return self
 
     def sharers(self, workers: int) -> int:
         """Return how many workers' batches make a step's, where so many train: the most of those that come and go."""
