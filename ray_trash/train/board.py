@@ -19,8 +19,8 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.train.record import EpochRecord
 
 POLL_S = 1.0
-ASK_TIMEOUT_S = 2.0
-"""How long a worker waits, between two steps, for the board to say whether it is to stop."""
+ASK_TIMEOUT_S = 0.05
+"""How long training stands still for the board to say whether the workers are to stop; two milliseconds do."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class SharedBoard:
     def __init__(self) -> None:
         """Start the actor."""
         self._actor: Any = ray.remote(Board).options(num_cpus=0).remote()
+        self._question: Any = None
 
     def post(self, event: Event) -> None:
         """Add an event, without waiting for its arrival."""
@@ -118,11 +119,16 @@ class SharedBoard:
         self._actor.ask_to_stop.remote()
 
     def asked_to_stop(self) -> bool:
-        """Say whether the workers are to save and stop; a board that does not answer at once has asked nothing."""
+        """Say whether the workers are to save and stop; what is answered too late is heard the next time."""
         try:
-            asked: bool = ray.get(self._actor.asked_to_stop.remote(), timeout=ASK_TIMEOUT_S)
+            self._question = self._question or self._actor.asked_to_stop.remote()
+            answered, _ = ray.wait([self._question], timeout=ASK_TIMEOUT_S)
+            if not answered:
+                return False
+            self._question = None
+            asked: bool = ray.get(answered[0])
         except ray.exceptions.RayError:
-            return False
+            return False  # the head has gone, and this process ends with it
         return asked
 
     def join(self, rank: int, node_id: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,13 +64,14 @@ class Writer:
         self._thread = threading.Thread(target=run, name="checkpoint", daemon=True)
         self._thread.start()
 
-    def finish(self, timeout_s: float | None = None) -> None:
-        """Wait until all is written, at most for so long, and raise what went wrong."""
-        if self._thread is None:
-            return
-        self._thread.join(timeout_s)
-        if self.is_busy:
-            return
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until all is written, at most for so long."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def finish(self) -> None:
+        """Wait until all is written, and raise what went wrong."""
+        self.wait()
         self._thread = None
         error, self._error = self._error, None
         if error is not None:
@@ -149,9 +149,8 @@ class Saver:
             announce()
 
     def abandon(self) -> None:
-        """Let what is being written come to its end, without the others and without a word on what goes wrong."""
-        with suppress(Exception):  # this worker ends with another error
-            self._writer.finish(LAST_WRITE_S)
+        """Let what is being written come to its end, without the others: this worker ends with another error."""
+        self._writer.wait(LAST_WRITE_S)
 
     def _write_epoch(self, saved: TrainState) -> None:
         # The checkpoint comes first: everything after it can be made again from it.
