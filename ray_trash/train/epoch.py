@@ -171,7 +171,7 @@ def train_epoch(
         n_seen += plan.sizes[step]
         if on_step is not None:
             on_step(step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), n_seen / elapsed)
-        if step + 1 < steps and not go_on(steps - step - 1):
+        if not go_on(steps - step - 1):
             return None
     sums = np.array([progress.loss_sum, progress.correct, progress.seen], dtype=np.float64)
     loss_sum, correct, seen = worker.add_up(sums)

@@ -65,8 +65,9 @@ def train(
     if worker.is_first:
         plan = plan_epoch(job, worker.world, state.run.epochs_done)
         say(_start_line(job, worker, state, len(plan.sizes)))
-        done = state.within.step if state.within is not None else 0
-        say(Begun(worker.world, state.run.epochs_done + 1, done, len(plan.sizes)))
+        if state.run.stop_kind is None:
+            done = state.within.step if state.within is not None else 0
+            say(Begun(worker.world, state.run.epochs_done + 1, done, len(plan.sizes)))
     # A kill may have come between a checkpoint and what is made from it.
     worker.on_first(lambda: follow_checkpoint(run, state))
     tracking = Tracking(run, job.config, state, say) if worker.is_first else None

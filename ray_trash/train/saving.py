@@ -143,8 +143,8 @@ class Saver:
 
     def settle(self) -> None:
         """Wait for what is being written, and announce the epoch that counts by now."""
-        self._worker.on_first(self._writer.finish)
         announce, self._announce = self._announce, None
+        self._worker.on_first(self._writer.finish)
         if announce is not None:
             announce()
 

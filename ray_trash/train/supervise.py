@@ -62,6 +62,8 @@ def supervise(
         except ControllerError as error:
             failed_starts += 1
             if failed_starts >= WORKER_START_ATTEMPTS:
+                if isinstance(error.controller_failure, ClusterError):
+                    raise error.controller_failure from error
                 raise ClusterError(
                     f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with "
                     "other work?"
@@ -96,7 +98,8 @@ def _why(error: WorkerGroupError, board: Board | SharedBoard, watch: Watch) -> t
 
 def wait_for_machines(train: TrainConfig, say: Callable[[str], None], *, fixed: int | None, run_uri: str) -> WorkerPlan:
     """Plan the workers of a run that goes on, on the machines that are there, waiting for as many as it needs."""
-    limit_s = train.wait_for_workers_s or WAIT_FOR_MACHINES_S
+    given = train.wait_for_workers_s
+    limit_s = given if isinstance(given, float) and given > 0 else WAIT_FOR_MACHINES_S
     deadline, said = time.monotonic() + limit_s, False
     while True:
         machines = usable_machines(answers=is_listening)

@@ -16,6 +16,9 @@ from tests.integration.deadly import KilledError, watching_changes
 from tests.integration.training import configured, history, train
 from tests.runs import epochs, settings
 
+# A kill may come to the thread that follows the run's events.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 N_EPOCHS = 5
 N_KILLS = 10
 RICH: dict[str, Any] = {
@@ -26,7 +29,7 @@ RICH: dict[str, Any] = {
     "model__dropout": 0.3,
     "augment__mixup_alpha": 0.5,
     "augment__preset": "strong",
-    "train__checkpoint_every_min": 1e-6,
+    "train__checkpoint_every_min": 0.02,
 }
 """Everything that a run remembers from step to step, or draws."""
 

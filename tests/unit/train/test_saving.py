@@ -15,7 +15,7 @@ import torch
 
 from ray_trash.config import Config
 from ray_trash.dataset.stream import MemoryPhotos, PhotoTable, Transform
-from ray_trash.errors import CheckpointError, StorageError
+from ray_trash.errors import CheckpointError, DivergedError, StorageError
 from ray_trash.model.checkpoint import MARKER, open_checkpoint
 from ray_trash.model.network import build_network
 from ray_trash.storage import Storage
@@ -48,18 +48,19 @@ class StoppingBoard(Board):
 
 
 class Squares(MemoryPhotos):
-    """Random photos that remember which of them training asked for."""
+    """Random photos that remember which of them training took, in order."""
 
     def __init__(self) -> None:
         super().__init__([], n_threads=1)
         random = np.random.default_rng(0)
         self._photos = {row: random.integers(0, 256, (40, 48, 3), dtype=np.uint8) for row in range(N_TRAIN + N_VAL)}
-        self.trained_on: list[list[int]] = []
+        self.trained_on: list[int] = []
 
     def batches(self, table: PhotoTable, batches: Sequence[np.ndarray], transform: Transform) -> Iterator[np.ndarray]:
-        if len(table) == N_TRAIN:
-            self.trained_on.append([int(position) for positions in batches for position in positions])
-        return super().batches(table, batches, transform)
+        for positions, photos in zip(batches, super().batches(table, batches, transform), strict=True):
+            if len(table) == N_TRAIN:
+                self.trained_on += positions.tolist()
+            yield photos
 
 
 def a_job(
@@ -138,8 +139,8 @@ def test_a_run_stopped_again_and_again_ends_to_the_bit_as_an_unbroken_one_and_re
     tmp_path: Path,
 ) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    run(unbroken)
-    stops, read = 0, []
+    photos = run(unbroken)
+    stops, read = 0, list[list[int]]()
     while not history_is_whole(broken):
         assert stops < N_EPOCHS * N_STEPS, "it does not get any further"
         board = StoppingBoard(after_steps=4)
@@ -155,10 +156,7 @@ def test_a_run_stopped_again_and_again_ends_to_the_bit_as_an_unbroken_one_and_re
     for part in ("network", "val_probabilities"):
         torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
     torch.testing.assert_close(first["optimizer"]["state"], second["optimizer"]["state"], rtol=0, atol=0)
-    for before, after in itertools.pairwise(read):
-        # What a start asks for of its first epoch is what the one before it asked for and did not use.
-        if len(after[0]) < N_TRAIN:
-            assert after[0] == before[-1][len(before[-1]) - len(after[0]) :]
+    assert list(itertools.chain(*read)) == photos.trained_on
 
 
 def history_is_whole(folder: Path) -> bool:
@@ -182,7 +180,7 @@ def test_one_that_is_incomplete_or_of_other_steps_is_passed_over_by_name(tmp_pat
     other = StoppingBoard()
     read = run(tmp_path, other, seed=4, epochs=1)
     assert any("within-epoch-001-step-00003: the steps of the epoch are others now" in line for line in other.lines)
-    assert len(read.trained_on[0]) == N_TRAIN
+    assert len(read.trained_on) == N_TRAIN
     run(tmp_path, StoppingBoard(after_steps=3))
     (tmp_path / "checkpoints" / within(tmp_path)[0] / MARKER).unlink()
     board = StoppingBoard()
@@ -203,7 +201,7 @@ def test_the_interval_saves_within_epochs_beside_training(tmp_path: Path) -> Non
         patch.setattr(saving, "publish_within", publish_within)
         run(tmp_path, epochs=1, checkpoint_every_min=1e-9)
     assert written
-    assert set(written) < {f"within-epoch-001-step-{step:05d}" for step in range(1, N_STEPS)}
+    assert set(written) <= {f"within-epoch-001-step-{step:05d}" for step in range(1, N_STEPS + 1)}
     assert within(tmp_path) == []
 
 
@@ -222,6 +220,20 @@ def test_an_epoch_that_cannot_be_written_ends_the_run_and_is_not_announced(
         train(job, build_network(2, dropout=0.3).state_dict(), worker, Squares(), reported.append)
     assert reported == []
     assert history(tmp_path) == []
+
+
+def test_a_network_whose_answer_is_not_finite_ends_the_run_and_its_epoch_is_not_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: Any) -> None:
+        raise DivergedError("the network's answer is not finite")
+
+    reported: list[Any] = []
+    monkeypatch.setattr(saving, "save_state", diverge)
+    job, worker = a_job(tmp_path, StoppingBoard()), Worker(0, 1, torch.device("cpu"), torch.float32)
+    with pytest.raises(DivergedError, match="not finite"):
+        train(job, build_network(2, dropout=0.3).state_dict(), worker, Squares(), reported.append)
+    assert reported == []
 
 
 def test_a_start_that_was_taken_over_writes_nothing(tmp_path: Path) -> None:
