@@ -32,7 +32,7 @@ long as a cloud takes to replace one."""
 LOOK_EVERY_S = 2.0
 """How often the driver looks for machines that come or are taken away; a spot machine's notice is 30 s or more."""
 GROW_AFTER_S = 30.0
-"""How long workers train before more are taken: a change costs them about ten seconds."""
+"""How long workers train before more are taken: a change costs them a start."""
 
 Fit = Callable[[WorkerPlan, int, Callable[[], None]], None]
 """Trains with the workers of a plan, for the so-manieth time, calling what it is given every now and then."""
