@@ -72,14 +72,16 @@ def supervise(
         except WorkerGroupError as error:
             job.board.outcome().value()  # an error of ours says more than what became of the workers
             stretches.why, is_machine = _why(error, job.board, watch)
-            # A machine that goes is no fault of the run, unless that happens before it gets anywhere.
-            failures += not is_machine or stretches.n_steps == n_steps
+            if job.board.begin():
+                stretches.why = watch.why  # they had saved; their machine went while they were put away
+            else:
+                # A machine that goes is no fault of the run, unless that happens before it gets anywhere.
+                failures += not is_machine or stretches.n_steps == n_steps
             if failures > train.max_worker_failures:
                 raise RayTrashError(
                     f"training gave up after {counted(train.max_worker_failures, 'restart')} of its workers: "
                     f"{stretches.why}; what is complete stays in {job.run_uri}, go on with --resume"
                 ) from error
-            job.board.begin()
         if stretches.n_steps > n_steps:
             failed_starts = 0
         plan = wait_for_machines(train, say, fixed=None if elastic else plan.workers, run_uri=job.run_uri)
