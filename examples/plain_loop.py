@@ -74,12 +74,12 @@ def train(config: Config) -> list[dict[str, float]]:
     losses = []
     for epoch in range(settings.epochs):
         # Train: every photo once, in the epoch's own order, each in a new view.
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, 0]).generate_state(1)[0]))
         set_training_mode(network, model.frozen_stages)
         order = epoch_order(labels, seed=config.seed, epoch=epoch, n_draws=None, balance="none")
         steps = np.array_split(order, -(-len(order) // settings.batch_size_per_worker))
         train_loss = 0.0
         for step, batch in enumerate(steps):
+            torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, step, 0]).generate_state(1)[0]))
             drawn = [
                 augment_photo(photo, config.augment, preprocessing, seed=config.seed, epoch=epoch, photo_key=key)
                 for photo, _, key in (sides["train"][i] for i in batch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -57,18 +58,29 @@ class WorkerPlan:
         return bundle(self.cpus_per_worker, self.device)
 
 
-def plan_workers(train: TrainConfig, resources: Resources, *, machines: int) -> WorkerPlan:
-    """Decide workers, device and CPU share; `auto` is one worker per GPU, or per machine with CPUs."""
+def plan_workers(train: TrainConfig, resources: Resources, *, machines: int, fixed: int | None = None) -> WorkerPlan:
+    """Decide workers, device and CPU share; `auto` is one worker per GPU, or per machine with CPUs.
+
+    `fixed` is a number that was decided earlier, and is kept.
+    """
     device = choose_device(train.device, resources)
-    each = int(resources.get("GPU", 0)) if device == "cuda" else machines
-    return _plan_workers(train, max(1, each) if train.workers == "auto" else train.workers, device, resources)
+    each = max(1, int(resources.get("GPU", 0)) if device == "cuda" else machines)
+    if fixed is not None:
+        return _plan_workers(train, fixed, device, resources)
+    if not isinstance(train.workers, tuple):
+        return _plan_workers(train, each if train.workers == "auto" else train.workers, device, resources)
+    fewest, most = train.workers
+    for workers in range(min(each, most), fewest, -1):
+        with suppress(ClusterError):
+            return _plan_workers(train, workers, device, resources)
+    return _plan_workers(train, fewest, device, resources)
 
 
 def _plan_workers(train: TrainConfig, workers: int, device: Device, resources: Resources) -> WorkerPlan:
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
     if device == "cuda" and workers > gpus:
         raise ClusterError(
-            f"train.workers={train.workers} asks for {workers} GPU{'s' * (workers > 1)}; the cluster has {gpus}; "
+            f"train.workers={_written(train)} asks for {workers} GPU{'s' * (workers > 1)}; the cluster has {gpus}; "
             "ask for fewer workers or set train.device=cpu"
         )
     share = (cpus - LEFT_TO_READING_CPUS) / workers
@@ -76,11 +88,15 @@ def _plan_workers(train: TrainConfig, workers: int, device: Device, resources: R
     per_worker = automatic if train.cpus_per_worker == "auto" else train.cpus_per_worker
     if share < per_worker:
         raise ClusterError(
-            f"train.workers={train.workers} asks for {workers * per_worker:g} CPUs ({per_worker:g} for each of "
+            f"train.workers={_written(train)} asks for {workers * per_worker:g} CPUs ({per_worker:g} for each of "
             f"{workers} workers) and {LEFT_TO_READING_CPUS:g} to read photos; the cluster has {cpus:g} CPUs; ask for "
             f"at most {max(0, int((cpus - LEFT_TO_READING_CPUS) / per_worker))} workers"
         )
     return WorkerPlan(workers, device, per_worker)
+
+
+def _written(train: TrainConfig) -> str:
+    return str(list(train.workers) if isinstance(train.workers, tuple) else train.workers)
 
 
 def count_machines() -> int:
@@ -126,7 +142,8 @@ class TrialPlan:
 def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, machines: int, trials: int) -> TrialPlan:
     """Decide how many trials run at the same time, so that each has its workers and reading keeps its share.
 
-    `train.workers=auto` is one worker a trial: many small trials waste less than a few that wait for one another.
+    `train.workers=auto` is one worker a trial: many small trials waste less than a few that wait for one another. Of
+    workers that come and go a trial has the fewest, whose number stays: what one trial gained another would lose.
     """
     workers = workers_of_trial(train)
     alone = _plan_workers(train, workers, choose_device(train.device, resources), resources)
@@ -158,7 +175,8 @@ def plan_trials(train: TrainConfig, tune: TuneConfig, resources: Resources, *, m
 
 def workers_of_trial(train: TrainConfig) -> int:
     """Return how many workers one trial has."""
-    return 1 if train.workers in (0, "auto") else int(train.workers)
+    asked = train.workers[0] if isinstance(train.workers, tuple) else train.workers
+    return 1 if asked in (0, "auto") else int(asked)
 
 
 def most_at_once(tune: TuneConfig, trials: int) -> int:

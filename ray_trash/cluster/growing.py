@@ -61,10 +61,10 @@ def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPl
     """Plan on the connected cluster, once it has grown if it has to; see `train.wait_for_workers_s`."""
     return wait_for_machines(
         lambda: plan_workers(train, ray.cluster_resources(), machines=count_machines()),
-        _wanted_bundles(train, train.workers if train.workers != "auto" else 1),
+        _wanted_bundles(train, _most_workers(train)),
         wait=train.wait_for_workers_s,
         say=say,
-        is_all=lambda plan: plan.cpus_per_worker >= _wanted_cpus(train),
+        is_all=lambda plan: plan.workers >= _most_workers(train) and plan.cpus_per_worker >= _wanted_cpus(train),
     )
 
 
@@ -112,6 +112,11 @@ def wait_for_scoring(
 def _wanted_bundles(train: TrainConfig, workers: int) -> list[Bundle]:
     """List what plans would find room for: each worker's share, and that of reading."""
     return [bundle(_wanted_cpus(train), train.device)] * workers + [{"CPU": LEFT_TO_READING_CPUS}]
+
+
+def _most_workers(train: TrainConfig) -> int:
+    most = train.workers[1] if isinstance(train.workers, tuple) else train.workers
+    return 1 if most == "auto" else most
 
 
 def _wanted_cpus(train: TrainConfig) -> float:

@@ -70,8 +70,12 @@ def exit_if_stuck(timeout_s: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def wait_in_thread(work: Callable[[], object], *, name: str, timeout_s: float = math.inf) -> None:
+def wait_in_thread(
+    work: Callable[[], object], *, name: str, timeout_s: float = math.inf, look: Callable[[], None] = lambda: None
+) -> None:
     """Do work in a thread and wait for it here, where a signal ends the wait; what it raises is raised here.
+
+    While it waits, `look` is called again and again.
 
     In the main thread Ray Train and Ray Tune take SIGINT for themselves, or wait in calls that no signal ends. Work
     that takes longer than `timeout_s` is a `TimeoutError` here, and goes on there.
@@ -80,6 +84,7 @@ def wait_in_thread(work: Callable[[], object], *, name: str, timeout_s: float = 
     while not future.done():
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"{name} took longer than {timeout_s:g} s")
+        look()
         concurrent.futures.wait([future], timeout=0.5)
     future.result()
 

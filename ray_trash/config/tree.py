@@ -29,6 +29,7 @@ _MONITORED = Needs(
 _ACTIVATIONS_KEPT = Needs("train.cache_frozen=auto or on", lambda config: config.train.cache_frozen != "off")
 _WORKER_PROCESSES = Needs("train.workers other than 0", lambda config: config.train.workers != 0)
 
+_Workers = Annotated[int, Field(ge=1)]
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -82,9 +83,10 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """One training run."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] | tuple[_Workers, _Workers] = "auto"
     """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial. 0
-    trains in the command's own process: it starts at once, and is not replaced when it dies."""
+    trains in the command's own process: it starts at once, and is not replaced when it dies. `[1, 4]`: as many of 1 to
+    4 as `auto` would take at any time, in batches as large as those of 4; in a sweep, 1 a trial."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
     wait_for_workers_s: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
@@ -145,6 +147,8 @@ class TrainConfig(Section):
     """Largest global gradient norm. Default: gradients are not clipped."""
     keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = 2
     """How many of the newest checkpoints stay for `--resume`, besides the best."""
+    checkpoint_every_min: float = Field(10.0, gt=0)
+    """Minutes after which an epoch that has not ended is saved, so that a kill costs no more; its end always is."""
     cache_frozen: Literal["auto", "on", "off"] = "auto"
     """Keep the activations of the frozen stages on disk instead of computing them in every epoch. `auto`: where there
     are fewer views (`augment.views`) than epochs and they fit `train.cache_frozen_gib`."""
@@ -156,6 +160,26 @@ class TrainConfig(Section):
     """How often dead workers are replaced before the run gives up."""
     mlflow_tracking_uri: str | None = None
     """MLflow's tracking server. Default: the run is not recorded there."""
+
+    @model_validator(mode="after")
+    def _fewest_before_most(self) -> TrainConfig:
+        if isinstance(self.workers, tuple) and self.workers[0] >= self.workers[1]:
+            raise ValueError(
+                f"workers={list(self.workers)}: give the fewest, then the most, such as [1, 4], or one number"
+            )
+        return self
+
+    def sharers(self, workers: int) -> int:
+        """Return how many workers' batches make a step's, where so many train: the most of those that come and go."""
+        return self.workers[1] if isinstance(self.workers, tuple) else workers
+
+    def sizes(self, workers: int) -> range:
+        """Return the numbers of workers that may train, where so many begin."""
+        return (
+            range(self.workers[0], self.workers[1] + 1)
+            if isinstance(self.workers, tuple)
+            else range(workers, workers + 1)
+        )
 
 
 class EvaluateConfig(Section):

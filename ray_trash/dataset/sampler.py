@@ -8,6 +8,7 @@ Letters: N photos, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -59,6 +60,16 @@ def worker_batches(order: Rows, *, steps: int, rank: int, workers: int, accumula
     """
     own_steps = [np.array_split(step, workers)[rank] for step in np.array_split(order, steps)]
     return [np.array_split(own, min(accumulate, max(1, len(own)))) for own in own_steps]
+
+
+def batches_per_step(n_draws: int, steps: int, *, workers: int, most: int, accumulate: int) -> int:
+    """Return the batches a worker adds up in a step: as asked for, or more where fewer workers than `most` share it.
+
+    So many more that no batch is larger than the largest of `most` workers.
+    """
+    step = math.ceil(n_draws / steps)
+    largest = math.ceil(math.ceil(step / most) / accumulate)
+    return max(accumulate, math.ceil(math.ceil(step / workers) / largest))
 
 
 def step_sizes(n_draws: int, steps: int) -> list[int]:

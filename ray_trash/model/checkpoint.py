@@ -9,6 +9,7 @@ COMPLETE              sizes and SHA-256 of the files above but the card, written
 ```
 
 Only who resumes reads `trainer/state.pt`, a file of `torch.save`, and only as numbers: nothing in it can run.
+In the middle of an epoch there is nothing to be used yet: such a checkpoint has that file and the marker, no more.
 """
 
 from __future__ import annotations
@@ -85,9 +86,35 @@ def write_checkpoint(
     storage.write_bytes(CARD_FILE, model_card(written).encode())
     if trainer is not None:
         entries[TRAINER_FILE] = _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
-    marker = {"format_version": FORMAT_VERSION, "files": entries}
-    storage.write_bytes(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+    _write_marker(storage, entries)
     return written
+
+
+def write_trainer_part(directory: Path, trainer: Mapping[str, Any]) -> None:
+    """Write a checkpoint that can be resumed from and not be used, complete only once this returns.
+
+    Args:
+        directory: A local folder that is not there yet.
+        trainer: As for `write_checkpoint`.
+
+    Raises:
+        StorageError: The disk is full, read-only or out of reach.
+    """
+    storage = Storage.at(directory)
+    _write_marker(storage, {TRAINER_FILE: _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))})
+
+
+def read_trainer_part(storage: Storage) -> dict[str, Any]:
+    """Read what resume needs, tensors on the CPU, from what `write_trainer_part` or `write_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: There is no checkpoint, it is incomplete, or its file is missing, truncated or changed.
+        StorageError: The storage cannot be asked.
+    """
+    _, entries = _read_marker(storage)
+    if TRAINER_FILE not in entries:
+        raise CheckpointError(f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it cannot be resumed from")
+    return _parse_trainer_file(storage.uri, _read_checked(storage, TRAINER_FILE, *entries[TRAINER_FILE]))
 
 
 @dataclass(frozen=True)
@@ -109,9 +136,7 @@ class Checkpoint:
     def trainer(self) -> dict[str, Any]:
         """Return what resume needs, tensors on the CPU, or raise `CheckpointError`; only if opened `with_trainer`."""
         assert TRAINER_FILE in self._files, f"{self.uri} was opened without its trainer part"
-        complaint = f"{self.uri}/{TRAINER_FILE}: cannot be read; copy it again"
-        state: dict[str, Any] = from_torch_file(self._files[TRAINER_FILE], complaint)
-        return state
+        return _parse_trainer_file(self.uri, self._files[TRAINER_FILE])
 
 
 def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) -> Checkpoint:
@@ -134,6 +159,10 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
         if any(name.startswith(f"{TRAINER_FOLDER}/") for name in entries):
             problem += "; another ray-trash wrote it: resume with that one, or start anew with --overwrite"
         raise CheckpointError(problem)
+    if entries.keys() == {TRAINER_FILE}:
+        raise CheckpointError(
+            f"{storage.uri}: made in the middle of an epoch, for --resume alone; use the checkpoint of an epoch"
+        )
     if absent:
         raise CheckpointError(f"{storage.uri}: the checkpoint has no {' and no '.join(absent)}")
     files: dict[str, bytes] = {}
@@ -162,6 +191,16 @@ def _read_card(storage: Storage, document: CheckpointDocument) -> str:
     if not card_is_of(card, document) or len(card) > _MAX_CARD_BYTES:
         return model_card(document)
     return card.decode("utf-8", "replace")
+
+
+def _write_marker(storage: Storage, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    marker = {"format_version": FORMAT_VERSION, "files": entries}
+    storage.write_bytes(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+
+
+def _parse_trainer_file(uri: str, data: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = from_torch_file(data, f"{uri}/{TRAINER_FILE}: cannot be read; copy it again")
+    return state
 
 
 def _write_entry(storage: Storage, name: str, data: bytes, sha256: str = "") -> dict[str, Any]:

@@ -38,6 +38,7 @@ from ray_trash.train.epoch import train_epoch, validate
 from ray_trash.train.frozen.files import CHUNK
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.progress import EpochProgress
 from ray_trash.train.start import build_source
 from ray_trash.train.state import TrainState, build_state, seeded_network
 from ray_trash.train.worker import Worker
@@ -259,7 +260,7 @@ class _Bench:
                 raise _Enough
 
         with contextlib.suppress(_Enough):
-            train_epoch(self._state, self._job, self._worker, inputs, on_step=on_step)
+            train_epoch(self._state, self._job, self._worker, inputs, EpochProgress(), on_step=on_step)
         return (ended[-1] - ended[0]) / (len(ended) - 1)
 
     def _inputs(self) -> tuple[float, NetworkInputs]:

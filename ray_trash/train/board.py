@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -19,6 +19,8 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.train.record import EpochRecord
 
 POLL_S = 1.0
+ASK_TIMEOUT_S = 0.05
+"""How long training stands still for the board to say whether the workers are to stop; two milliseconds do."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,17 @@ class Step:
     images_per_s: float
 
 
-Event = str | Step | EpochRecord
+@dataclass(frozen=True)
+class Begun:
+    """So many workers begin after some steps of an epoch, from 1, of so many steps."""
+
+    workers: int
+    epoch: int
+    step: int
+    steps: int
+
+
+Event = str | Begun | Step | EpochRecord
 """A line for people, or what is shown as one."""
 
 
@@ -43,10 +55,38 @@ class Board:
         """Start empty."""
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._outcome: Carried[None] = Carried(None)
+        self._stop = self._stopped = False
+        self._nodes: dict[int, str] = {}
 
     def post(self, event: Event) -> None:
         """Add an event."""
         self._events.put(event)
+
+    def ask_to_stop(self) -> None:
+        """Have the workers save and stop at the next step that suits them all."""
+        self._stop = True
+
+    def asked_to_stop(self) -> bool:
+        """Say whether the workers are to save and stop."""
+        return self._stop
+
+    def join(self, rank: int, node_id: str) -> None:
+        """Note on which machine a worker is."""
+        self._nodes[rank] = node_id
+
+    def nodes(self) -> set[str]:
+        """Return the machines that have workers."""
+        return set(self._nodes.values())
+
+    def stopped(self) -> None:
+        """Note that the workers have saved and stopped, with epochs left to train."""
+        self._stopped = True
+
+    def begin(self) -> bool:
+        """Make ready for workers that begin. Returns whether those before them were stopped with epochs left."""
+        stopped = self._stopped
+        self._stop, self._stopped, self._nodes = False, False, {}
+        return stopped
 
     def take(self) -> list[Event]:
         """Return the events since the last call; only one thread takes."""
@@ -68,10 +108,46 @@ class SharedBoard:
     def __init__(self) -> None:
         """Start the actor."""
         self._actor: Any = ray.remote(Board).options(num_cpus=0).remote()
+        self._question: Any = None
 
     def post(self, event: Event) -> None:
         """Add an event, without waiting for its arrival."""
         self._actor.post.remote(event)
+
+    def ask_to_stop(self) -> None:
+        """Have the workers save and stop at the next step that suits them all."""
+        self._actor.ask_to_stop.remote()
+
+    def asked_to_stop(self) -> bool:
+        """Say whether the workers are to save and stop; what is answered too late is heard the next time."""
+        try:
+            self._question = self._question or self._actor.asked_to_stop.remote()
+            answered, _ = ray.wait([self._question], timeout=ASK_TIMEOUT_S)
+            if not answered:
+                return False
+            self._question = None
+            asked: bool = ray.get(answered[0])
+        except ray.exceptions.RayError:
+            return False  # the head has gone, and this process ends with it
+        return asked
+
+    def join(self, rank: int, node_id: str) -> None:
+        """Note on which machine a worker is."""
+        self._actor.join.remote(rank, node_id)
+
+    def nodes(self) -> set[str]:
+        """Return the machines that have workers."""
+        nodes: set[str] = fetch(self._actor.nodes.remote(), what="the run's board")
+        return nodes
+
+    def stopped(self) -> None:
+        """Note that the workers have saved and stopped, with epochs left to train."""
+        fetch(self._actor.stopped.remote(), what="the run's board")
+
+    def begin(self) -> bool:
+        """Make ready for workers that begin. Returns whether those before them were stopped with epochs left."""
+        stopped: bool = fetch(self._actor.begin.remote(), what="the run's board")
+        return stopped
 
     def take(self) -> list[Event]:
         """Return the events since the last call; `RayError` where the cluster is gone, or busy for seconds."""
@@ -97,18 +173,20 @@ class Display:
         self._bar = Bar(terminal, total=None, noun="steps", doing="getting ready to train")
 
     @contextmanager
-    def following(self, board: Board | SharedBoard) -> Iterator[None]:
-        """Show what arrives on the board while the block runs."""
+    def following(
+        self, board: Board | SharedBoard, *, listen: Callable[[Event], None] = lambda _: None
+    ) -> Iterator[None]:
+        """Show what arrives on the board while the block runs; `listen` is told of it too."""
         done = threading.Event()
         with self._bar:
-            thread = start_thread(lambda: self._follow(board, done), name="display")
+            thread = start_thread(lambda: self._follow(board, done, listen), name="display")
             try:
                 yield
             finally:
                 done.set()
                 thread.join(timeout=10)
 
-    def _follow(self, board: Board | SharedBoard, done: threading.Event) -> None:
+    def _follow(self, board: Board | SharedBoard, done: threading.Event, listen: Callable[[Event], None]) -> None:
         last = False
         while not last:
             last = done.wait(POLL_S)
@@ -118,8 +196,11 @@ class Display:
                 return  # the cluster is gone, and the main thread says so
             for event in events:
                 self._show(event)
+                listen(event)
 
     def _show(self, event: Event) -> None:
+        if isinstance(event, Begun):
+            return  # whoever listens has the words for it
         if not isinstance(event, Step):
             self._terminal.say(event if isinstance(event, str) else event.line())
             return

@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from ray_trash.dataset.sampler import steps_in_epoch
 from ray_trash.dataset.stream import PhotoSource
+from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums, validation_record
-from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, read_trainer_part
 from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
-from ray_trash.train.board import Step
+from ray_trash.train.board import Begun, Step
 from ray_trash.train.epoch import (
     average_statistics,
     diverged_error,
     expect_photos,
     global_batch_size,
+    plan_epoch,
     train_epoch,
     validate,
 )
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.progress import EpochProgress
 from ray_trash.train.record import EpochRecord
-from ray_trash.train.run_directory import (
-    CHECKPOINTS,
-    epoch_name,
-    newest_complete,
-    prune,
-    publish,
-    repair_best,
-    require_attempt,
-    write_metrics,
-)
+from ray_trash.train.run_directory import CHECKPOINTS, Within, epoch_name, newest_complete, newest_within
+from ray_trash.train.saving import Saver, follow_checkpoint
 from ray_trash.train.schedule import frozen_stages_at
-from ray_trash.train.state import TrainState, build_state, restore_state, save_state
+from ray_trash.train.state import TrainState, build_state, restore_state, restore_within
 from ray_trash.train.tracking import Tracking
 from ray_trash.train.worker import Worker
 
@@ -57,8 +53,8 @@ def train(
     worker: Worker,
     source: PhotoSource,
     report: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train until the run is over, from its newest complete checkpoint if it has one.
+) -> bool:
+    """Train until the run is over, from its newest complete checkpoint if it has one; False if told to stop before.
 
     All workers call this together, and fail together: with a `DivergedError` where the loss is not finite, and with a
     `StorageError` where the run directory cannot be written. `initial` is what a run begins with that has not begun,
@@ -68,51 +64,92 @@ def train(
     state = build_state(job, initial, worker.device)
     _resume(state, run, job, worker)
     if worker.is_first:
-        say(_start_line(job, worker, state))
+        plan = plan_epoch(job, worker.world, state.run.epochs_done)
+        say(_start_line(job, worker, state, len(plan.sizes)))
+        if state.run.stop_kind is None:
+            done = state.within.step if state.within is not None else 0
+            say(Begun(worker.world, state.run.epochs_done + 1, done, len(plan.sizes)))
     # A kill may have come between a checkpoint and what is made from it.
-    worker.on_first(lambda: _follow_checkpoint(run, state))
+    worker.on_first(lambda: follow_checkpoint(run, state))
     tracking = Tracking(run, job.config, state, say) if worker.is_first else None
-    for record, validation in _epochs(job, state, worker, source):
-        worker.on_first(lambda: _save(job, run, state))
+    saver = Saver(job, run, state, worker)
+
+    def announce(record: EpochRecord, validation: ClassificationSums) -> None:
         if tracking is not None:
             tracking.add_epoch(record, validation, job.classes)
-            job.board.post(record)
+            say(record)
         report({"epoch": record.epoch, **record.metrics, IS_OVER: bool(record.stop_reason)})
+
+    try:
+        for record, validation in _epochs(job, state, worker, source, saver):
+            if not saver.save_epoch(partial(announce, record, validation)):
+                break
+    except DivergedError:
+        saver.settle()  # all workers meet it together, and the epoch before it counts
+        raise
+    except BaseException:
+        saver.abandon()
+        raise
     if tracking is not None:
         tracking.close()
-        say(f"stopped: {state.run.stop_reason}; best epoch {state.run.best_epoch}")
+        if state.run.stop_kind is not None:
+            say(f"stopped: {state.run.stop_reason}; best epoch {state.run.best_epoch}")
+    return state.run.stop_kind is not None
 
 
 def _resume(state: TrainState, run: Storage, job: TrainJob, worker: Worker) -> None:
-    checkpoint = newest_complete(run, job.board.post) if worker.is_first else None
-    name = worker.from_first(checkpoint.name if checkpoint else None)
-    if name is not None:
-        restore_state(state, checkpoint or open_checkpoint(run.child(CHECKPOINTS, name), with_trainer=True), job)
+    found = _newest(run, job, worker) if worker.is_first else None
+    name, within = worker.from_first((found.name, isinstance(found, Within)) if found else ("", False))
+    place = run.child(CHECKPOINTS, name)
+    if within:
+        saved = found.saved if isinstance(found, Within) else read_trainer_part(place)
+        restore_within(state, saved, job, where=place.uri)
+        if not worker.is_first and state.within is not None:
+            # The sums of all workers go on as those of the first.
+            state.within = replace(state.within, loss_sum=0.0, correct=0.0, seen=0.0)
+    elif name:
+        whole = found if isinstance(found, Checkpoint) else open_checkpoint(place, with_trainer=True)
+        restore_state(state, whole, job)
 
 
-def _start_line(job: TrainJob, worker: Worker, state: TrainState) -> str:
-    train, done = job.config.train, state.run.epochs_done
-    size = global_batch_size(job, worker.world)
-    steps = steps_in_epoch(len(job.train), size, train.steps_per_epoch, workers=worker.world)
+def _newest(run: Storage, job: TrainJob, worker: Worker) -> Checkpoint | Within | None:
+    """Open what the run goes on from: a checkpoint within an epoch if its steps are still those of the epoch."""
+    say = job.board.post
+    whole = newest_complete(run, say)
+    within = newest_within(run, say)
+    if within is None or (whole is not None and whole.document.epoch >= within.epoch):
+        return whole
+    if within.saved["plan"] == plan_epoch(job, worker.world, within.epoch - 1).name:
+        return within
+    say(
+        f"passed over: {within.name}: the steps of the epoch are others now: its photos, the seed or the global batch "
+        "changed; the epoch begins again"
+    )
+    return whole
+
+
+def _start_line(job: TrainJob, worker: Worker, state: TrainState, steps: int) -> str:
+    train, size = job.config.train, global_batch_size(job, worker.world)
     dtype, why = resolve_precision(train.precision, worker.device)
     return (
         f"{len(job.train)} photos to train on, {len(job.val)} to validate; "
         f"{counted(worker.world, 'worker')} on {worker.device.type}, {torch.get_num_threads()} threads each; "
         f"global batch {size}, {steps} steps an epoch; {str(dtype).removeprefix('torch.')} ({why}); "
         f"{job.config.model.frozen_stages} of 5 stages frozen; photos {'in memory' if job.in_memory else 'streamed'}"
-        + (f"; going on after epoch {done}" if done else "")
+        f"{_going_on(state)}"
     )
 
 
-def _follow_checkpoint(run: Storage, state: TrainState) -> None:
-    repair_best(run, state.best_checkpoint)
-    write_metrics(run, [record.to_json() for record in state.history])
+def _going_on(state: TrainState) -> str:
+    if state.within is not None:
+        return f"; going on after step {state.within.step} of epoch {state.run.epochs_done + 1}"
+    return f"; going on after epoch {state.run.epochs_done}" if state.run.epochs_done else ""
 
 
 def _epochs(
-    job: TrainJob, state: TrainState, worker: Worker, source: PhotoSource
+    job: TrainJob, state: TrainState, worker: Worker, source: PhotoSource, saver: Saver
 ) -> Iterator[tuple[EpochRecord, ClassificationSums]]:
-    """Train and validate until the run is over; the caller saves before it asks for another epoch."""
+    """Train and validate until the run is over or told to stop; the caller saves before it asks for another epoch."""
     if state.run.stop_kind is not None:
         return  # it has no use for the activations, which may take minutes
     views = job.config.evaluate.views
@@ -120,7 +157,10 @@ def _epochs(
     inputs = build_inputs(source, job, worker, state.network, job.board.post)
     ended = time.perf_counter()
     while state.run.stop_kind is None:
-        record, validation = _run_epoch(job, state, worker, inputs, since=ended)
+        ran = _run_epoch(job, state, worker, inputs, saver, since=ended)
+        if ran is None:
+            return
+        record, validation = ran
         ended = time.perf_counter()
         if record.is_best and views > 1:
             # The temperature has to fit what is answered, which is the mean over the views; epochs are compared by one.
@@ -130,17 +170,26 @@ def _epochs(
 
 
 def _run_epoch(
-    job: TrainJob, state: TrainState, worker: Worker, inputs: NetworkInputs, *, since: float
-) -> tuple[EpochRecord, ClassificationSums]:
+    job: TrainJob, state: TrainState, worker: Worker, inputs: NetworkInputs, saver: Saver, *, since: float
+) -> tuple[EpochRecord, ClassificationSums] | None:
     config, epoch = job.config, state.run.epochs_done
-    started = time.perf_counter()
-    torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch, worker.rank]).generate_state(1)[0]))
+    progress, state.within = state.within or EpochProgress(), None
+    started, since = time.perf_counter() - progress.epoch_s, since - progress.with_writing_s
     stages, every = config.model.frozen_stages, config.train.unfreeze_every_epochs
     frozen = frozen_stages_at(epoch, frozen_stages=stages, unfreeze_every_epochs=every)
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)
     expect_photos(state, job, worker, inputs)
-    training = train_epoch(state, job, worker, inputs, on_step=_step_poster(job, epoch) if worker.is_first else None)
+
+    def go_on(steps_left: int) -> bool:
+        now = time.perf_counter()
+        progress.epoch_s, progress.with_writing_s = now - started, now - since
+        return saver.go_on(progress, steps_left)
+
+    on_step = _step_poster(job, epoch) if worker.is_first else None
+    training = train_epoch(state, job, worker, inputs, progress, on_step=on_step, go_on=go_on)
+    if training is None:
+        return None
     for network in (state.network, state.ema):
         if network is not None:
             average_statistics(network, worker, frozen_stages=frozen)
@@ -184,12 +233,3 @@ def _step_poster(job: TrainJob, epoch: int) -> Callable[[int, int, float, float]
             job.board.post(Step(epoch + 1, step, steps, loss, images_per_s))
 
     return post
-
-
-def _save(job: TrainJob, run: Storage, state: TrainState) -> None:
-    # The checkpoint comes first: everything after it can be made again from it.
-    require_attempt(run, job.attempt)
-    publish(run, state.history[-1].checkpoint, lambda folder: save_state(state, job, folder))
-    _follow_checkpoint(run, state)
-    keep = job.config.train.keep_checkpoints
-    prune(run, keep=None if keep == "all" else keep, best=state.best_checkpoint)

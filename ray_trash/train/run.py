@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import ray
-from ray.train import ControllerError, DataConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
+from ray.train import DataConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
@@ -20,13 +21,12 @@ from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.listing import Listing, list_photos, require_two_classes
 from ray_trash.dataset.split import SplitRule, make_rule
-from ray_trash.errors import ClusterError, DataError, RayTrashError
+from ray_trash.errors import DataError
 from ray_trash.model.precision import resolve_device
 from ray_trash.model.tensors import plain_state
 from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import last_line
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.epoch import require_no_batch_of_one
@@ -45,10 +45,9 @@ from ray_trash.train.run_directory import (
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
 from ray_trash.train.state import seeded_network
+from ray_trash.train.stretches import Stretches
+from ray_trash.train.supervise import supervise
 from ray_trash.train.tracking import require_mlflow
-
-WORKER_START_ATTEMPTS = 2
-"""Ray waits 60 s for workers each time; then the cluster is taken to be full of other work."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +106,15 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     """
     config, run, say = prepared.config, prepared.run, terminal.say
     plan = share.plan if share else _plan(config, say)
+    elastic = share is None and isinstance(config.train.workers, tuple)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         if share is None:
             share = SweepShare(prepare_photos(prepared, terminal, begun=run.exists(METRICS)), plan)
             run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, share.photos, prepared.listing.root))
         photos = share.photos
-        if len(photos.train) < plan.workers:
-            raise DataError(
-                f"train.workers={config.train.workers}: {plan.workers} workers for {len(photos.train)} training "
-                "photos; use fewer workers"
-            )
+        most = config.train.sharers(plan.workers)
+        if len(photos.train) < most:
+            raise DataError(f"train.workers: {most} workers for {len(photos.train)} training photos; use fewer workers")
         require_no_batch_of_one(config, len(photos.train), plan.workers)
         run.write_bytes("config.json", to_json(config).encode())
         job = TrainJob(
@@ -133,11 +131,15 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
             board=Board() if plan.in_process else SharedBoard(),
             runs_per_machine=share.runs_per_machine,
         )
-        with Display(terminal).following(job.board):
+        stretches = Stretches(run, say)
+        with Display(terminal).following(job.board, listen=stretches.listen):
             if plan.in_process:
                 train_here(job, prepared.initial, photos.decoded, share.on_epoch)
             else:
-                _fit(job, run, share, prepared.initial)
+                initial = ray.put(dict(prepared.initial))
+                fit = partial(_fit, job, run, share, initial)
+                supervise(job, plan, fit, stretches, say, elastic=elastic)
+        stretches.close()
         best = next(record for record in reversed(read_metrics(run)) if record["is_best"])
     return TrainResult(run, run.child(BEST), best, photos.data["n"].get("test", 0))
 
@@ -152,43 +154,37 @@ def plan_in_process(config: Config) -> WorkerPlan:
     return WorkerPlan(1, "cuda" if device == "cuda" else "cpu", cpus_per_worker=0.0, in_process=True)
 
 
-def _fit(job: TrainJob, run: Storage, share: SweepShare, initial: Mapping[str, Tensor]) -> None:
+def _fit(
+    job: TrainJob,
+    run: Storage,
+    share: SweepShare,
+    initial: ray.ObjectRef[dict[str, Tensor]],
+    plan: WorkerPlan,
+    number: int,
+    look: Callable[[], None],
+) -> None:
     # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
     # for good. So each start has a name of its own there, and resume goes by our checkpoints alone.
-    ray_files, plan, decoded = run.child(RAY), share.plan, share.photos.decoded
+    ray_files, decoded = run.child(RAY), share.photos.decoded
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"job": job, "initial": ray.put(dict(initial))},
+        train_loop_config={"job": job, "initial": initial},
         scaling_config=ScalingConfig(
-            num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=plan.resources_per_worker
+            num_workers=plan.workers,
+            use_gpu=plan.device == "cuda",
+            resources_per_worker=plan.resources_per_worker,
+            # On CPUs a worker uses its whole machine.
+            placement_strategy="PACK" if plan.device == "cuda" else "SPREAD",
         ),
         run_config=RunConfig(
-            name=job.attempt,
+            name=f"{job.attempt}-{number}",
             storage_path=ray_files.path,
             storage_filesystem=ray_files.filesystem,
-            failure_config=FailureConfig(
-                max_failures=job.config.train.max_worker_failures, controller_failure_limit=WORKER_START_ATTEMPTS
-            ),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
             callbacks=cast(Any, list(share.callbacks)),  # annotated as the callbacks of Ray Tune
         ),
         torch_config=ProcessGroup(),
         datasets={PHOTOS: decoded} if decoded is not None else {},
         dataset_config=DataConfig(datasets_to_split=[]),
     )
-    try:
-        wait_in_thread(trainer.fit, name="ray-train")
-    except ControllerError as error:
-        if isinstance(error.controller_failure, ClusterError):
-            raise error.controller_failure from error
-        raise ClusterError(
-            f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with other work, "
-            f"or has a machine gone? What is complete stays in {run.uri}, go on with --resume"
-        ) from error
-    except WorkerGroupError as error:
-        job.board.outcome().value()  # an error of ours says more than what became of the workers
-        failures = "; ".join(f"worker {rank}: {last_line(why)}" for rank, why in sorted(error.worker_failures.items()))
-        raise RayTrashError(
-            f"training gave up after {job.config.train.max_worker_failures} restarts of its workers: {failures}; "
-            f"what is complete stays in {run.uri}, go on with --resume"
-        ) from error
-    job.board.outcome().value()
+    wait_in_thread(trainer.fit, name="ray-train", look=look)

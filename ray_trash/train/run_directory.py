@@ -2,6 +2,7 @@
 
 ```
 checkpoints/epoch-003-val_loss-0.4321/   the newest epochs and the best, complete or not counted
+checkpoints/within-epoch-004-step-00120/ the newest within an epoch, for resume alone; gone at the epoch's end
 checkpoint/                              the best one, servable
 metrics.jsonl                            rewritten whole from the checkpoint's own history
 run.json                                 status, and which start of the run may write
@@ -18,11 +19,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray_trash.errors import CheckpointError, ConfigError, StorageError
-from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint
+from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint, read_trainer_part
 from ray_trash.storage import Storage, sync_directory
 
 CHECKPOINTS = "checkpoints"
@@ -32,11 +34,17 @@ AUGMENTATION_SHEET = "augmentation.png"
 RUN = "run.json"
 RAY = "ray"
 _EPOCH_NAME = re.compile(r"epoch-\d+-")
+_WITHIN_NAME = re.compile(r"within-epoch-(\d+)-step-(\d+)")
 
 
 def epoch_name(epoch: int, metric: str, value: float) -> str:
     """Name the checkpoint of an epoch, from 1, after a loss."""
     return f"epoch-{epoch:03d}-{metric}-{value:.4f}"
+
+
+def within_name(epoch: int, step: int) -> str:
+    """Name the checkpoint within an epoch, from 1, after so many steps of it."""
+    return f"within-epoch-{epoch:03d}-step-{step:05d}"
 
 
 def refuse_existing(run: Storage, *, resume: bool, overwrite: bool) -> None:
@@ -100,6 +108,19 @@ def _epoch_of(name: str) -> int:
     return int(name.split("-")[1])
 
 
+def within_names(run: Storage) -> list[str]:
+    """List the checkpoints within epochs, complete or not, oldest first."""
+    names = [name for name in run.child(CHECKPOINTS).list_names() if _WITHIN_NAME.fullmatch(name)]
+    return sorted(names, key=place_within)
+
+
+def place_within(name: str) -> tuple[int, int]:
+    """Return the epoch, from 1, and its steps that a checkpoint within it is named after."""
+    found = _WITHIN_NAME.fullmatch(name)
+    assert found, name
+    return int(found[1]), int(found[2])
+
+
 def newest_complete(run: Storage, say: Callable[[str], None]) -> Checkpoint | None:
     """Open the newest checkpoint that is complete, naming those passed over."""
     for name in reversed(checkpoint_names(run)):
@@ -110,16 +131,50 @@ def newest_complete(run: Storage, say: Callable[[str], None]) -> Checkpoint | No
     return None
 
 
+@dataclass(frozen=True)
+class Within:
+    """A complete checkpoint within an epoch, from 1, and what `read_trainer_part` gave of it."""
+
+    name: str
+    epoch: int
+    saved: Mapping[str, Any]
+
+
+def newest_within(run: Storage, say: Callable[[str], None]) -> Within | None:
+    """Read the newest checkpoint within an epoch that is complete, naming those passed over."""
+    for name in reversed(within_names(run)):
+        try:
+            return Within(name, place_within(name)[0], read_trainer_part(run.child(CHECKPOINTS, name)))
+        except CheckpointError as error:
+            say(f"passed over: {error}")
+    return None
+
+
 def publish(run: Storage, name: str, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a local folder, the marker last, and make it appear as a checkpoint of that name, whole."""
-    target = f"{CHECKPOINTS}/{name}"
+    """Have `write` fill a local folder, the marker last, and make it appear as an epoch's checkpoint, whole."""
     for stale in checkpoint_names(run):
         # Left by an attempt that was killed, or by a start whose newest checkpoint was damaged.
         if _epoch_of(stale) >= _epoch_of(name):
             _discard(run, f"{CHECKPOINTS}/{stale}")
+    _put_in_place(run, name, write)
+    for passed in within_names(run):
+        _discard(run, f"{CHECKPOINTS}/{passed}")
+
+
+def publish_within(run: Storage, name: str, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a local folder, the marker last, and make it the one checkpoint within an epoch."""
+    _discard(run, f"{CHECKPOINTS}/{name}")  # there is one only if it is damaged
+    _put_in_place(run, name, write)
+    for passed in within_names(run):
+        if passed != name:
+            _discard(run, f"{CHECKPOINTS}/{passed}")
+
+
+def _put_in_place(run: Storage, name: str, write: Callable[[Path], None]) -> None:
+    target = f"{CHECKPOINTS}/{name}"
     if run.is_local:
         partial = run.local_path() / CHECKPOINTS / f".{name}"
-        for leftover in partial.parent.glob(".epoch-*"):
+        for leftover in [path for kind in ("epoch", "within") for path in partial.parent.glob(f".{kind}-*")]:
             shutil.rmtree(leftover, ignore_errors=True)
         try:
             write(partial)

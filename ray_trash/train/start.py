@@ -45,10 +45,14 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         local_world=context.get_local_world_size(),
     )
 
+    job.board.join(worker.rank, ray.get_runtime_context().get_node_id())
+
     def work() -> None:
         initial = fetch(loop_config["initial"], what="the first weights")
         decoded = ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None
-        _train(job, initial, decoded, worker, ray.train.report)
+        is_over = _train(job, initial, decoded, worker, ray.train.report)
+        if not is_over and worker.is_first:
+            job.board.stopped()
 
     outcome = carry(work)
     if outcome.error is not None:
@@ -75,9 +79,9 @@ def _train(
     decoded: Any,
     worker: Worker,
     report: Callable[[dict[str, Any]], None],
-) -> None:
+) -> bool:
     with closing(build_source(job.root, decoded, worker, n_runs=job.runs_per_machine)) as source:
-        train(job, initial, worker, source, report)
+        return train(job, initial, worker, source, report)
 
 
 def _build_worker(

@@ -1,16 +1,17 @@
 """Everything about a run that must survive a kill: made new or from a checkpoint, and saved to one.
 
-Random numbers need no saving: every epoch seeds its own from (seed, epoch, worker).
+Random numbers need no saving: every step seeds its own from (seed, epoch, step, worker).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,13 @@ from ray_trash.dataset.catalog import join_trained_on
 from ray_trash.errors import CheckpointError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration, fit_calibration
-from ray_trash.model.checkpoint import Checkpoint, write_checkpoint
+from ray_trash.model.checkpoint import Checkpoint, write_checkpoint, write_trainer_part
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network, empty_network, parameter_groups, restore_optimizer
 from ray_trash.model.resnet import ResNet
 from ray_trash.train.job import TrainJob
+from ray_trash.train.progress import EpochProgress
 from ray_trash.train.record import EpochRecord
 from ray_trash.train.schedule import RunState
 
@@ -46,6 +48,7 @@ class TrainState:
         val_probabilities: What the newest epoch says of every validation photo, (N, C) float32: the mean over
             `evaluate.views` if it is the best so far, else one view.
         trained_on: The photos of earlier starts, which may have been others, packed as `trained_on` does.
+        within: How far the epoch has come that a checkpoint within it was made in; None at the start of an epoch.
     """
 
     network: ResNet
@@ -56,6 +59,12 @@ class TrainState:
     mlflow_run_id: str | None = None
     val_probabilities: np.ndarray | None = None
     trained_on: str = ""
+    within: EpochProgress | None = None
+
+    def copied(self) -> TrainState:
+        """Return a copy that stays as it is while this one is trained on; memory for all its tensors."""
+        network, ema, optimizer = copy.deepcopy((self.network, self.ema, self.optimizer))
+        return replace(self, network=network, ema=ema, optimizer=optimizer, history=list(self.history))
 
     @property
     def served(self) -> ResNet:
@@ -110,24 +119,37 @@ def build_optimizer(network: ResNet, config: Config) -> Optimizer:
 
 def restore_state(state: TrainState, checkpoint: Checkpoint, job: TrainJob) -> None:
     """Bring a fresh state to where a checkpoint left off; a `CheckpointError` if classes or architecture differ."""
-    if checkpoint.document.classes != job.classes:
+    saved = checkpoint.trainer()
+    weights = checkpoint.weights()
+    others = {"network": saved["network"] or weights, "ema": weights, "classes": checkpoint.document.classes}
+    _restore(state, {**saved, **others}, job, where=checkpoint.uri)
+    state.trained_on = checkpoint.document.data.get("trained_on", "")
+
+
+def restore_within(state: TrainState, saved: Mapping[str, Any], job: TrainJob, *, where: str) -> None:
+    """Bring a fresh state to where `save_within` left off; a `CheckpointError` if classes or architecture differ."""
+    _restore(state, saved, job, where=where)
+    state.trained_on = saved["trained_on"]
+    state.within = EpochProgress.from_json(saved["within"])
+
+
+def _restore(state: TrainState, saved: Mapping[str, Any], job: TrainJob, *, where: str) -> None:
+    if tuple(saved["classes"]) != job.classes:
         raise CheckpointError(
-            f"{checkpoint.uri}: trained on the classes {', '.join(checkpoint.document.classes)}; "
+            f"{where}: trained on the classes {', '.join(saved['classes'])}; "
             f"the photos now have {', '.join(job.classes)}; restore them, or start anew with --overwrite"
         )
-    saved = checkpoint.trainer()
     try:
-        state.network.load_state_dict(saved["network"] or checkpoint.weights())
+        state.network.load_state_dict(saved["network"])
         if state.ema is not None:
-            state.ema.load_state_dict(checkpoint.weights())
+            state.ema.load_state_dict(saved["ema"] or saved["network"])
     except RuntimeError as error:
-        message = f"{checkpoint.uri}: does not fit the config's network; resume with the config of the run"
+        message = f"{where}: does not fit the config's network; resume with the config of the run"
         raise CheckpointError(message) from error
     restore_optimizer(state.optimizer, saved["optimizer"])
     state.history = [EpochRecord.from_json(record) for record in saved["history"]]
     state.run = RunState.from_json(saved["progress"]).resumed(job.config.train)
     state.mlflow_run_id = saved["mlflow_run_id"]
-    state.trained_on = checkpoint.document.data.get("trained_on", "")
 
 
 def package_versions() -> dict[str, str]:
@@ -163,12 +185,33 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
         state.served.state_dict(),
         document,
         trainer={
-            "progress": state.run.to_json(),
-            "history": [record.to_json() for record in state.history],
-            "optimizer": state.optimizer.state_dict(),
+            **_trainer_part(state),
             # Where a moving average is served, what is trained is another network.
             "network": dict(state.network.state_dict()) if state.ema is not None else None,
             VAL_PROBABILITIES: None if probabilities is None else torch.from_numpy(probabilities),
-            "mlflow_run_id": state.mlflow_run_id,
         },
     )
+
+
+def save_within(state: TrainState, job: TrainJob, plan: str, directory: Path) -> None:
+    """Write a checkpoint within an epoch, which can be resumed from and no more; `plan` is of `epoch.EpochPlan`."""
+    assert state.within is not None
+    trainer = {
+        **_trainer_part(state),
+        "network": dict(state.network.state_dict()),
+        "ema": dict(state.ema.state_dict()) if state.ema is not None else None,
+        "trained_on": join_trained_on(state.trained_on, job.data["trained_on"]),
+        "within": state.within.to_json(),
+        "classes": list(job.classes),
+        "plan": plan,
+    }
+    write_trainer_part(directory, trainer)
+
+
+def _trainer_part(state: TrainState) -> dict[str, Any]:
+    return {
+        "progress": state.run.to_json(),
+        "history": [record.to_json() for record in state.history],
+        "optimizer": state.optimizer.state_dict(),
+        "mlflow_run_id": state.mlflow_run_id,
+    }

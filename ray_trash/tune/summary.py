@@ -47,6 +47,7 @@ def _cached_photos(record: TrialRecord, sweep: Sweep) -> int:
     if config.model.frozen_stages not in (sweep.cached_stages or ()):
         return 0
     train = config.train
-    step = train.batch_size_per_worker * train.accumulate_batches * sweep.plan.workers.workers
+    sharers = train.sharers(sweep.plan.workers.workers)
+    step = train.batch_size_per_worker * train.accumulate_batches * sharers
     drawn = len(sweep.photos.train) if train.steps_per_epoch is None else train.steps_per_epoch * step
     return drawn + len(sweep.photos.val)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.e2e.command import run, start, wait_until
 from tests.processes import command_line, living
@@ -49,6 +52,64 @@ class Cluster:
 
     def _submitting(self, folder: Path) -> list[object]:
         return ["submit", "--address", self.jobs_at, "--working-dir", folder, "--json"]
+
+    def add_node(self, *, cpus: float = 1) -> Node:
+        """Start one more node, and wait until it has joined."""
+        address = self.joined["RAY_ADDRESS"]
+        command = [RAY, "start", "--block", f"--address={address}", f"--num-cpus={cpus:g}", "--disable-usage-stats"]
+        command += ["--object-store-memory=200000000", f"--dashboard-agent-listen-port={free_port()}"]
+        process = subprocess.Popen(
+            list(map(str, command)),
+            env={**os.environ, **self.joined, "RAY_ADDRESS": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        found: list[str] = []
+
+        def look() -> bool:
+            assert process.poll() is None, "the node did not start"
+            for pid in living("raylet/raylet", below=process.pid):
+                found.extend(re.findall(r"--node_id=([0-9a-f]+)", command_line(pid)))
+            return bool(found)
+
+        wait_until(look, timeout_s=90, what="a node to start")
+        node = Node(process, found[0])
+        wait_until(lambda: self._has_joined(node), timeout_s=60, what="a node to join")
+        return node
+
+    def _has_joined(self, node: Node) -> bool:
+        return node.node_id in self._ask_head("print([i.hex() for i in client.get_all_node_info()])")
+
+    def drain(self, node: Node, *, deadline_s: int = 60) -> None:
+        """Have Ray know that a node is about to be taken away, as a cloud's autoscaler does of a spot machine."""
+        command = [RAY, "drain-node", "--address", self.joined["RAY_ADDRESS"], "--node-id", node.node_id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+        command += ["--deadline-remaining-seconds", str(deadline_s)]
+        environment = {**os.environ, **self.joined}
+        subprocess.run(list(map(str, command)), env=environment, check=True, capture_output=True, timeout=60)
+
+    def _ask_head(self, code: str) -> str:
+        client = f"from ray._raylet import GcsClient; client = GcsClient(address={self.joined['RAY_ADDRESS']!r}); "
+        environment = {**os.environ, **self.joined}
+        asked = [sys.executable, "-c", client + code]
+        return subprocess.run(asked, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of its own as far as Ray can tell, which is a process here: `ray start --block`."""
+
+    process: subprocess.Popen[bytes]
+    node_id: str
+
+    def power_off(self) -> None:
+        """End all that runs there at once, without a word to anybody."""
+        processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.Error):
+                process.kill()
+        self.process.wait()
 
 
 def free_port() -> int:
@@ -86,8 +147,8 @@ def _autoscaling(address: str, most_nodes: int) -> dict[str, object]:
 
 
 @contextmanager
-def running_cluster(*, grows_to: int = 0) -> Iterator[Cluster]:
-    """Start a cluster of one node in a folder of its own, and kill it by pid.
+def running_cluster(*, head_cpus: int = 2, grows_to: int = 0) -> Iterator[Cluster]:
+    """Start a cluster of one node in a folder of its own, and kill it by pid, with those that were added.
 
     One that grows begins without CPUs, and its autoscaler starts up to so many nodes.
     """
@@ -105,7 +166,7 @@ def running_cluster(*, grows_to: int = 0) -> Iterator[Cluster]:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         command = [RAY, "start", "--head", f"--port={port}", "--dashboard-host=127.0.0.1"]
-        command += ["--num-cpus=0" if grows_to else "--num-cpus=2"]
+        command += [f"--num-cpus={0 if grows_to else head_cpus}"]
         settings = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
         if grows_to:
             config = Path(folder) / "autoscaling.json"

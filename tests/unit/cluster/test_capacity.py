@@ -86,3 +86,29 @@ def test_more_trials_at_once_than_fit_are_refused_with_asked_and_available() -> 
         plan_trials(TrainConfig(), TuneConfig(max_concurrent_trials=8), {"CPU": 2}, machines=1, trials=2)
     with pytest.raises(ClusterError, match="the cluster has 2 CPUs"):
         plan_trials(TrainConfig(workers=9), TuneConfig(), {"CPU": 2}, machines=1, trials=2)
+
+
+def test_workers_that_come_and_go_are_as_many_as_auto_takes_within_their_limits_and_as_fit() -> None:
+    def planned(cpus: float, *, machines: int, gpus: int = 0, **changes: object) -> int:
+        train = TrainConfig.model_validate({"workers": [2, 4], **changes})
+        return plan_workers(train, {"CPU": cpus, "GPU": gpus}, machines=machines).workers
+
+    assert [planned(64, machines=n) for n in (1, 2, 3, 4, 9)] == [2, 2, 3, 4, 4]
+    assert [planned(64, machines=2, gpus=n) for n in (3, 8)] == [3, 4]
+    assert planned(2.5, machines=3, cpus_per_worker=1) == 2
+    with pytest.raises(ClusterError, match=r"train\.workers=\[2, 4\] asks for 2 GPUs; the cluster has 1"):
+        planned(64, machines=1, gpus=1)
+    with pytest.raises(ClusterError, match=r"train\.workers=\[2, 4\] asks for 1 CPUs"):
+        planned(1, machines=1)
+
+
+def test_a_number_that_was_decided_earlier_is_kept() -> None:
+    assert plan_workers(TrainConfig(), {"CPU": 8}, machines=1, fixed=3).workers == 3
+    with pytest.raises(ClusterError):
+        plan_workers(TrainConfig(), {"CPU": 1}, machines=1, fixed=3)
+
+
+def test_trials_have_the_fewest_of_workers_that_come_and_go() -> None:
+    plan = plan_trials(TrainConfig.model_validate({"workers": [1, 4]}), TuneConfig(), {"CPU": 8}, machines=2, trials=4)
+    assert plan.workers.workers == 1
+    assert plan.workers.in_process

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ray_trash.dataset.sampler import (
+    batches_per_step,
     epoch_order,
     smallest_batch,
     step_sizes,
@@ -86,3 +87,25 @@ def test_the_balanced_sampler_draws_every_class_equally_often() -> None:
 def test_every_validation_photo_belongs_to_one_worker(workers: int) -> None:
     rows = np.concatenate([worker_rows(25, rank=rank, workers=workers) for rank in range(workers)])
     assert sorted(rows) == list(range(25))
+
+
+@pytest.mark.parametrize("most", [2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_fewer_workers_share_the_same_steps_in_batches_no_larger(most: int, batch_size: int, accumulate: int) -> None:
+    steps = steps_in_epoch(len(LABELS), batch_size * accumulate * most, None, workers=most)
+    wanted = [sorted(step) for step in np.array_split(order(), steps)]
+    largest = 0
+    for workers in range(most, 0, -1):
+        parts = batches_per_step(len(LABELS), steps, workers=workers, most=most, accumulate=accumulate)
+        plans = [
+            worker_batches(order(), steps=steps, rank=rank, workers=workers, accumulate=parts)
+            for rank in range(workers)
+        ]
+        seen = [sorted(np.concatenate([batch for plan in plans for batch in plan[step]])) for step in range(steps)]
+        assert seen == wanted
+        found = max(len(batch) for plan in plans for batches in plan for batch in batches)
+        if workers == most:
+            assert parts == accumulate, "all of them train as a fixed number of them would"
+            largest = found
+        assert found <= largest

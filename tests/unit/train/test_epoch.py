@@ -7,7 +7,7 @@ from ray_trash.errors import ConfigError
 from ray_trash.train.epoch import require_no_batch_of_one
 
 
-def config(size_px: int = 32, **train: int) -> Config:
+def config(size_px: int = 32, **train: object) -> Config:
     return config_from_tree(
         {"name": "a", "data": {"root": "photos"}, "image": {"size_px": size_px}, "train": {**train}}
     )
@@ -26,3 +26,10 @@ def test_batches_that_batch_norm_takes_are_let_pass() -> None:
     require_no_batch_of_one(config(batch_size_per_worker=2), 6, 1)
     require_no_batch_of_one(config(batch_size_per_worker=2, steps_per_epoch=3), 5, 1)
     require_no_batch_of_one(config(size_px=33, batch_size_per_worker=1), 5, 1)
+
+
+def test_of_workers_that_come_and_go_every_number_is_looked_at() -> None:
+    require_no_batch_of_one(config(batch_size_per_worker=2, workers=3), 12, 3)
+    with pytest.raises(ConfigError, match="12 photos on 2 workers leave a batch of one"):
+        require_no_batch_of_one(config(batch_size_per_worker=2, workers=[1, 3]), 12, 3)
+    require_no_batch_of_one(config(batch_size_per_worker=2, workers=[1, 2]), 12, 1)

@@ -24,6 +24,7 @@ from ray_trash.train.epoch import train_epoch, validate
 from ray_trash.train.frozen.compute import activation_files, build_inputs, compute_missing
 from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.progress import EpochProgress
 from ray_trash.train.schedule import RunState
 from ray_trash.train.state import TrainState, build_state
 from ray_trash.train.worker import Worker
@@ -98,9 +99,8 @@ def trained(job: TrainJob, kind: type[CachedInputs] | type[PhotoInputs]) -> tupl
     assert isinstance(inputs, kind)
     _, first = validate(state.network, job, WORKER, inputs)
     for epoch in range(EPOCHS):
-        torch.manual_seed(epoch)
         set_training_mode(state.network, job.config.model.frozen_stages)
-        train_epoch(state, job, WORKER, inputs)
+        train_epoch(state, job, WORKER, inputs, EpochProgress())
         state.run = RunState(epochs_done=epoch + 1, steps_done=(epoch + 1) * 2)
     return state.network.state_dict(), first
 

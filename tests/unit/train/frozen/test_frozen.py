@@ -15,6 +15,7 @@ from ray_trash.model.network import STAGES, build_network, freeze_stages, set_tr
 from ray_trash.train.epoch import train_epoch
 from ray_trash.train.frozen.inputs import PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.progress import EpochProgress
 from ray_trash.train.state import build_state
 from ray_trash.train.worker import Worker
 
@@ -67,7 +68,7 @@ def test_no_bit_of_a_frozen_stage_moves_in_an_epoch_and_all_others_do(frozen: in
     freeze_stages(state.network, frozen)
     set_training_mode(state.network, frozen)
     worker = Worker(0, 1, cpu, torch.float32)
-    train_epoch(state, job, worker, PhotoInputs(Squares(), job, worker))
+    train_epoch(state, job, worker, PhotoInputs(Squares(), job, worker), EpochProgress())
     names = {id(tensor): name for name, tensor in state.network.state_dict(keep_vars=True).items()}
     for number, stage in enumerate(STAGES):
         for module in stage_modules(state.network)[stage]:
@@ -86,7 +87,8 @@ def test_an_epoch_s_learning_rates_are_those_of_its_first_step_of_the_last_stage
     job, cpu = a_job(frozen, **rates, **decay), torch.device("cpu")
     state = build_state(job, initial_weights(), cpu)
     worker = Worker(0, 1, cpu, torch.float32)
-    figures = train_epoch(state, job, worker, PhotoInputs(Squares(), job, worker))
+    figures = train_epoch(state, job, worker, PhotoInputs(Squares(), job, worker), EpochProgress())
+    assert figures is not None
     assert figures.steps == 2
     # The first of three steps of warm-up.
     assert figures.rates == pytest.approx((body / 4, 1e-2 / 4))

@@ -1,0 +1,215 @@
+"""What kills cost a run: `python -m benchmarks.chaos`.
+
+Several `ray start` nodes on this machine, a head without CPUs and two with one each. Run after run is disturbed at
+random moments: a worker killed, a node powered off and replaced, the driver killed and started again with `--resume`,
+a node drained with notice, then taken away and replaced. Runs take turns between one worker, whose every bit is
+compared with a run that nobody disturbed, and `[1, 2]` workers, whose losses are compared with theirs. Needs `tests/`.
+Prints a table, a run a line, and one JSON object: whether every epoch is there once, steps repeated, seconds lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.cluster import Cluster, Node, running_cluster
+from tests.e2e.command import kill, start, wait_until
+from tests.photos import make_photos
+from tests.processes import living
+from tests.runs import epochs, settings, write_config
+
+KINDS = ("worker", "node", "driver", "drain")
+NOTICE_S = 8.0
+"""Between the notice that a node is taken away, and its end."""
+INTERVAL_MIN = 0.1
+RICH: dict[str, Any] = {
+    "model__frozen_stages": 4,
+    "model__dropout": 0.2,
+    "augment__mixup_alpha": 0.4,
+    "train__checkpoint_every_min": INTERVAL_MIN,
+}
+
+
+@dataclass
+class Outcome:
+    """One run: what was done to it, and what became of it."""
+
+    workers: str
+    disturbed: dict[str, int]
+    every_epoch_once: bool
+    same_bits: bool | None
+    largest_loss_difference: float
+    seconds: float
+    seconds_lost_each: float
+    steps_repeated: int
+    steps_repeated_after_notice: int
+
+
+def main() -> None:
+    """Run, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=4, help="disturbances of each run (4)")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--every-s", type=float, default=20.0, help="time between two of them, at most (20)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    draw, outcomes = random.Random(options.seed), list[Outcome]()
+    with tempfile.TemporaryDirectory() as folder, running_cluster(head_cpus=0) as cluster:
+        scene = Scene(cluster, Path(folder), options.epochs)
+        whole = {workers: scene.undisturbed(workers) for workers in ("1", "[1,2]")}
+        for number in range(options.runs):
+            workers = ("1", "[1,2]")[number % 2]
+            outcome = scene.disturbed(number, workers, draw, options.kills, options.every_s, *whole[workers])
+            outcomes.append(outcome)
+            sys.stderr.write(f"{number:3d} {outcome}\n")
+        noise = largest_difference(whole["1"][0], whole["[1,2]"][0])
+    result = {
+        "runs": [asdict(outcome) for outcome in outcomes],
+        "every_epoch_once": all(outcome.every_epoch_once for outcome in outcomes),
+        "same_bits_on_one_worker": all(outcome.same_bits is not False for outcome in outcomes),
+        "largest_loss_difference_undisturbed_1_and_2": noise,
+        "steps_repeated_after_notice": sum(outcome.steps_repeated_after_notice for outcome in outcomes),
+        "interval_min": INTERVAL_MIN,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+class Scene:
+    """Nodes that come and go, and runs on them."""
+
+    def __init__(self, cluster: Cluster, folder: Path, n_epochs: int) -> None:
+        """Start two nodes, and draw the photos."""
+        self._cluster, self._folder, self._n_epochs = cluster, folder, n_epochs
+        self._nodes = [cluster.add_node(), cluster.add_node()]
+        self._photos = make_photos(folder / "photos", 40)
+
+    def undisturbed(self, workers: str) -> tuple[Path, float]:
+        """Train to the end. Returns the run and its seconds."""
+        folder = self._folder / f"undisturbed-{workers}"
+        child, began = self._start(folder, workers), time.monotonic()
+        self._wait_for_end(child)
+        return folder / "runs" / "tiny", time.monotonic() - began
+
+    def disturbed(
+        self,
+        number: int,
+        workers: str,
+        draw: random.Random,
+        n_kills: int,
+        every_s: float,
+        whole: Path,
+        whole_s: float,
+    ) -> Outcome:
+        """Train to the end through some disturbances, and compare with the run that is whole."""
+        folder, done = self._folder / f"disturbed-{number}", Counter[str]()
+        run = folder / "runs" / "tiny"
+        child, began = self._start(folder, workers), time.monotonic()
+        for _ in range(n_kills):
+            n_before = len(_document(run).get("stretches", [])) if done else 0
+            self._wait_for_workers(child, run, n_before)
+            time.sleep(draw.uniform(1.0, every_s))
+            if child.poll() is not None:
+                break
+            kind = draw.choice(KINDS)
+            child = self._disturb(kind, child, folder, workers, draw)
+            done[kind] += 1
+        self._wait_for_end(child)
+        seconds = time.monotonic() - began
+        stretches = _document(run)["stretches"]
+        after_notice = [s["steps_repeated"] for s in stretches if s["why"].endswith("being taken away")]
+        return Outcome(
+            workers=workers,
+            disturbed=dict(done),
+            every_epoch_once=epochs(run) == list(range(1, self._n_epochs + 1)),
+            same_bits=_bits(run) == _bits(whole) if workers == "1" else None,
+            largest_loss_difference=largest_difference(run, whole),
+            seconds=round(seconds, 1),
+            seconds_lost_each=round((seconds - whole_s) / max(1, done.total()), 1),
+            steps_repeated=_document(run)["steps_repeated"],
+            steps_repeated_after_notice=sum(after_notice),
+        )
+
+    def _disturb(
+        self, kind: str, child: subprocess.Popen[str], folder: Path, workers: str, draw: random.Random
+    ) -> subprocess.Popen[str]:
+        if kind == "driver":
+            kill(child)
+            return self._start(folder, workers)
+        node = draw.choice(self._nodes)
+        if kind == "worker":
+            for pid in [pid for node in self._nodes for pid in living("RayTrainWorker", below=node.process.pid)][:1]:
+                os.kill(pid, signal.SIGKILL)
+            return child
+        if kind == "drain":
+            self._cluster.drain(node)
+            time.sleep(NOTICE_S)
+        self._replace(node)
+        return child
+
+    def _replace(self, node: Node) -> None:
+        node.power_off()
+        self._nodes[self._nodes.index(node)] = self._cluster.add_node()
+
+    def _start(self, folder: Path, workers: str) -> subprocess.Popen[str]:
+        folder.mkdir(exist_ok=True)
+        changes = settings(train__workers=workers, train__epochs=self._n_epochs, train__batch_size_per_worker=4, **RICH)
+        if workers == "1":
+            changes += ["--set", "train.batch_size_per_worker=8"]
+        config = write_config(folder, self._photos)
+        log = (folder / "log.txt").open("a")
+        child = start("train", config, *changes, "--resume", **self._cluster.joined)
+        assert child.stderr is not None
+        # Read by nobody else, the pipe would fill up and the command would wait for its reader.
+        subprocess.Popen(["cat"], stdin=child.stderr, stdout=log, stderr=log)
+        child.stderr.close()
+        child.stderr = None
+        return child
+
+    def _wait_for_workers(self, child: subprocess.Popen[str], run: Path, n_before: int) -> None:
+        def have_begun() -> bool:
+            return child.poll() is not None or len(_document(run).get("stretches", [])) > n_before
+
+        wait_until(have_begun, timeout_s=300, what="the workers to begin")
+
+    def _wait_for_end(self, child: subprocess.Popen[str]) -> None:
+        wait_until(lambda: child.poll() is not None, timeout_s=900, what="the run's end")
+        if child.returncode != 0:
+            raise SystemExit(f"a run ended with exit code {child.returncode}")
+
+
+def _document(run: Path) -> dict[str, Any]:
+    path = run / "run.json"
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return document
+
+
+def _losses(run: Path) -> list[tuple[float, float]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(record["train_loss"], record["val_loss"]) for record in records]
+
+
+def largest_difference(run: Path, other: Path) -> float:
+    """Return how far the losses of two runs' epochs are from each other, at most."""
+    pairs = zip(_losses(run), _losses(other), strict=True)
+    return max(abs(a - b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
+
+
+def _bits(run: Path) -> tuple[list[tuple[float, float]], bytes]:
+    newest = max(path for path in (run / "checkpoints").iterdir() if path.name.startswith("epoch-"))
+    return _losses(run), (newest / "weights.safetensors").read_bytes()
+
+
+if __name__ == "__main__":
+    main()

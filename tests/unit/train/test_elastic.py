@@ -1,0 +1,63 @@
+"""Workers of real DDP, without Ray: they stop at the same step, and fewer go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+from ray_trash.model import network
+from ray_trash.model.network import build_network
+from ray_trash.train import saving
+from ray_trash.train.loop import train
+from ray_trash.train.worker import Worker
+from tests.unit.train.test_saving import N_EPOCHS, Squares, StoppingBoard, a_job, history, within
+
+CHANGES: dict[str, Any] = {"workers": (1, 2), "batch_size_per_worker": 2, "unfreeze_every_epochs": None}
+FROZEN = {"frozen_stages": 5, "dropout": 0.0}
+
+
+def work(rank: int, world: int, folder: Path, stop_after: int | None) -> None:
+    """Train as one of several workers, in a process of its own."""
+    torch.set_num_threads(1)
+    saving.AGREE_EVERY_S = 0.0
+    if world > 1:
+        # The parent's are as shallow; see `conftest.py`.
+        resnet = vars(network)["ResNet"]
+        block = sys.modules[resnet.__module__].Bottleneck
+        shallow = partial(resnet, block, [1, 1, 1, 1], width_per_group=16)
+        setattr(network, "resnet50", lambda weights: shallow())  # noqa: B010 - mypy knows its type
+        store = f"file://{folder}/rendezvous"
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
+    board = StoppingBoard(stop_after if rank == 0 else None)
+    torch.manual_seed(0)
+    initial = build_network(2).state_dict()
+    job = a_job(folder, board, model=FROZEN, mixup_alpha=0.0, **CHANGES)
+    train(job, initial, Worker(rank, world, torch.device("cpu"), torch.float32), Squares(), lambda _: None)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def test_two_workers_stop_at_the_same_step_and_one_goes_on_with_the_same_steps_rates_and_losses(
+    tmp_path: Path,
+) -> None:
+    alone, changing = tmp_path / "alone", tmp_path / "changing"
+    for folder in (alone, changing):
+        folder.mkdir()
+    work(0, 1, alone, None)
+    spawn(work, (2, changing, 8), nprocs=2)
+    assert within(changing) == ["within-epoch-002-step-00002"]
+    assert len(history(changing)) == 1
+    work(0, 1, changing, None)
+    assert len(history(changing)) == N_EPOCHS
+    for ours, others in zip(history(changing), history(alone), strict=True):
+        for name in ("epoch", "steps", "learning_rate", "head_learning_rate", "val_n"):
+            assert ours[name] == others[name], name
+        for name in ("train_loss", "train_accuracy", "val_loss"):
+            assert ours[name] == pytest.approx(others[name], rel=1e-4), name
