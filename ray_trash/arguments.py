@@ -147,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace FILE if it is there")
 
     add = command("submit", commands.submit, "run a command as a job on a cluster, and end as it ends")
-    text = "the cluster's dashboard (RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265)"
+    text = "the cluster's dashboard (RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else http://127.0.0.1:8265)"
     add("--address", metavar="URL", help=text)
     text = "folder of code and configs that the job runs in, a copy without data, runs and secrets (this one)"
     add("--working-dir", default=".", metavar="DIR", help=text)
