@@ -107,7 +107,7 @@ def listeners_of(processes: Iterable[psutil.Process]) -> list[Listener]:
         found += [
             Listener(name, one.laddr.ip, one.laddr.port)
             for one in sockets
-            if one.status == psutil.CONN_LISTEN and not ipaddress.ip_address(one.laddr.ip).is_loopback
+            if one.status == psutil.CONN_LISTEN and not _is_loopback(one.laddr.ip)
         ]
     return sorted(set(found), key=lambda one: (one.process, one.port))
 
@@ -137,6 +137,12 @@ def _name_of(process: psutil.Process) -> str:
         if any(part in word for word in command):
             return what
     return command[0].split()[0] if command and command[0].startswith("ray::") else str(process.name())
+
+
+def _is_loopback(address: str) -> bool:
+    # A socket for both families at 127.0.0.1 is told as ::ffff:127.0.0.1.
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def _is_excepted(address: str, names: set[str]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 import ray
 
 from ray_trash.cluster.inventory import inventory_here, inventory_of_cluster
@@ -32,8 +31,10 @@ def test_a_plan_on_a_cluster_counts_its_machines_and_one_of_them_measures(
 
 def test_this_machine_is_counted_as_ray_counts_it(ray_cluster: None) -> None:
     (here,), (there,) = inventory_here().machines, inventory_of_cluster().machines
-    assert there.memory_bytes == pytest.approx(here.memory_bytes, rel=0.5)  # others take and give it back
-    assert (here.gpus, there.object_store_bytes) == (there.gpus, 500_000_000)
+    assert (there.cpus, there.object_store_bytes) == (4.0, 500_000_000)  # as it was started
+    assert here.gpus == there.gpus
+    assert here.cpus >= 1
+    assert min(here.memory_bytes, here.object_store_bytes) > 0
 
 
 def test_the_doctor_looks_at_a_cluster_from_its_machines(command: Command, tmp_path: Path) -> None:

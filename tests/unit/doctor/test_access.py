@@ -48,10 +48,18 @@ def test_the_secret_itself_is_never_said(tmp_path: Path) -> None:
 
 
 def test_what_this_process_opens_to_others_is_found_and_what_it_keeps_to_itself_is_not() -> None:
-    with socket.create_server(("0.0.0.0", 0)) as others, socket.create_server(("127.0.0.1", 0)) as own:
+    with (
+        socket.create_server(("0.0.0.0", 0)) as others,
+        socket.create_server(("127.0.0.1", 0)) as own,
+        socket.socket(socket.AF_INET6) as of_both_families,
+    ):
+        of_both_families.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        of_both_families.bind(("::ffff:127.0.0.1", 0))
+        of_both_families.listen()
         ports = {one.port for one in listeners_of([psutil.Process()])}
         assert others.getsockname()[1] in ports
         assert own.getsockname()[1] not in ports
+        assert of_both_families.getsockname()[1] not in ports
 
 
 def test_a_process_that_has_ended_listens_to_nobody() -> None:
