@@ -45,7 +45,11 @@ def fetch_all(
 
 def wait_for_next(references: list[Any], *, what: str, timeout_s: float = TASK_TIMEOUT_S) -> list[Any]:
     """Wait until one of some tasks ends, and return the others; that none ends in time is a `ClusterError`."""
-    ended, others = ray.wait(references, timeout=timeout_s)
+    try:
+        ended, others = ray.wait(references, timeout=timeout_s)
+    except SystemError as error:
+        # A signal came just when Ray had its answer, and Python found both: what the signal raised is what counts.
+        raise error.__cause__ or error from None
     if not ended:
         raise _too_late(what, timeout_s)
     return others

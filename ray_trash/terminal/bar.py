@@ -60,7 +60,7 @@ class Bar:
             disable=not terminal.is_live,
         )
         self._task = self._progress.add_task(
-            self._counts(), total=total, completed=done, note="starting" if alike else ""
+            self._counts(), total=total, completed=done, note="starting" if alike and total is not None else ""
         )
 
     def __enter__(self) -> Bar:

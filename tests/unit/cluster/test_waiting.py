@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
 import ray
 from ray.exceptions import GetTimeoutError
 
+from ray_trash.cluster.tasks import run_tasks
 from ray_trash.cluster.waiting import fetch, fetch_all
 from ray_trash.errors import ClusterError
 
@@ -70,3 +72,40 @@ def test_a_wait_for_tasks_begins_anew_whenever_one_ends(n_ending: int, monkeypat
         with pytest.raises(ClusterError, match="waited 7 s for tasks in vain"):
             fetch_all(references, what="tasks", timeout_s=7)
     assert tasks.timeouts_s == [7, 7, 7]
+
+
+def test_a_signal_that_comes_with_an_answer_ends_the_wait_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(waiting: list[str], *, timeout: float) -> None:
+        raise SystemError("returned a result with an exception set") from SystemExit(143)
+
+    monkeypatch.setattr(ray, "wait", both)
+    references: list[Any] = ["a"]
+    with pytest.raises(SystemExit):
+        fetch_all(references, what="tasks", timeout_s=7)
+
+
+class FewTasks:
+    """Stands for Ray: of what was started, the last one ends first."""
+
+    def __init__(self) -> None:
+        self.running: list[str] = []
+        self.most = 0
+
+    def start(self, name: str) -> list[str]:
+        self.running.append(name)
+        self.most = max(self.most, len(self.running))
+        return [name, f"more of {name}"]
+
+    def wait(self, waiting: list[str], *, timeout: float) -> tuple[list[str], list[str]]:
+        ended = self.running.pop()
+        return [ended], [name for name in waiting if name != ended]
+
+
+def test_tasks_run_a_few_at_a_time_and_come_as_they_end_with_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = FewTasks()
+    monkeypatch.setattr(ray, "wait", tasks.wait)
+    starts = [partial(tasks.start, name) for name in "abcd"]
+    found = list(run_tasks(starts, at_once=2, what="tasks"))
+    assert found == [(1, ["b", "more of b"]), (2, ["c", "more of c"]), (3, ["d", "more of d"]), (0, ["a", "more of a"])]
+    assert tasks.most == 2
+    assert list(run_tasks([], at_once=2, what="tasks")) == []
