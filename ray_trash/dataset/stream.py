@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,8 +35,6 @@ TASK_PIECES = 8
 """Pieces of a task, at most. Ray Data looks after its tasks ten times a second, and a core waits until it has."""
 EXPECTED = 3
 """Requests known in advance, at most: the training of an epoch, its validation, and the training of the next."""
-REMOTE_READERS = 8
-"""Photos of a task that are read at a time where a root is remote, and takes longer to answer than to send."""
 _WHAT = "the next photos"
 _PIXELS = pa.schema([pa.field("pixels", pa.large_binary(), nullable=False)])
 
@@ -271,19 +268,14 @@ class _Request:
 def read_pieces(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -> Iterator[pa.Table]:
     """Read, decode and transform the photos of a block of paths and keys, to tables of one row: a piece's pixels."""
     paths, keys = (block[name].to_pylist() for name in ("path", "key"))
-
-    def read(number: int) -> Photo:
-        return transform(folder.load(paths[number], transform.preprocessing), keys[number])
-
-    with ThreadPoolExecutor(REMOTE_READERS) as readers:
-        read_all = map if folder.storage.is_local else readers.map
-        for numbers in _cut(np.arange(len(paths)), PIECE_PHOTOS):
-            pixels = np.empty((len(numbers), transform.side_px, transform.side_px, 3), np.uint8)
-            for place, photo in zip(pixels, read_all(read, numbers), strict=True):
-                place[...] = photo
-            offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
-            column = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(pixels.reshape(-1))])
-            yield pa.table({"pixels": column}, schema=_PIXELS)
+    photos = folder.load_many(paths, transform.preprocessing)
+    for numbers in _cut(np.arange(len(paths)), PIECE_PHOTOS):
+        pixels = np.empty((len(numbers), transform.side_px, transform.side_px, 3), np.uint8)
+        for place, number in zip(pixels, numbers, strict=True):
+            place[...] = transform(next(photos), keys[number])
+        offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
+        column = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(pixels.reshape(-1))])
+        yield pa.table({"pixels": column}, schema=_PIXELS)
 
 
 def _piece_bytes(transform: Transform) -> int:

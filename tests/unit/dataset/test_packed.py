@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from ray_trash.dataset.packed.form import INDEX, MANIFEST, read_manifest
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.split import make_rule
 from ray_trash.errors import DataError, ImageError
+from ray_trash.image.preprocess import Preprocessing
 from ray_trash.storage import Storage
 from tests.packing import pack
 from tests.photos import make_photos, put
@@ -279,3 +281,17 @@ def test_remote_photos_come_in_order_however_much_is_read_ahead(
     of_shards = packed_photos.PackedPhotos(as_remote(packed), manifest).read_many(wanted)
     for found in (of_files, of_shards):
         assert [photo if isinstance(photo, bytes) else None for photo in found] == expected
+
+
+def test_photos_are_decoded_the_same_from_a_folder_and_a_set_and_one_that_changed_is_named(
+    photos: Path, packed: Path
+) -> None:
+    preprocessing = Preprocessing(32, 48, "crop")
+    wanted = list(reversed(paths(photos)))
+    of_files, of_shards = (
+        list(PhotoFolder.at(str(root)).load_many(wanted, preprocessing)) for root in (photos, packed)
+    )
+    for one, other in zip(of_files, of_shards, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(DataError, match=r"glass/absent\.jpg: changed since it was catalogued \(unreadable"):
+        list(PhotoFolder.at(str(packed)).load_many([wanted[0], "glass/absent.jpg"], preprocessing))
