@@ -44,7 +44,6 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.train.start import build_source
-from ray_trash.train.worker import Worker
 
 
 def main() -> None:
@@ -148,8 +147,7 @@ class Side:
 
 def stream_epochs(photos: Photos, n: int) -> Iterator[Iterable[Any]]:
     """Yield the batches of epochs as a training streams them."""
-    source = build_source(photos.folder.storage.uri, None, Worker(0, 1, torch.device("cpu"), torch.float32))
-    with closing(source):
+    with closing(build_source(photos.folder.storage.uri, None, torch.device("cpu"))) as source:
         for epoch in range(n):
             if epoch + 1 < n:
                 source.expect(photos.table, photos.batches(epoch + 1), photos.transform(epoch + 1))

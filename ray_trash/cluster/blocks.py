@@ -104,7 +104,6 @@ def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
             "fn": _TaskStep(step.function, step.schema),
             "num_cpus": step.cpus,
             "compute": ray.data.TaskPoolStrategy(size=step.at_once),
-            "ray_remote_args_fn": _where,
         }
     several: dict[str, Any] = {}
     if step.calls_at_once > 1:
@@ -116,11 +115,6 @@ def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
         "num_gpus": step.gpus or None,
         "compute": ray.data.ActorPoolStrategy(size=step.size, **several),
     }
-
-
-def _where() -> dict[str, Any]:
-    # Of Ray's strategies the one that leaves machines with GPUs to whoever needs those while others have room.
-    return {"scheduling_strategy": "DEFAULT"}
 
 
 def quiet(

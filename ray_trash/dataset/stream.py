@@ -235,7 +235,7 @@ class StreamedPhotos:
             partial(read_pieces, folder=self._folder, transform=transform),
             _PIXELS,
             cpus=self._plan.cpus,
-            at_once=self._plan.tasks,
+            at_once=min(self._plan.tasks, len(blocks)),
         )
         # Nothing may come for as long as nobody takes what has come, so whoever waits has the deadline.
         read = map_blocks(blocks, tasks, what=_WHAT, block_bytes=_piece_bytes(transform), no_answer_s=None)

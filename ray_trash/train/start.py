@@ -50,7 +50,8 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     def work() -> None:
         initial = fetch(loop_config["initial"], what="the first weights")
         decoded = ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None
-        is_over = _train(job, initial, decoded, worker, ray.train.report)
+        with closing(_build_source(job, decoded, worker)) as source:
+            is_over = train(job, initial, worker, source, ray.train.report)
         if not is_over and worker.is_first:
             job.board.stopped()
 
@@ -70,18 +71,9 @@ def train_here(
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train alone, in this process."""
-    _train(job, initial, decoded, _build_worker(job, resolve_device(job.device)), report)
-
-
-def _train(
-    job: TrainJob,
-    initial: Mapping[str, torch.Tensor],
-    decoded: Any,
-    worker: Worker,
-    report: Callable[[dict[str, Any]], None],
-) -> bool:
-    with closing(build_source(job.root, decoded, worker, n_runs=job.runs_per_machine)) as source:
-        return train(job, initial, worker, source, report)
+    worker = _build_worker(job, resolve_device(job.device))
+    with closing(_build_source(job, decoded, worker)) as source:
+        train(job, initial, worker, source, report)
 
 
 def _build_worker(
@@ -93,15 +85,17 @@ def _build_worker(
     return Worker(rank, world, device, dtype, local_rank, local_world)
 
 
-def build_source(root: str, decoded: Any, worker: Worker, *, n_runs: int = 1) -> PhotoSource:
+def _build_source(job: TrainJob, decoded: Any, worker: Worker) -> PhotoSource:
+    return build_source(job.root, decoded, worker.device, workers=worker.world * job.runs_per_machine)
+
+
+def build_source(root: str, decoded: Any, device: torch.device, *, workers: int = 1) -> PhotoSource:
     """Take photos from the decoded ones, a Ray Data set or a share of it, or as a stream where there are none.
 
-    The cluster is shared with the other workers, and with other runs of as many.
+    So many workers share the cluster that reads for a stream, those of other runs included.
     """
-    on_gpu = worker.device.type == "cuda"
+    on_gpu = device.type == "cuda"
     if decoded is None:
-        return StreamedPhotos(
-            root, plan_reading(ray.cluster_resources(), workers=worker.world * n_runs, on_gpus=on_gpu)
-        )
+        return StreamedPhotos(root, plan_reading(ray.cluster_resources(), workers=workers, on_gpus=on_gpu))
     blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
     return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if on_gpu else 1)

@@ -101,7 +101,7 @@ def _compute(
     fitting = {n: files[n] for n in fitting_stages(sizes_bytes, config.train.cache_frozen_gib * GIB)}
     if not fitting:
         return frozenset(), ""
-    with closing(build_source(base.listing.root, photos.decoded, worker)) as source:
+    with closing(build_source(base.listing.root, photos.decoded, device)) as source:
         started = time.perf_counter()
         n_computed = compute_missing(fitting, source, data, worker, network)
         seconds = time.perf_counter() - started
