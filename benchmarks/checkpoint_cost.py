@@ -96,7 +96,9 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=96)
     parser.add_argument("--frozen-stages", type=int, default=0)
     parser.add_argument("--every-s", type=float, default=8.0)
+    parser.add_argument("--threads", type=int, default=1, help="that compute (1)")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     sides: dict[str, list[tuple[float, float]]] = {"beside": [], "instead": []}
     for _ in range(options.rounds):
         for side, measured in sides.items():
