@@ -130,7 +130,7 @@ def measure(
         look_s, catalog, decoded = _look(config, root, sample)
         dtype, why = resolve_precision(config.train.precision, on)
         worker = Worker(0, 1, on, dtype)
-        source = build_source(root, _InMemory(decoded), worker)
+        source = build_source(root, _InMemory(decoded), on)
         assert isinstance(source, MemoryPhotos)
         steps_s = max(LEAST_STEPS_S, STEPS_S / len(variants))
         paces, checkpoints = [], []
