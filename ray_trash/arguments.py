@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ray_trash import __version__, commands
+from ray_trash import __version__
+from ray_trash.commands import STDOUT, answering, cluster, judging, learning, photos
 from ray_trash.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,24 +34,24 @@ def build_parser() -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=summary, description=summary)
         if name == "audit":
             text = "write the result to FILE; without one, print one JSON object on stdout, and nothing else there"
-            sub.add_argument("--json", nargs="?", const=commands.STDOUT, metavar="FILE", help=text)
+            sub.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help=text)
         else:
             text = "print one JSON object on stdout, and nothing else there"
-            sub.add_argument("--json", action="store_const", const=commands.STDOUT, help=text)
+            sub.add_argument("--json", action="store_const", const=STDOUT, help=text)
         sub.set_defaults(action=action)
         return sub.add_argument
 
-    add = command("fetch", commands.fetch, "download a known data set, check it, unpack it")
+    add = command("fetch", photos.fetch, "download a known data set, check it, unpack it")
     add("name", metavar="NAME", help="trashnet")
     add("--to", required=True, metavar="DIR", help="where the class folders go")
     add("--archive", metavar="FILE", help="take this copy of the archive instead of downloading it")
 
-    add = command("sample", commands.sample, "render a small labelled sample set, offline")
+    add = command("sample", photos.sample, "render a small labelled sample set, offline")
     add("--to", required=True, metavar="DIR", help="where the class folders go")
     add("--per-class", type=_whole(1), default=40, metavar="N", help="photos of each class (40)")
     add("--seed", type=int, default=0, metavar="S", help="what the photos are drawn from (0)")
 
-    add = command("pack", commands.pack, "a folder of photos as a few large Parquet files, which are read like it")
+    add = command("pack", photos.pack, "a folder of photos as a few large Parquet files, which are read like it")
     add("root", metavar="DIR", help="folder of class folders, local or a URI; or Parquet files of photos")
     add("--to", required=True, metavar="URI", help="where the packed set goes: an empty folder, local or a URI")
     add("--labels", metavar="FILE", help=_LABELS)
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the packed set that is there")
 
     add = command(
-        "audit", commands.audit, "check every file; duplicates, leaks across the split, shortcuts, label suspects"
+        "audit", photos.audit, "check every file; duplicates, leaks across the split, shortcuts, label suspects"
     )
     add("root", metavar="DIR", help="folder of class folders, local or a URI; a packed set; or Parquet files of photos")
     add("--labels", metavar="FILE", help=_LABELS)
@@ -70,9 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="where audit.json, audit.png and the folds go")
 
     for name, action, summary in (
-        ("train", commands.train, "one training run"),
-        ("tune", commands.tune, "a sweep; leaves the winner's checkpoint and config"),
-        ("run", commands.run, "catalogue, train or sweep, evaluate on the kept-back photos, report"),
+        ("train", learning.train, "one training run"),
+        ("tune", learning.tune, "a sweep; leaves the winner's checkpoint and config"),
+        ("run", learning.run, "catalogue, train or sweep, evaluate on the kept-back photos, report"),
     ):
         add = command(name, action, summary)
         _add_config(add)
@@ -80,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         add("--overwrite", action="store_true", help="remove the run of this name first")
         add("--allow-changed-data", action="store_true", help="resume though photos are gone, new or changed")
 
-    add = command("evaluate", commands.evaluate, "exact metrics of a checkpoint on labelled photos")
+    add = command("evaluate", judging.evaluate, "exact metrics of a checkpoint on labelled photos")
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
     add(
         "--data",
@@ -97,23 +98,23 @@ def build_parser() -> argparse.ArgumentParser:
     add("--masks", action="store_true", help=text)
     add("--out", required=True, metavar="DIR", help="where evaluation.json and predictions.parquet go")
 
-    add = command("compare", commands.compare, "two models on the same photos: which is better, or is it chance?")
+    add = command("compare", judging.compare, "two models on the same photos: which is better, or is it chance?")
     text = "a run, an evaluation, or a Parquet file of predictions or scores"
     add("first", metavar="A", help=text)
     add("second", metavar="B", help="another one")
     add("--out", metavar="FILE.html", help="write a page, with the photos that only one of them gets right")
     add("--data", metavar="DIR", help="where these photos are (where those were that A was trained on)")
 
-    add = command("report", commands.report, "report.html of a run, a sweep or an evaluation, to look at")
+    add = command("report", judging.report, "report.html of a run, a sweep or an evaluation, to look at")
     add("run", metavar="RUN", help="folder of a run or a sweep, or what evaluate --out wrote; local or a URI")
     add("--data", metavar="DIR", help="where the photos are (where they were)")
 
-    add = command("explain", commands.explain, "which part of a photo speaks for its answer, drawn")
+    add = command("explain", judging.explain, "which part of a photo speaks for its answer, drawn")
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
     add("photos", nargs="+", metavar="PHOTO", help="files, folders, URIs")
     add("--out", required=True, metavar="DIR", help="where the pictures and explanations.json go")
 
-    add = command("serve", commands.serve, "the HTTP endpoint, in the foreground; SIGTERM stops it")
+    add = command("serve", answering.serve, "the HTTP endpoint, in the foreground; SIGTERM stops it")
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint directory; with --watch, that of the run")
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (8000); 0 takes a free one")
@@ -121,20 +122,22 @@ def build_parser() -> argparse.ArgumentParser:
     add("--watch", metavar="RUN", help="move to the run's checkpoint whenever there is a new good one")
     _add_set(add)
 
-    add = command("rollback", commands.roll_back, "move an endpoint back to the model before this one")
+    add = command("rollback", answering.roll_back, "move an endpoint back to the model before this one")
     add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
     text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
     add("--operator-key-file", metavar="FILE", help=text)
 
     add = command(
-        "export", commands.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"
+        "export", judging.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"
     )
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
     add("--format", required=True, choices=("onnx", "torch"), help="ONNX, or torch.export's pt2")
     add("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
     add("--overwrite", action="store_true", help="replace the file if it is there")
 
-    add = command("score", commands.score, "label photos with a checkpoint or an endpoint, into a file of one row each")
+    add = command(
+        "score", answering.score, "label photos with a checkpoint or an endpoint, into a file of one row each"
+    )
     text = "a checkpoint directory (not with --url), then files, folders, URIs, and Parquet files of photos"
     add("paths", nargs="+", metavar="PATH", help=text)
     text = "what to write, one row per input: FILE.parquet, FILE.csv or FILE.jsonl"
@@ -146,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--api-key-file", metavar="FILE", help="the endpoint's key (the environment variable RAY_TRASH_API_KEY)")
     add("--overwrite", action="store_true", help="replace FILE if it is there")
 
-    add = command("submit", commands.submit, "run a command as a job on a cluster, and end as it ends")
+    add = command("submit", cluster.submit, "run a command as a job on a cluster, and end as it ends")
     text = "the cluster's dashboard (RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else http://127.0.0.1:8265)"
     add("--address", metavar="URL", help=text)
     text = "folder of code and configs that the job runs in, a copy without data, runs and secrets (this one)"
@@ -155,14 +158,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("job", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="train, tune, evaluate, ... with its arguments")
     subparsers.choices["submit"].set_defaults(parse=parser.parse_args)
 
-    _add_config(command("plan", commands.plan, "what a run needs, what there is, and how long it takes"))
+    _add_config(command("plan", learning.plan, "what a run needs, what there is, and how long it takes"))
 
     add = command(
-        "doctor", commands.doctor, "is this machine, or the cluster at RAY_ADDRESS, able? a line for each check"
+        "doctor", cluster.doctor, "is this machine, or the cluster at RAY_ADDRESS, able? a line for each check"
     )
     add("--storage", default="runs", metavar="URI", help="where runs would be kept: a path or URI (runs)")
 
-    add = command("config", commands.config, "print the resolved config, or what one may hold")
+    add = command("config", learning.config, "print the resolved config, or what one may hold")
     add("config", nargs="?", metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
     _add_set(add)
     add("--schema", action="store_true", help="print the JSON Schema of a config, by which editors complete and check")

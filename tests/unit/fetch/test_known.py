@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ray_trash import commands
+from ray_trash.commands import photos
 from ray_trash.download import Patience
 from ray_trash.errors import ConfigError, DataError, StorageError
 from ray_trash.fetch.known import KNOWN_DATASETS, KnownDataset, fetch
@@ -280,6 +280,6 @@ def test_a_person_is_told_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(KNOWN_DATASETS, "set", dataset())
     text = io.StringIO()
     options = argparse.Namespace(name="set", to=str(tmp_path / "set"), archive=str(tmp_path / "photos.zip"))
-    result = commands.fetch(options, Terminal(Console(file=text)))
+    result = photos.fetch(options, Terminal(Console(file=text)))
     assert result == {"root": str(tmp_path / "set"), "n_photos": 6, "was_there": False, "notes": []}
     assert f"{tmp_path / 'set'}: 6 photos, complete" in text.getvalue()

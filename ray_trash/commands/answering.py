@@ -1,0 +1,106 @@
+"""What the commands that label photos do, and those of the endpoint."""
+
+from __future__ import annotations
+
+import argparse
+from logging import WARNING
+from typing import TYPE_CHECKING, Any
+
+from ray_trash.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ray_trash.terminal.say import Terminal
+
+
+def score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Label photos."""
+    from ray_trash.terminal.text import counted
+
+    summary = _score(options, terminal)
+    if not summary["scored"]:
+        count = counted(summary["n"], "input")
+        raise DataError(f"none of {count} could be scored; the column error_message of {summary['out']} says why")
+    return summary
+
+
+def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    given = {"column": options.column, "overwrite": options.overwrite, "terminal": terminal}
+    if options.url is None:
+        if options.api_key_file is not None:
+            raise ConfigError("--api-key-file: has no effect without --url")
+        checkpoint, *paths = options.paths
+        if not paths:
+            raise ConfigError(f"score {checkpoint}: no photos are named; give CHECKPOINT PATH..., or --url URL PATH...")
+        from ray_trash.score.run import score_here
+
+        here = {"workers": options.workers, "wait": options.wait_for_workers_s}
+        return score_here(checkpoint, paths, options.out, **here, **given)
+    if options.workers is not None:
+        raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
+    if options.wait_for_workers_s != "auto":
+        raise ConfigError("--wait-for-workers-s: has no effect with --url; nothing is computed here")
+    from ray_trash.score.run import score_there
+    from ray_trash.serve.key import CLIENT_VARIABLE, read_key
+
+    api_key = read_key(options.api_key_file, option="--api-key-file", variable=CLIENT_VARIABLE)
+    return score_there(options.url, options.paths, options.out, api_key=api_key, **given)
+
+
+def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Serve a checkpoint until a signal ends it."""
+    from ray_trash.config import parse_override, serve_config
+    from ray_trash.serve.sockets import bind, is_open_to_others
+
+    if options.checkpoint is None and options.watch is None:
+        raise ConfigError("serve: name a checkpoint, or a run with --watch RUN")
+    # Before anything is loaded: of two starts, one is told at once.
+    taken = bind(options.host, options.port)
+
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.storage import Storage
+
+    watched = None if options.watch is None else Storage.at(options.watch).child("checkpoint")
+    checkpoint = open_checkpoint(options.checkpoint if watched is None or options.checkpoint else watched)
+    changes = dict(parse_override(text) for text in options.set)
+    if options.replicas is not None:
+        changes["serve.replicas"] = options.replicas
+    settings = serve_config(checkpoint.document.config, changes)
+
+    import asyncio
+
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.serve.endpoint import run_endpoint
+    from ray_trash.serve.key import keys_for
+    from ray_trash.serve.log import start_log, tell
+
+    start_log(settings.log_format)
+    with keys_for(settings, taken[0].getsockname()[1]) as keys:
+        if keys.client is None and is_open_to_others(taken):
+            tell(
+                "open",
+                f"whoever reaches {options.host} may ask for answers; set RAY_TRASH_API_KEY or serve.api_key_file to a "
+                "key that clients must send",
+                level=WARNING,
+            )
+        # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
+        with ray_session(dashboard=False, worker_niceness=0):
+            asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, keys=keys))
+    return {"stopped": True}
+
+
+def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Move an endpoint back to the model before."""
+    from ray_trash.serve.client import Client
+    from ray_trash.serve.key import OPERATOR_VARIABLE, find_operator_key, read_key
+
+    key = read_key(options.operator_key_file, option="--operator-key-file", variable=OPERATOR_VARIABLE)
+    key = key or find_operator_key(options.url)
+    if key is None:
+        raise ConfigError(
+            f"rollback {options.url}: the operator's key is needed, and no endpoint of this user on this machine has "
+            f"one there; name its file with --operator-key-file, or set {OPERATOR_VARIABLE}"
+        )
+    with Client(options.url, api_key=key) as client:
+        card = client.roll_back()
+    terminal.say(f"answered by {card['id']} again")
+    return card
