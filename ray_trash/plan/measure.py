@@ -48,7 +48,8 @@ SAMPLE_PHOTOS = 48
 STEPS_S = 4.0
 """How long steps are timed, of all variants together; the first of each sets things up and does not count."""
 LEAST_STEPS_S = 1.0
-"""Of one variant; at least one step is timed."""
+"""Of one variant, and at least so many steps."""
+FEWEST_STEPS = 3
 MOST_STEPS = 24
 VALIDATED_BATCHES = 3
 """The first of them sets things up and does not count."""
@@ -256,7 +257,7 @@ class _Bench:
 
         def on_step(step: int, steps: int, loss: float, images_per_s: float) -> None:
             ended.append(time.perf_counter())
-            if len(ended) > 1 and ended[-1] - ended[0] >= steps_s:
+            if len(ended) > FEWEST_STEPS and ended[-1] - ended[0] >= steps_s:
                 raise _Enough
 
         with contextlib.suppress(_Enough):
