@@ -20,8 +20,7 @@ TRAIN_LOADS = 2.0
 TRIAL_LOADS = 0.3
 """From one trial to the next one, in the process of the last."""
 COMPARE_S = 0.004
-"""To compare one photo with the others and to probe it, on one CPU: a quarter of a millisecond a pair that shares
-keypoints. Measured on 2,527 photos of TrashNet."""
+"""To compare one photo with the others and to probe it, on one CPU: a guess, beside some 15 ms for reading one."""
 READ_LOADS = 1.0
 """To start the processes that read photos."""
 EVALUATE_LOADS = 2.5
@@ -31,9 +30,9 @@ MASKED_PASSES = 3
 UNKNOWN_PHOTOS = 100
 """Drawn pictures of no class, scored beside them."""
 FP32_TIMES_BF16 = 2.5
-"""How much longer the network takes to answer in float32, on a processor with AVX512-BF16."""
+"""How much longer the network takes to answer in float32, on a processor with AVX512-BF16; a guess."""
 DISK_BYTES_PER_S = 1e9
-"""Of a checkpoint, with its sync."""
+"""Of a checkpoint, with its sync; a guess at a solid-state disk."""
 
 
 @dataclass(frozen=True)
