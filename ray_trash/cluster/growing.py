@@ -61,10 +61,10 @@ def wait_for_workers(train: TrainConfig, say: Callable[[str], None]) -> WorkerPl
     """Plan on the connected cluster, once it has grown if it has to; see `train.wait_for_workers_s`."""
     return wait_for_machines(
         lambda: plan_workers(train, ray.cluster_resources(), machines=count_machines()),
-        _wanted_bundles(train, _most_workers(train)),
+        wanted_bundles(train, most_workers(train)),
         wait=train.wait_for_workers_s,
         say=say,
-        is_all=lambda plan: plan.workers >= _most_workers(train) and plan.cpus_per_worker >= _wanted_cpus(train),
+        is_all=lambda plan: plan.workers >= most_workers(train) and plan.cpus_per_worker >= _wanted_cpus(train),
     )
 
 
@@ -76,7 +76,7 @@ def wait_for_trials(train: TrainConfig, tune: TuneConfig, trials: int, say: Call
     at_once = most_at_once(tune, trials)
     return wait_for_machines(
         lambda: plan_trials(train, tune, ray.cluster_resources(), machines=count_machines(), trials=trials),
-        _wanted_bundles(train, at_once * workers_of_trial(train)),
+        wanted_bundles(train, at_once * workers_of_trial(train)),
         wait=train.wait_for_workers_s,
         say=say,
         is_all=lambda plan: plan.concurrent >= at_once,
@@ -109,12 +109,13 @@ def wait_for_scoring(
     )
 
 
-def _wanted_bundles(train: TrainConfig, workers: int) -> list[Bundle]:
-    """List what plans would find room for: each worker's share, and that of reading."""
+def wanted_bundles(train: TrainConfig, workers: int) -> list[Bundle]:
+    """List what plans would find room for: each training worker's share, and that of reading."""
     return [bundle(_wanted_cpus(train), train.device)] * workers + [{"CPU": LEFT_TO_READING_CPUS}]
 
 
-def _most_workers(train: TrainConfig) -> int:
+def most_workers(train: TrainConfig) -> int:
+    """Return how many workers a config asks machines for; `auto` takes those that are there, and needs one."""
     most = train.workers[1] if isinstance(train.workers, tuple) else train.workers
     return 1 if most == "auto" else most
 

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from ray.train import ControllerError, WorkerGroupError
 
 from ray_trash.cluster.capacity import WorkerPlan, plan_workers
+from ray_trash.cluster.growing import most_workers, wait_for_machines, wanted_bundles
 from ray_trash.cluster.machines import draining_machines, is_listening, resources_of, usable_machines
 from ray_trash.config import TrainConfig, override
 from ray_trash.errors import ClusterError, RayTrashError
@@ -84,7 +85,7 @@ def supervise(
                 ) from error
         if stretches.n_steps > n_steps:
             failed_starts = 0
-        plan = wait_for_machines(train, say, fixed=None if elastic else plan.workers, run_uri=job.run_uri)
+        plan = _plan_again(train, say, fixed=None if elastic else plan.workers, run_uri=job.run_uri)
 
 
 def _why(error: WorkerGroupError, board: Board | SharedBoard, watch: Watch) -> tuple[str, bool]:
@@ -98,25 +99,22 @@ def _why(error: WorkerGroupError, board: Board | SharedBoard, watch: Watch) -> t
     return "; ".join(f"worker {rank}: {last_line(why)}" for rank, why in sorted(error.worker_failures.items())), False
 
 
-def wait_for_machines(train: TrainConfig, say: Callable[[str], None], *, fixed: int | None, run_uri: str) -> WorkerPlan:
+def _plan_again(train: TrainConfig, say: Callable[[str], None], *, fixed: int | None, run_uri: str) -> WorkerPlan:
     """Plan the workers of a run that goes on, on the machines that are there, waiting for as many as it needs."""
     given = train.wait_for_workers_s
-    limit_s = given if isinstance(given, float) and given > 0 else WAIT_FOR_MACHINES_S
-    deadline, said = time.monotonic() + limit_s, False
-    while True:
+    wait_s = given if isinstance(given, float) and given > 0 else WAIT_FOR_MACHINES_S
+
+    def plan() -> WorkerPlan:
         machines = usable_machines(answers=is_listening)
-        try:
-            return plan_workers(train, resources_of(machines), machines=len(machines), fixed=fixed)
-        except ClusterError as error:
-            if time.monotonic() >= deadline:
-                raise ClusterError(
-                    f"{error} (waited {limit_s:g} s for machines to come back); what is complete stays in {run_uri}: "
-                    "go on with --resume when there are enough"
-                ) from error
-            if not said:
-                say(f"waiting up to {limit_s:g} s for machines to come back: {error}")
-                said = True
-        time.sleep(min(LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
+        return plan_workers(train, resources_of(machines), machines=len(machines), fixed=fixed)
+
+    wanted = wanted_bundles(train, most_workers(train) if fixed is None else fixed)
+    try:
+        return wait_for_machines(plan, wanted, wait=wait_s, say=say)
+    except ClusterError as error:
+        raise ClusterError(
+            f"{error}; what is complete stays in {run_uri}: go on with --resume when there are enough"
+        ) from error
 
 
 class Watch:
