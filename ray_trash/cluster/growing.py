@@ -181,7 +181,7 @@ def holding_machines() -> Iterator[None]:
     finally:
         if _ASKED.is_set():
             _ASKED.clear()
-            # The keeper notices the end of this command too, and a cluster that is gone is what ended it.
+            # A cluster that is gone is what ended the block.
             with suppress(Exception):
                 if lost_head() is None:
                     let_go()

@@ -52,5 +52,5 @@ def test_train_evaluate_and_score_have_machines_started_and_leave_none_behind(cl
 
 
 def _wait_for_their_end(cluster: Cluster) -> None:
-    # Half a minute of idleness, the next look of the keeper and of the autoscaler, and the orderly end of each node.
+    # What a killed process asked for expires, half a minute of idleness follows, and the orderly end of each node.
     wait_until(lambda: cluster.nodes() == 1, timeout_s=150, what="the machines to be given back")
