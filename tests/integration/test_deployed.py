@@ -97,7 +97,7 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     deployed.wait_for(second)
     way_back, operator = f"{deployed.url}/v1/model/rollback", {"authorization": "Bearer of-operators"}
     assert httpx.post(way_back, timeout=120).status_code == 401
-    back = httpx.post(way_back, headers=operator, timeout=120)
+    back = httpx.post(way_back, headers=operator, timeout=240)
     assert back.headers.get_list("x-request-id") == [back.headers["x-request-id"]]
     assert (back.status_code, back.json()["id"]) == (200, first)
 
