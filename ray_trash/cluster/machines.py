@@ -1,11 +1,12 @@
-"""The machines of the connected cluster that can be counted on: they live, they answer, nobody takes them away."""
+"""The machines of a cluster, and which can be counted on: they live, they answer, nobody takes them away."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray._private.state import state as cluster_state
@@ -16,13 +17,45 @@ ANSWER_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine, or node as Ray calls it: its process listens at `address:port`."""
+    """One machine, or node as Ray calls it, and what Ray gives out of it; Ray's process listens at `address:port`.
 
-    node_id: str
+    A machine on which Ray has not been started has neither a node's id nor a port.
+    """
+
     address: str
-    port: int
     cpus: float
     gpus: float
+    memory_bytes: int = 0
+    object_store_bytes: int = 0
+    node_id: str = ""
+    port: int = 0
+
+
+def machine_of(address: str, resources: Mapping[str, Any], *, node_id: str = "", port: int = 0) -> Machine:
+    """Describe a machine by what Ray calls its resources."""
+    return Machine(
+        address,
+        float(resources.get("CPU", 0)),
+        float(resources.get("GPU", 0)),
+        int(resources.get("memory", 0)),
+        int(resources.get("object_store_memory", 0)),
+        node_id,
+        port,
+    )
+
+
+def living_machines() -> list[Machine]:
+    """List the machines that live as far as Ray knows, without CPUs or with."""
+    return [
+        machine_of(
+            node["NodeManagerAddress"],
+            node["Resources"],
+            node_id=node["NodeID"],
+            port=int(node["NodeManagerPort"]),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def draining_machines() -> set[str]:
@@ -36,18 +69,7 @@ def usable_machines(*, answers: Callable[[Machine], bool] | None = None) -> list
     For half a minute after its end a machine still counts as living for Ray; `answers` tells who is really there.
     """
     leaving = draining_machines()
-    found = [
-        Machine(
-            node["NodeID"],
-            node["NodeManagerAddress"],
-            int(node["NodeManagerPort"]),
-            node["Resources"].get("CPU", 0.0),
-            node["Resources"].get("GPU", 0.0),
-        )
-        for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] not in leaving
-    ]
-    working = [machine for machine in found if machine.cpus > 0]
+    working = [machine for machine in living_machines() if machine.cpus > 0 and machine.node_id not in leaving]
     if answers is None or not working:
         return working
     with ThreadPoolExecutor(min(32, len(working))) as pool:
@@ -65,4 +87,9 @@ def is_listening(machine: Machine) -> bool:
 
 def resources_of(machines: Sequence[Machine]) -> dict[str, float]:
     """Add up what machines have, as `ray.cluster_resources()` does."""
-    return {"CPU": sum(machine.cpus for machine in machines), "GPU": sum(machine.gpus for machine in machines)}
+    return {
+        "CPU": sum(machine.cpus for machine in machines),
+        "GPU": sum(machine.gpus for machine in machines),
+        "memory": float(sum(machine.memory_bytes for machine in machines)),
+        "object_store_memory": float(sum(machine.object_store_bytes for machine in machines)),
+    }

@@ -33,6 +33,9 @@ MEASURE_TIMEOUT_S = 180.0
 GIB = 2**30
 _SHARED_MEMORY = Path("/dev/shm")
 
+MACHINE_FIGURES = ("address", "cpus", "gpus", "memory_bytes", "object_store_bytes")
+"""What is said of each machine."""
+
 
 def plan_run(config: Config, room: Room, *, load_s: float) -> dict[str, Any]:
     """Describe a run for which there is room; `load_s` is how long this process took to load torch and Ray.
@@ -65,7 +68,10 @@ def plan_run(config: Config, room: Room, *, load_s: float) -> dict[str, Any]:
         "kind": "run" if room.sweep is None else "sweep",
         "name": config.name,
         "there_is": {
-            **asdict(room.inventory),
+            "cluster": room.inventory.cluster,
+            "machines": [
+                {name: getattr(machine, name) for name in MACHINE_FIGURES} for machine in room.inventory.machines
+            ],
             "shared_memory_free_bytes": _free_bytes(_SHARED_MEMORY) if not room.inventory.cluster else None,
             "storage": place.uri,
             "storage_free_bytes": disk_free,

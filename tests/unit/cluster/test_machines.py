@@ -34,4 +34,4 @@ def test_machines_count_that_live_answer_have_cpus_and_are_not_being_taken_away(
         assert [machine.node_id for machine in usable_machines()] == ["good", "unnoticed"]
         there = usable_machines(answers=is_listening)
         assert [machine.node_id for machine in there] == ["good"]
-        assert resources_of(there) == {"CPU": 2.0, "GPU": 1.0}
+        assert resources_of(there) == {"CPU": 2.0, "GPU": 1.0, "memory": 0.0, "object_store_memory": 0.0}

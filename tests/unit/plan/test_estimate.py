@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from ray_trash.cluster.inventory import Inventory, Machine
+from ray_trash.cluster.inventory import Inventory
+from ray_trash.cluster.machines import Machine
 from ray_trash.config import Config, config_from_tree
 from ray_trash.errors import ClusterError
 from ray_trash.plan.estimate import Basis, Estimate, estimate

@@ -42,7 +42,7 @@ class Fake:
         patch.setattr(module, "LOOK_EVERY_S", 0.0)
 
     def machines(self) -> list[Machine]:
-        return [Machine(name, "127.0.0.1", 1, 2.0, 0.0) for name in sorted(self.alive - self.leaving)]
+        return [Machine("127.0.0.1", 2.0, 0.0, node_id=name, port=1) for name in sorted(self.alive - self.leaving)]
 
     def train(self, *stretches: Callable[[Fake], None]) -> None:
         """Let each start of the workers do what is told, the last one train to the end."""
