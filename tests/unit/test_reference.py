@@ -32,7 +32,10 @@ def test_every_key_has_its_default_its_range_and_its_sentence() -> None:
     rows = {row[0]: row[1:] for row in re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \| (.*) \|$", key_table(), re.M)}
     assert sorted(rows) == sorted(known_keys())
     assert not [key for key, (_, takes, meaning) in rows.items() if not meaning.endswith(".") or "value" in takes]
-    assert rows["train.workers"][:2] == ('`"auto"`', "`auto` or whole number, at least 0")
+    assert rows["train.workers"][:2] == (
+        '`"auto"`',
+        "`auto` or whole number, at least 0 or list of: whole number, at least 1",
+    )
     assert rows["image.size_px"][:2] == ("`224`", "whole number, at least 32 and at most 1024")
     assert rows["train.momentum"][2].endswith("Needs train.optimizer=sgd.")
 

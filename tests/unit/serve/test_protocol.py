@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -150,7 +151,10 @@ def test_what_is_no_body_and_clients_that_leave_in_the_middle_of_one_are_no_news
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     told = [record for record in caplog.records if record.name not in ("uvicorn.error", "httpx")]
-    assert told == []
+    # A line a request, as for all others.
+    assert not [
+        record for record in told if record.levelno > logging.INFO or not record.message.startswith("POST /v1/")
+    ]
 
 
 def counted(address: tuple[str, int], status: int) -> float:
