@@ -77,5 +77,5 @@ def test_a_run_goes_on_through_machines_that_go_and_come_and_one_with_a_fixed_nu
     third.power_off()
     _, err = child.communicate(timeout=300)
     assert child.returncode == 6, err
-    assert "waiting up to 5 s for machines to come back" in err
+    assert "waiting for machines to join, 0 s of at most 5 s" in err
     assert "--resume" in error_line(err)
