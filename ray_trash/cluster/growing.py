@@ -33,7 +33,7 @@ from ray_trash.cluster.capacity import (
 )
 from ray_trash.cluster.ending import cluster_is_ours
 from ray_trash.cluster.head import lost_head
-from ray_trash.cluster.keeper import keep, let_go
+from ray_trash.cluster.keeper import keep, let_go, settle_here
 from ray_trash.cluster.shares import LEFT_TO_READING_CPUS, SCORE_WORKER_CPUS
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
@@ -145,6 +145,8 @@ def wait_for_machines(
     Raises:
         ClusterError: The cluster did not grow in time, or nothing can be expected of it.
     """
+    if not cluster_is_ours() and can_grow() is not False:
+        settle_here()
     began, size, grown_s, said_s, asked = time.monotonic(), _size(), 0.0, -math.inf, False
     while True:
         waited_s = time.monotonic() - began

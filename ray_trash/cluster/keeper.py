@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+from ray.data._internal.stats import get_or_create_stats_actor
 
 from ray_trash.cluster.capacity import Bundle
 from ray_trash.cluster.waiting import fetch
@@ -23,6 +24,15 @@ EXPIRES_S = 30.0
 RENEW_EVERY_S = 8.0
 _RENEWING: list[threading.Event] = []
 """Of this process's request, while there is one: set to end its renewal."""
+
+
+def settle_here() -> None:
+    """Have what Ray Data starts once a cluster and never ends be on this command's machine.
+
+    Otherwise it is where somebody reads the first photo, on a machine that could then never be given back.
+    """
+    get_or_create_autoscaling_coordinator()
+    get_or_create_stats_actor()
 
 
 def keep(bundles: Sequence[Bundle]) -> None:

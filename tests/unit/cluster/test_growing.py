@@ -39,6 +39,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., _Cluster]:
         cluster = _Cluster(**how)
         monkeypatch.setattr(growing, "keep", lambda bundles: cluster.asked.append(list(bundles)))
         monkeypatch.setattr(growing, "let_go", lambda: cluster.asked.append([]))
+        monkeypatch.setattr(growing, "settle_here", lambda: None)
         monkeypatch.setattr(growing, "can_grow", lambda: cluster.grows)
         monkeypatch.setattr(growing, "_last_joined_s", lambda: cluster.now_s - cluster.joined_s)
         monkeypatch.setattr(growing, "_size", lambda: (1 + cluster.machines, 2.0 * cluster.machines))
