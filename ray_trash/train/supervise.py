@@ -8,6 +8,7 @@ costs training nothing.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,9 @@ LOOK_EVERY_S = 2.0
 """How often the driver looks for machines that come or are taken away; a spot machine's notice is 30 s or more."""
 GROW_AFTER_S = 30.0
 """How long workers train before more are taken: a change costs them a start."""
+
+_LONGEST_REASON = 160
+"""Characters of what one worker ended with."""
 
 Fit = Callable[[WorkerPlan, int, Callable[[], None]], None]
 """Trains with the workers of a plan, for the so-manieth time, calling what it is given every now and then."""
@@ -62,9 +66,10 @@ def supervise(
             stretches.why = watch.why
         except ControllerError as error:
             failed_starts += 1
+            # That workers do not reach one another stays so, unless a machine has just gone.
+            if isinstance(error.controller_failure, ClusterError) and not _lost_machines():
+                raise error.controller_failure from error
             if failed_starts >= WORKER_START_ATTEMPTS:
-                if isinstance(error.controller_failure, ClusterError):
-                    raise error.controller_failure from error
                 raise ClusterError(
                     f"the workers did not start: {last_line(error.controller_failure)}; is the cluster busy with "
                     "other work?"
@@ -96,7 +101,17 @@ def _why(error: WorkerGroupError, board: Board | SharedBoard, watch: Watch) -> t
     gone = len(board.nodes() - there)
     if gone:
         return f"{counted(gone, 'machine')} gone", True
-    return "; ".join(f"worker {rank}: {last_line(why)}" for rank, why in sorted(error.worker_failures.items())), False
+    return "; ".join(f"worker {rank}: {_brief(why)}" for rank, why in sorted(error.worker_failures.items())), False
+
+
+def _lost_machines() -> int:
+    return len(usable_machines()) - len(usable_machines(answers=is_listening))
+
+
+def _brief(why: Exception) -> str:
+    # Libraries begin with the place in their source, and Ray ends with all that may have been.
+    text = re.sub(r"^\[\S+:\d+\]\s*", "", last_line(why))
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def _plan_again(train: TrainConfig, say: Callable[[str], None], *, fixed: int | None, run_uri: str) -> WorkerPlan:

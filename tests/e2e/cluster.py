@@ -73,9 +73,9 @@ class Cluster:
                 found.extend(re.findall(r"--node_id=([0-9a-f]+)", command_line(pid)))
             return bool(found)
 
-        wait_until(look, timeout_s=90, what="a node to start")
+        wait_until(look, timeout_s=180, what="a node to start")
         node = Node(process, found[0])
-        wait_until(lambda: self._has_joined(node), timeout_s=60, what="a node to join")
+        wait_until(lambda: self._has_joined(node), timeout_s=180, what="a node to join")
         return node
 
     def _has_joined(self, node: Node) -> bool:

@@ -108,7 +108,8 @@ def test_a_run_whose_cable_is_cut_ends_with_one_line_and_goes_on_once_the_host_i
 ) -> None:
     head, _, cut = machines
     run = tmp_path / "runs" / "tiny"
-    train = ["train", write_config(tmp_path, photos), *settings(train__workers=2, train__epochs=20)]
+    changes = {"train__workers": 2, "train__epochs": 20, "train__wait_for_workers_s": 20}
+    train = ["train", write_config(tmp_path, photos), *settings(**changes)]
     child = head.start(sys.executable, "-m", "ray_trash", *train)
     wait_until(lambda: bool(epochs(run)) or child.poll() is not None, timeout_s=240, what="an epoch")
     cut.cut()
