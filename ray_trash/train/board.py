@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_trash.cluster.carry import Carried
 from ray_trash.cluster.ending import start_thread
@@ -107,7 +108,9 @@ class SharedBoard:
 
     def __init__(self) -> None:
         """Start the actor."""
-        self._actor: Any = ray.remote(Board).options(num_cpus=0).remote()
+        # On any other machine it would go with that machine, and the run with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._question: Any = None
 
     def post(self, event: Event) -> None:
