@@ -54,4 +54,4 @@ def test_what_cannot_be_served_is_one_line_and_an_exit_code(
     assert result.code == code, result.err
     assert says in error_line(result.err)
     # Who listens for others without a key is told so, in a line.
-    assert result.err.count("warning: whoever reaches 0.0.0.0 may ask for answers; set ") == ("0.0.0.0" in arguments)
+    assert result.err.count("whoever reaches 0.0.0.0 may ask for answers; set ") == ("0.0.0.0" in arguments)
