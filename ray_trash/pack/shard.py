@@ -57,7 +57,7 @@ def _write(planned: pa.Table, folder: PhotoFolder, target: Storage, name: str, p
     written: list[list[dict[str, Any]]] = []
     with target.writing(name) as sink:
         footer: list[pq.FileMetaData] = []
-        with pq.ParquetWriter(
+        writer = pq.ParquetWriter(
             sink,
             schema,
             compression={"path": "zstd", "label": "zstd", "split": "zstd", "bytes": "none", "sha256": "none"},
@@ -65,12 +65,13 @@ def _write(planned: pa.Table, folder: PhotoFolder, target: Storage, name: str, p
             write_statistics=["path", "label", "split"],
             data_page_size=_PAGE_BYTES,
             metadata_collector=footer,
-        ) as writer:
-            for group in _groups(rows, folder):
-                photos = [row.pop("encoded") for row in group]
-                columns = {key: [row[key] for row in group] for key in ("path", "label", "sha256", "split")}
-                writer.write_table(pa.table({**columns, "bytes": photos}, schema=schema), row_group_size=len(group))
-                written.append(group)
+        )
+        for group in _groups(rows, folder):
+            photos = [row.pop("encoded") for row in group]
+            columns = {key: [row[key] for row in group] for key in ("path", "label", "sha256", "split")}
+            writer.write_table(pa.table({**columns, "bytes": photos}, schema=schema), row_group_size=len(group))
+            written.append(group)
+        writer.close()  # not after an error: that of a full disk would be hidden by what closing then raises
         shard_bytes = sink.tell()
     for number, group in enumerate(written):
         offsets = _offsets(footer[0].row_group(number), [row["size_bytes"] for row in group])

@@ -53,7 +53,9 @@ def test_a_packed_set_gives_the_same_training_to_the_bit_and_the_same_figures_an
         evaluated = command("evaluate", folder / "checkpoint", "--data", root, "--split", "all", "--out", out, "--json")
         scored = command("score", folder / "checkpoint", root, "--out", out / "scored.parquet")
         assert (audited.code, evaluated.code, scored.code) == (0, 0, 0), audited.err + evaluated.err + scored.err
-        documents.append((json.loads(audited.out), json.loads(evaluated.out), pq.read_table(out / "scored.parquet")))
+        figures = json.loads(evaluated.out)
+        assert figures.pop("data_root") == str(root)
+        documents.append((json.loads(audited.out), figures, pq.read_table(out / "scored.parquet")))
     for of_folder, of_packed in zip(*documents, strict=True):
         assert of_folder == of_packed
 
