@@ -13,6 +13,7 @@ from typing import Literal
 
 import ray
 
+from ray_trash.cluster.machines import living_machines
 from ray_trash.cluster.shares import (
     LEFT_TO_READING_CPUS,
     REPLICA_GPUS,
@@ -106,8 +107,7 @@ def count_machines() -> int:
 
 def machine_cpus() -> list[float]:
     """Return the CPUs of each machine of the connected cluster that has some."""
-    cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    return [count for count in cpus if count > 0]
+    return [machine.cpus for machine in living_machines() if machine.cpus > 0]
 
 
 def bundle(cpus: float, device: str) -> Bundle:

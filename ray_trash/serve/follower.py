@@ -18,6 +18,7 @@ from ray_trash.cluster.carry import Carried
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.serve.asking import ask_replicas
+from ray_trash.serve.client import ROLL_BACK_TIMEOUT_S
 from ray_trash.serve.contract import ModelCard, Scored, come_again, not_ready
 from ray_trash.serve.log import tell
 from ray_trash.terminal.text import last_line
@@ -30,8 +31,6 @@ ANSWER_TIMEOUT_S = 5.0
 """How long the fleet may take to say who answers."""
 AWAY = (TimeoutError, RayServeException, RayError)
 """How it shows that the fleet's process, or its machine, has gone."""
-ROLL_BACK_TIMEOUT_S = 400.0
-"""How long going back may take: a move that is under way ends first, and then replicas load the model before."""
 
 
 @dataclass(frozen=True)
