@@ -6,8 +6,7 @@ Every file comes out once, as a photo to read, as ignored or as rejected; none i
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -17,19 +16,27 @@ from ray_trash.dataset.catalog import Side
 from ray_trash.dataset.columns import rows_in, table_of_rows
 from ray_trash.dataset.folders import by_folder, class_folders, look_at_folders
 from ray_trash.dataset.labels import read_labels
-from ray_trash.dataset.layout import Layout, find_layout, side_named
-from ray_trash.dataset.names import bare, is_system_name, looks_like_photo, nfc
+from ray_trash.dataset.layout import find_layout, side_named
+from ray_trash.dataset.listing_warnings import (
+    warn_of_forms,
+    warn_of_nesting,
+    warn_of_no_photos,
+    warn_of_no_row,
+    warn_of_repeats,
+    warn_of_twins,
+)
+from ray_trash.dataset.names import is_system_name, nfc
 from ray_trash.dataset.packed.listing import PackedListing, find_packed, tables_in
 from ray_trash.dataset.photo_index import PhotoIndex
-from ray_trash.dataset.places import OTHER_KIND, PLACE_SCHEMA, REASON_CODES, REPEAT, judge_places
+from ray_trash.dataset.places import NO_ROW, PLACE_SCHEMA, REASON_CODES, judge_places
 from ray_trash.dataset.walk import walk
 from ray_trash.errors import DataError, StorageError
 from ray_trash.storage import Storage
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import counted, listed
+from ray_trash.terminal.text import listed
 
-_NO_CLASS_FOLDER, _NO_ROW = "not in a class folder", "not in data.labels"
+_NO_CLASS_FOLDER = "not in a class folder"
 _TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
@@ -164,11 +171,11 @@ def _list_by_folders(storage: Storage, placed: pa.Table, wanted: tuple[str, ...]
         named = f"data.root: {storage.uri}: {listed(map(repr, labels))} are named as sides of a split and hold no class"
         raise DataError("; ".join([f"{named} folders; where they are classes, list them in data.classes", *advice]))
     warnings = (
-        *_warn_of_twins(labels),
-        *_warn_of_forms({label: folders[label] for label in labels}),
-        *_warn_of_no_photos(sorted(folders.keys() - set(labels)), ignored, layout),
-        *_warn_of_nesting(files, layout),
-        *_warn_of_repeats(ignored),
+        *warn_of_twins(labels),
+        *warn_of_forms({label: folders[label] for label in labels}),
+        *warn_of_no_photos(sorted(folders.keys() - set(labels)), ignored, layout),
+        *warn_of_nesting(files, layout),
+        *warn_of_repeats(ignored),
         *(advice if len(labels) == 1 else []),
     )
     return replace(listing, warnings=warnings)
@@ -184,7 +191,7 @@ def _list_packed(storage: Storage, packed: PackedListing, wanted: tuple[str, ...
     if not len(listing.files):
         raise DataError(_no_photos(listing))
     # What was packed from a folder has been warned of its classes then.
-    return replace(listing, warnings=tuple(dict.fromkeys([*_warn_of_twins(labels), *packed.warnings])))
+    return replace(listing, warnings=tuple(dict.fromkeys([*warn_of_twins(labels), *packed.warnings])))
 
 
 def _list_by_table(storage: Storage, placed: pa.Table, wanted: tuple[str, ...], labels_uri: str) -> Listing:
@@ -196,12 +203,12 @@ def _list_by_table(storage: Storage, placed: pa.Table, wanted: tuple[str, ...], 
     labels = wanted or tuple(sorted(there))
     # The table's answers come in the order of the files, and `_sort_out` asks for one of them after the other.
     answers = rows_in(pa.table({"label": table.labels, "split": table.sides}), "label", "split")
-    entries = _sort_out(placed, lambda _: next(answers), labels, _NO_ROW)
+    entries = _sort_out(placed, lambda _: next(answers), labels, NO_ROW)
     listing = Listing(storage.uri, labels, entries, ())
     if not len(listing.files):
         raise DataError(_no_photos(listing))
     ignored = listing.ignored
-    warnings = (*_warn_of_twins(labels), *table.warnings, *_warn_of_no_row(ignored), *_warn_of_repeats(ignored))
+    warnings = (*warn_of_twins(labels), *table.warnings, *warn_of_no_row(ignored), *warn_of_repeats(ignored))
     return replace(listing, warnings=warnings)
 
 
@@ -253,59 +260,5 @@ def _no_photos(listing: Listing) -> str:
     return message
 
 
-def _warn_of_twins(labels: Sequence[str]) -> Iterator[str]:
-    twins = defaultdict(list)
-    for label in labels:
-        twins[bare(label)].append(label)
-    for names in twins.values():
-        if len(names) > 1:
-            in_case = len({name.casefold() for name in names}) == 1
-            what = "only in case" if in_case else "only in case, blanks or what is not seen"
-            yield f"classes {names} differ {what}; they are trained as different classes"
-
-
-def _warn_of_forms(folders: Mapping[str, set[str]]) -> Iterator[str]:
-    for label, paths in folders.items():
-        names = sorted({path.split("/")[-1] for path in paths})
-        if len(names) > 1:
-            spelled = listed(map(ascii, names))
-            yield f"folders {spelled} differ only in how Unicode writes them (NFC, NFD); they are one class, {label!r}"
-
-
-def _warn_of_no_photos(names: Sequence[str], ignored: pa.Table, layout: Layout) -> Iterator[str]:
-    others = {nfc(layout.folder_of(path) or "") for path in _paths_because(ignored, OTHER_KIND)}
-    foreign = [name for name in names if name in others]
-    if foreign:
-        yield f"folders without a photo are no classes: {listed(map(repr, foreign))}"
-
-
-def _warn_of_nesting(files: pa.Table, layout: Layout) -> Iterator[str]:
-    nested = files.filter(pc.greater(pc.count_substring(files["path"], "/"), layout.depth + 1))["path"]
-    if len(nested):
-        count = f"{len(nested)}, the first is {nested[0].as_py()!r}"
-        yield f"photos in folders below a class folder count for that class: {count}"
-    below = pc.unique(pc.list_element(pc.split_pattern(nested, "/"), layout.depth + 1)).to_pylist()
-    sides = sorted(filter(side_named, below))
-    if len(sides) > 1:
-        yield f"folders {listed(map(repr, sides))} in a class folder are not taken as sides of a split"
-
-
-def _warn_of_no_row(ignored: pa.Table) -> Iterator[str]:
-    paths = [path for path in _paths_because(ignored, _NO_ROW) if looks_like_photo(path)]
-    if paths:
-        yield f"{counted(len(paths), 'photo')} {_NO_ROW}, ignored; the first is {paths[0]!r}"
-
-
 def _is_table_beside(path: str, kind: str) -> bool:
     return kind == "file" and "/" not in path and path.lower().endswith(_TABLE_SUFFIXES) and not is_system_name(path)
-
-
-def _warn_of_repeats(ignored: pa.Table) -> Iterator[str]:
-    repeats = _paths_because(ignored, REPEAT)
-    if repeats:
-        yield f"links to folders that are listed elsewhere already are not followed: {listed(map(repr, repeats))}"
-
-
-def _paths_because(ignored: pa.Table, reason: str) -> list[str]:
-    paths: list[str] = ignored.filter(pc.equal(ignored["reason"], reason))["path"].to_pylist()
-    return paths

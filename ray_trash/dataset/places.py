@@ -24,6 +24,7 @@ _REASON_OF_KIND = {
 }
 HIDDEN = "hidden or system file"
 OTHER_KIND = "not named like a photo"
+NO_ROW = "not in data.labels"
 WRITTEN = "written by this program"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from ray_trash.config import Config
-from ray_trash.plan.measure import Measured, Pace
+from ray_trash.plan.bench import Pace
+from ray_trash.plan.measure import Measured
 from ray_trash.plan.room import Room
 from ray_trash.plan.sides import SideCounts
 from ray_trash.plan.times import (

@@ -12,7 +12,7 @@ import torch
 
 from ray_trash.config import Config, by_dotted_key, override
 from ray_trash.dataset.sampler import steps_in_epoch
-from ray_trash.plan.measure import Variant
+from ray_trash.plan.bench import Variant
 from ray_trash.plan.room import Room, SweepRoom
 from ray_trash.plan.sides import SideCounts
 from ray_trash.train.frozen.compute import GIB, activation_sets, lack_of_room, n_views, pays_to_keep

@@ -5,42 +5,30 @@ Letters: B photos, S side in pixels, C classes.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ray_trash.config import Config, TrainConfig, why_no_batch_of_one
-from ray_trash.dataset.sampler import (
-    Rows,
-    batches_per_step,
-    epoch_order,
-    smallest_batch,
-    step_sizes,
-    steps_in_epoch,
-    worker_batches,
-    worker_rows,
-)
-from ray_trash.errors import ConfigError, DivergedError
+from ray_trash.config import Config
+from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.image.tensor import symmetries
-from ray_trash.model.network import STAGES, first_stages
+from ray_trash.model.network import STAGES
 from ray_trash.model.resnet import ResNet
-from ray_trash.terminal.text import counted
 from ray_trash.train.frozen.inputs import NetworkInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
 from ray_trash.train.progress import EpochProgress, LearningRates
 from ray_trash.train.schedule import learning_rate_at
 from ray_trash.train.state import TrainState
+from ray_trash.train.steps import own_batches, plan_epoch, validation_batches
 from ray_trash.train.worker import Worker
 
 DIVERGED_LOSS = 1e3
@@ -56,70 +44,6 @@ class TrainingFigures:
     images_per_s: float
     rates: LearningRates
     steps: int
-
-
-def global_batch_size(job: TrainJob, world: int) -> int:
-    """Return the photos of one optimizer step over all workers, the same for all numbers of them that may train."""
-    train = job.config.train
-    return train.batch_size_per_worker * train.accumulate_batches * train.sharers(world)
-
-
-def require_no_batch_of_one(config: Config, n_photos: int, workers: int) -> None:
-    """Refuse, by a `ConfigError`, so many training photos that an epoch has a batch of one batch norm cannot take.
-
-    Of workers that come and go every number is looked at.
-    """
-    train, obstacle = config.train, why_no_batch_of_one(config)
-    sharers = train.sharers(workers)
-    batch_size = train.batch_size_per_worker * train.accumulate_batches * sharers
-    steps = steps_in_epoch(n_photos, batch_size, train.steps_per_epoch, workers=sharers)
-    n_draws = n_photos if train.steps_per_epoch is None else steps * batch_size
-    for size in train.sizes(workers) if obstacle else ():
-        accumulate = _batches_per_step(train, n_draws, steps, size)
-        if smallest_batch(n_draws, steps, workers=size, accumulate=accumulate) < 2:
-            raise ConfigError(
-                f"train.batch_size_per_worker={train.batch_size_per_worker}: {n_photos} photos on "
-                f"{counted(size, 'worker')} leave a batch of one; {obstacle}"
-            )
-
-
-def _batches_per_step(train: TrainConfig, n_draws: int, steps: int, workers: int) -> int:
-    most, accumulate = train.sharers(workers), train.accumulate_batches
-    return batches_per_step(n_draws, steps, workers=workers, most=most, accumulate=accumulate)
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """The steps of one epoch.
-
-    Attributes:
-        order: Photos over all workers, as positions in the training table, to be cut into steps.
-        sizes: Photos of each step over all workers.
-        name: The same for two plans only if each of their steps has the same photos.
-    """
-
-    order: Rows
-    sizes: list[int]
-    name: str
-
-
-def plan_epoch(job: TrainJob, world: int, epoch: int) -> EpochPlan:
-    """Plan an epoch, from 0, for so many workers."""
-    train = job.config.train
-    batch_size = global_batch_size(job, world)
-    steps = steps_in_epoch(len(job.train), batch_size, train.steps_per_epoch, workers=train.sharers(world))
-    n_draws = len(job.train) if train.steps_per_epoch is None else steps * batch_size
-    balance: Literal["none", "sampler"] = "sampler" if train.class_balance == "sampler" else "none"
-    order = epoch_order(job.train.labels, seed=job.config.seed, epoch=epoch, n_draws=n_draws, balance=balance)
-    digest = hashlib.sha256(job.train.keys[order].tobytes()).hexdigest()
-    return EpochPlan(order, step_sizes(n_draws, steps), f"epoch {epoch}, {steps} steps, {digest}")
-
-
-def own_batches(job: TrainJob, worker: Worker, plan: EpochPlan) -> list[list[Rows]]:
-    """Return the batches of a worker for every step of an epoch."""
-    steps = len(plan.sizes)
-    accumulate = _batches_per_step(job.config.train, len(plan.order), steps, worker.world)
-    return worker_batches(plan.order, steps=steps, rank=worker.rank, workers=worker.world, accumulate=accumulate)
 
 
 def expect_photos(state: TrainState, job: TrainJob, worker: Worker, inputs: NetworkInputs) -> None:
@@ -256,48 +180,6 @@ def _update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> 
             average.lerp_(value, 1 - decay)
         else:
             average.copy_(value)
-
-
-def average_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -> None:
-    """Make the workers' batch-norm statistics equal: each saw its own photos only."""
-    write_statistics(network, mean_statistics(network, worker, frozen_stages=frozen_stages))
-
-
-@torch.no_grad()
-def mean_statistics(network: ResNet, worker: Worker, *, frozen_stages: int) -> dict[str, Tensor]:
-    """Return the mean over the workers of batch-norm statistics by name, the network as it is; nothing where alone.
-
-    Those of frozen stages are equal already, and a mean of three equal numbers may be off by a bit.
-    """
-    if worker.world == 1:
-        return {}
-    frozen = {id(buffer) for module in first_stages(network, frozen_stages) for buffer in module.buffers()}
-    own = {
-        name: buffer
-        for name, buffer in network.named_buffers()
-        if buffer.is_floating_point() and id(buffer) not in frozen
-    }
-    if not own:
-        return {}
-    together = torch.cat([buffer.reshape(-1) for buffer in own.values()])
-    dist.all_reduce(together)
-    parts = (together / worker.world).split([buffer.numel() for buffer in own.values()])
-    return {name: part.view_as(own[name]) for name, part in zip(own, parts, strict=True)}
-
-
-@torch.no_grad()
-def write_statistics(network: ResNet, statistics: Mapping[str, Tensor]) -> None:
-    """Write what `mean_statistics` gave into a network of the same kind."""
-    buffers = dict(network.named_buffers())
-    for name, value in statistics.items():
-        buffers[name].copy_(value)
-
-
-def validation_batches(job: TrainJob, worker: Worker) -> list[Rows]:
-    """Return the batches of a worker's validation photos."""
-    rows = worker_rows(len(job.val), rank=worker.rank, workers=worker.world)
-    size = job.config.evaluate.forward_batch_photos
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def validate(

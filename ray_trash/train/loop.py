@@ -20,15 +20,7 @@ from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
 from ray_trash.train.board import Begun, Step
-from ray_trash.train.epoch import (
-    average_statistics,
-    diverged_error,
-    expect_photos,
-    global_batch_size,
-    plan_epoch,
-    train_epoch,
-    validate,
-)
+from ray_trash.train.epoch import diverged_error, expect_photos, train_epoch, validate
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
@@ -38,6 +30,8 @@ from ray_trash.train.run_directory import CHECKPOINTS, Within, epoch_name, newes
 from ray_trash.train.saving import Saver, follow_checkpoint
 from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, build_state, restore_state, restore_within
+from ray_trash.train.statistics import average_statistics
+from ray_trash.train.steps import global_batch_size, plan_epoch
 from ray_trash.train.tracking import Tracking
 from ray_trash.train.worker import Worker
 

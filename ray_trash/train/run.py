@@ -29,7 +29,6 @@ from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
-from ray_trash.train.epoch import require_no_batch_of_one
 from ray_trash.train.job import TrainJob
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
 from ray_trash.train.process_group import ProcessGroup
@@ -45,6 +44,7 @@ from ray_trash.train.run_directory import (
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
 from ray_trash.train.state import seeded_network
+from ray_trash.train.steps import require_no_batch_of_one
 from ray_trash.train.stretches import Stretches
 from ray_trash.train.supervise import supervise
 from ray_trash.train.tracking import require_mlflow

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ray_trash.storage import Storage
-from ray_trash.train.epoch import mean_statistics, plan_epoch, write_statistics
 from ray_trash.train.job import TrainJob
 from ray_trash.train.progress import EpochProgress
 from ray_trash.train.run_directory import (
@@ -29,6 +28,8 @@ from ray_trash.train.run_directory import (
 )
 from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, save_state, save_within
+from ray_trash.train.statistics import mean_statistics, write_statistics
+from ray_trash.train.steps import plan_epoch
 from ray_trash.train.worker import Worker
 
 AGREE_EVERY_S = 1.0

@@ -9,8 +9,9 @@ from ray_trash.cluster.inventory import Inventory
 from ray_trash.cluster.machines import Machine
 from ray_trash.config import Config, config_from_tree
 from ray_trash.errors import ClusterError
+from ray_trash.plan.bench import Pace
 from ray_trash.plan.estimate import Basis, Estimate, estimate
-from ray_trash.plan.measure import Measured, Pace
+from ray_trash.plan.measure import Measured
 from ray_trash.plan.room import Room, find_room
 from ray_trash.plan.sides import SideCounts
 from ray_trash.plan.times import epochs_within, streamed_step_s

@@ -4,7 +4,7 @@ import pytest
 
 from ray_trash.config import Config, config_from_tree
 from ray_trash.errors import ConfigError
-from ray_trash.train.epoch import require_no_batch_of_one
+from ray_trash.train.steps import require_no_batch_of_one
 
 
 def config(size_px: int = 32, **train: object) -> Config:
