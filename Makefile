@@ -24,7 +24,7 @@ quietly = $(1) > $(2) 2>&1 || { status=$$?; tail -n 40 $(2) >&2; echo "failed: $
 # Hundreds of processes would each compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo unit integration test lint check format lock
+.PHONY: help setup demo unit integration machines test lint check format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -56,10 +56,14 @@ demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU c
 unit: setup ## run the unit tests
 	$(PYTEST) tests/unit --durations=5
 
-test: unit integration ## run every test
+test: unit integration machines ## run every test
 
 integration: setup ## run the tests of whole processes and clusters
 	$(PYTEST) tests/e2e tests/integration --durations=15
+
+# One after another: what they wait for is a machine that is given up, and a busy one looks like that.
+machines: setup ## run the tests of machines that come, die and are cut off; minutes each
+	$(BIN)/python -m pytest -n 0 tests/machines --durations=0
 
 check: lint ## lint, and the floor of branches that unit tests reach, which takes half as long again as they do
 	$(PYTEST) -q tests/unit --cov --cov-report=

@@ -12,7 +12,7 @@ from ray_trash.cluster.environment import prepare_environment
 # As the command does, before anything imports torch or Ray.
 prepare_environment()
 
-LEVELS = ("unit", "integration", "e2e")
+LEVELS = ("unit", "integration", "e2e", "machines")
 
 UNIT_WARNINGS = ("error",)
 """Filters of the unit level, the last that matches wins; one after `error` needs a reason."""
