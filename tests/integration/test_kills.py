@@ -20,7 +20,7 @@ from tests.runs import epochs, settings
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 N_EPOCHS = 5
-N_KILLS = 10
+N_KILLS = 5
 RICH: dict[str, Any] = {
     "train__epochs": N_EPOCHS,
     "train__ema_decay": 0.9,
@@ -47,7 +47,7 @@ def unbroken(ray_cluster: None, tiny_photos: Path, tmp_path_factory: pytest.Temp
 def broken(
     unbroken: tuple[Path, int], joined: dict[str, str], tiny_photos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Kill a run ten times, go on with it each time, and let it end."""
+    """Kill a run again and again, go on with it each time, and let it end."""
     folder, draw = tmp_path_factory.mktemp("broken"), random.Random(7)
     runs, config = folder / "runs" / "tiny", configured(folder, tiny_photos, **RICH)
     kill_inside_a_write(runs, start("train", folder / "tiny.yaml", *settings(**RICH), **joined))
