@@ -34,6 +34,7 @@ from ray_trash.cluster.capacity import (
 from ray_trash.cluster.ending import cluster_is_ours
 from ray_trash.cluster.head import lost_head
 from ray_trash.cluster.keeper import keep, let_go, settle_here
+from ray_trash.cluster.machines import living_machines
 from ray_trash.cluster.shares import LEFT_TO_READING_CPUS, SCORE_WORKER_CPUS
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
@@ -222,7 +223,7 @@ def _limit_s(wait: Wait, waited_s: float) -> float:
 
 
 def _size() -> tuple[int, float]:
-    return sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources().get("CPU", 0.0)
+    return len(living_machines()), ray.cluster_resources().get("CPU", 0.0)
 
 
 def _last_joined_s() -> float:

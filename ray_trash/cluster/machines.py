@@ -19,7 +19,7 @@ ANSWER_TIMEOUT_S = 3.0
 class Machine:
     """One machine, or node as Ray calls it, and what Ray gives out of it; Ray's process listens at `address:port`.
 
-    A machine on which Ray has not been started has neither a node's id nor a port.
+    A machine on which Ray has not been started has neither a node's id nor a port; `name` is what it calls itself.
     """
 
     address: str
@@ -29,9 +29,16 @@ class Machine:
     object_store_bytes: int = 0
     node_id: str = ""
     port: int = 0
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return what to call it in messages."""
+        return f"{self.name} ({self.address})"
 
 
-def machine_of(address: str, resources: Mapping[str, Any], *, node_id: str = "", port: int = 0) -> Machine:
+def machine_of(
+    address: str, resources: Mapping[str, Any], *, node_id: str = "", port: int = 0, name: str = ""
+) -> Machine:
     """Describe a machine by what Ray calls its resources."""
     return Machine(
         address,
@@ -41,6 +48,7 @@ def machine_of(address: str, resources: Mapping[str, Any], *, node_id: str = "",
         int(resources.get("object_store_memory", 0)),
         node_id,
         port,
+        name,
     )
 
 
@@ -52,6 +60,7 @@ def living_machines() -> list[Machine]:
             node["Resources"],
             node_id=node["NodeID"],
             port=int(node["NodeManagerPort"]),
+            name=node["NodeManagerHostname"],
         )
         for node in ray.nodes()
         if node["Alive"]

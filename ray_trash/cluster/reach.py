@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_trash.cluster.interface import bind_this_process
+from ray_trash.cluster.machines import Machine, living_machines
 from ray_trash.terminal.text import last_line
 
 CONNECT_TIMEOUT_S = 10.0
@@ -133,13 +134,13 @@ def gaps_between_machines() -> list[Gap]:
     Returns:
         What cannot be reached; nothing where all is well, or where there is one machine.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) < 2:
+    machines = living_machines()
+    if len(machines) < 2:
         return []
-    actors = [_start_on(node["NodeID"]) for node in nodes]
-    listening = _answers([actor.listen.remote() for actor in actors], START_TIMEOUT_S, nodes)
+    actors = [_start_on(machine) for machine in machines]
+    listening = _answers([actor.listen.remote() for actor in actors], START_TIMEOUT_S, machines)
     there = [found for found in listening if isinstance(found, Listener)]
-    tried = _answers([actor.try_all.remote(there) for actor in actors], 2 * CONNECT_TIMEOUT_S, nodes)
+    tried = _answers([actor.try_all.remote(there) for actor in actors], 2 * CONNECT_TIMEOUT_S, machines)
     gaps = [found for found in listening if isinstance(found, Gap)]
     for reference, found in zip(listening, tried, strict=True):
         if isinstance(reference, Listener):
@@ -149,7 +150,7 @@ def gaps_between_machines() -> list[Gap]:
     return gaps
 
 
-class _Machine:
+class _Prober:
     """A process on a machine, for what has to be tried from there."""
 
     def listen(self) -> Listener:
@@ -159,20 +160,20 @@ class _Machine:
         return try_all(listeners)
 
 
-def _start_on(node_id: str) -> Any:
-    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(_Machine).options(num_cpus=0, scheduling_strategy=there).remote()
+def _start_on(machine: Machine) -> Any:
+    there = NodeAffinitySchedulingStrategy(machine.node_id, soft=False)
+    return ray.remote(_Prober).options(num_cpus=0, scheduling_strategy=there).remote()
 
 
-def _answers(references: list[Any], timeout_s: float, nodes: Sequence[dict[str, Any]]) -> list[Any]:
+def _answers(references: list[Any], timeout_s: float, machines: Sequence[Machine]) -> list[Any]:
     """Collect what arrives in time, in order; a `Gap` stands for what does not."""
     ray.wait(references, num_returns=len(references), timeout=timeout_s)
     found: list[Any] = []
-    for reference, node in zip(references, nodes, strict=True):
+    for reference, machine in zip(references, machines, strict=True):
         try:
             found.append(ray.get(reference, timeout=0))
         except (GetTimeoutError, RayError) as error:
             late = f"a process there does not answer within {timeout_s:g} s"
             reason = late if isinstance(error, GetTimeoutError) else f"no process starts there: {last_line(error)}"
-            found.append(Gap("", node["NodeManagerHostname"], node["NodeManagerAddress"], None, reason))
+            found.append(Gap("", machine.name, machine.address, None, reason))
     return found

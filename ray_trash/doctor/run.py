@@ -12,6 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_trash.cluster.connect import ray_session
+from ray_trash.cluster.machines import Machine, living_machines
 from ray_trash.cluster.reach import gaps_between_machines
 from ray_trash.doctor.access import (
     Listener,
@@ -71,21 +72,21 @@ def _without_ray(storage: str) -> Iterator[Finding]:
 
 
 def _with_ray(storage: str, *, is_own: bool, took_s: float) -> Iterator[Finding]:
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    machines = living_machines()
     how = f"started here in {took_s:.0f} s" if is_own else f"joined at {ray.get_runtime_context().gcs_address}"
     cpus = f"{ray.cluster_resources().get('CPU', 0):g} CPUs"
-    yield Finding("Ray", "ok", f"{ray.__version__}, {how}: {counted(len(nodes), 'machine')}, {cpus}")
-    yield from _this_machine() if is_own else _machines(nodes)
-    yield check_proxies(os.environ, [node["NodeManagerAddress"] for node in nodes])
+    yield Finding("Ray", "ok", f"{ray.__version__}, {how}: {counted(len(machines), 'machine')}, {cpus}")
+    yield from _this_machine() if is_own else _machines(machines)
+    yield check_proxies(os.environ, [machine.address for machine in machines])
     yield checked("workers", check_pair, timeout_s=2 * PAIR_TIMEOUT_S, late="problem", advice=_OPEN_PORTS)
-    if len(nodes) > 1:
+    if len(machines) > 1:
         yield checked("network", _check_network, timeout_s=REACH_TIMEOUT_S, late="problem", advice=_OPEN_PORTS)
 
     def listeners() -> Finding:
-        return check_listeners(own_listeners()) if is_own else _check_servers(nodes)
+        return check_listeners(own_listeners()) if is_own else _check_servers(machines)
 
     def places() -> Finding:
-        return _check_storage(storage, [] if is_own else nodes)
+        return _check_storage(storage, [] if is_own else machines)
 
     yield checked("listeners", listeners, timeout_s=2 * MACHINE_TIMEOUT_S)
     yield checked("storage", places, timeout_s=STORAGE_TIMEOUT_S, late="problem")
@@ -103,14 +104,14 @@ def _this_machine() -> Iterator[Finding]:
     yield from found or [first]
 
 
-def _machines(nodes: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+def _machines(machines: Sequence[Machine]) -> Iterator[Finding]:
     facts, skews_s = [], []
-    for node, (answer, skew_s) in zip(nodes, _ask(nodes, gather), strict=True):
+    for machine, (answer, skew_s) in zip(machines, _ask(machines, gather), strict=True):
         if isinstance(answer, Finding):
             yield answer
         else:
             facts.append(answer)
-            skews_s.append((node["NodeManagerHostname"], skew_s))
+            skews_s.append((machine.name, skew_s))
     if facts:
         yield from judge_machines(facts)
     if len(skews_s) > 1:
@@ -123,29 +124,27 @@ def _check_network() -> Finding:
     return Finding("network", "ok", "every machine reaches every other one on ports of the system's choice")
 
 
-def _check_servers(nodes: Sequence[dict[str, Any]]) -> Finding:
+def _check_servers(machines: Sequence[Machine]) -> Finding:
     found: list[tuple[str, Listener]] = []
-    for node, (answer, _) in zip(nodes, _ask(nodes, servers_here), strict=True):
+    for machine, (answer, _) in zip(machines, _ask(machines, servers_here), strict=True):
         if isinstance(answer, Finding):
             return Finding("listeners", "not checked", answer.found)
-        found += [(node["NodeManagerHostname"], listener) for listener in answer]
+        found += [(machine.name, listener) for listener in answer]
     return check_servers(found)
 
 
-def _check_storage(uri: str, nodes: Sequence[dict[str, Any]]) -> Finding:
+def _check_storage(uri: str, machines: Sequence[Machine]) -> Finding:
     def on_machines(works: Sequence[Callable[[], Any]]) -> list[tuple[str, Any]]:
-        answers = [
-            (node["NodeManagerHostname"], _ask([node], work)[0][0]) for node, work in zip(nodes, works, strict=True)
-        ]
+        answers = [(machine.name, _ask([machine], work)[0][0]) for machine, work in zip(machines, works, strict=True)]
         for _, answer in answers:
             if isinstance(answer, Finding):
                 raise ClusterError(answer.found)
         return answers
 
-    return check_storage(uri, len(nodes), on_machines)
+    return check_storage(uri, len(machines), on_machines)
 
 
-def _ask(nodes: Sequence[dict[str, Any]], work: Callable[[], Any]) -> list[tuple[Any, float]]:
+def _ask(machines: Sequence[Machine], work: Callable[[], Any]) -> list[tuple[Any, float]]:
     """Do work on each machine and return what it gives, and by how many seconds the clock there is ahead of this one.
 
     A `Finding` stands for what does not come in time.
@@ -155,8 +154,8 @@ def _ask(nodes: Sequence[dict[str, Any]], work: Callable[[], Any]) -> list[tuple
         return work(), time.time()
 
     asked: list[Any] = []
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    for machine in machines:
+        there = NodeAffinitySchedulingStrategy(machine.node_id, soft=False)
         asked.append(ray.remote(timed).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote())
     arrived_s: dict[Any, float] = {}
     waiting, deadline_s = list(asked), time.monotonic() + MACHINE_TIMEOUT_S
@@ -164,15 +163,14 @@ def _ask(nodes: Sequence[dict[str, Any]], work: Callable[[], Any]) -> list[tuple
         ended, waiting = ray.wait(waiting, timeout=left_s)
         arrived_s |= dict.fromkeys(ended, time.time())
     found: list[tuple[Any, float]] = []
-    for node, reference in zip(nodes, asked, strict=True):
-        host = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+    for machine, reference in zip(machines, asked, strict=True):
         try:
             answer, then_s = ray.get(reference, timeout=0)
             found.append((answer, then_s - arrived_s[reference]))
         except ray.exceptions.GetTimeoutError:
-            late = f"{host}: no process answers there within {MACHINE_TIMEOUT_S:g} s"
+            late = f"{machine}: no process answers there within {MACHINE_TIMEOUT_S:g} s"
             found.append((Finding("machines", "problem", late, "look at its memory, its disk and its logs"), 0.0))
         except ray.exceptions.RayError as error:
-            why = f"{host}: no process can work there: {str(error).splitlines()[-1]}"
+            why = f"{machine}: no process can work there: {str(error).splitlines()[-1]}"
             found.append((Finding("machines", "problem", why, "install ray-trash on every machine"), 0.0))
     return found

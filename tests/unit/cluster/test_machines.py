@@ -12,7 +12,7 @@ from ray_trash.cluster.machines import is_listening, resources_of, usable_machin
 
 
 def node(name: str, port: int, *, alive: bool = True, **resources: float) -> dict[str, Any]:
-    address = {"NodeID": name, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
+    address = {"NodeID": name, "NodeManagerHostname": "h", "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
     return {**address, "Alive": alive, "Resources": resources}
 
 
