@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Sequence
 
 from ray import serve
@@ -18,9 +19,12 @@ from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import Keys
 from ray_trash.serve.log import tell
+from ray_trash.serve.replica import START_TIMEOUT_S
 from ray_trash.serve.server import DRAIN_S, server_of
 from ray_trash.serve.watch import watch
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import LINE_EVERY_S
+from ray_trash.terminal.text import counted
 
 UPLOADS_S = DRAIN_S - 3.0
 """How long a body that is still arriving may take then; the rest is for telling the client."""
@@ -55,7 +59,7 @@ async def run_endpoint(
     server = server_of(gateway, settings)
     serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
     stopping = asyncio.ensure_future(stop.wait())
-    starting = asyncio.ensure_future(_start(fleet, checkpoint))
+    starting = asyncio.ensure_future(_start(fleet, checkpoint, settings.replicas))
     watching: asyncio.Task[None] | None = None
     try:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +93,25 @@ async def _watch(place: Storage, served: Checkpoint, fleet: Fleet, interval_s: f
         tell("not_watching", "no longer watching, but still answering", level=logging.ERROR, error=error)
 
 
-async def _start(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:
+async def _start(fleet: Fleet, checkpoint: Checkpoint, n_replicas: int) -> ModelCard:
+    reminding = asyncio.ensure_future(_say_what_is_waited_for(checkpoint.document.id, n_replicas))
+    try:
+        return await _start_fleet(fleet, checkpoint)
+    finally:
+        reminding.cancel()
+
+
+async def _say_what_is_waited_for(model: str, n_replicas: int) -> None:
+    started_s = time.monotonic()
+    replicas = counted(n_replicas, "replica")
+    while True:
+        took_s = time.monotonic() - started_s
+        what = f"starting {replicas}, to load {model} and answer a first photo: {took_s:.0f} s of {START_TIMEOUT_S:g} s"
+        tell("starting", what, model=model, replicas=n_replicas, seconds=round(took_s, 1))
+        await asyncio.sleep(LINE_EVERY_S)
+
+
+async def _start_fleet(fleet: Fleet, checkpoint: Checkpoint) -> ModelCard:
     # Requests come through this process, so Ray's own proxies would only hold a port.
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     await in_daemon_thread(lambda: serve.start(proxy_location="Disabled", logging_config=quiet), name="serve.start")
