@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)")
     text = "processes that predict (one per GPU or CPU, fewer for few photos)"
     add("--workers", type=_whole(1), metavar="N", help=text)
+    _add_views(add)
     _add_wait(add)
     text = "also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class"
     add("--masks", action="store_true", help=text)
@@ -143,6 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "what to write, one row per input: FILE.parquet, FILE.csv or FILE.jsonl"
     add("--out", required=True, metavar="FILE", help=text)
     add("--workers", type=_whole(1), metavar="N", help="processes that predict (one per GPU or machine)")
+    _add_views(add)
     _add_wait(add)
     add("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
     add("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
@@ -182,6 +184,11 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
         return found
 
     return number
+
+
+def _add_views(add: _Add) -> None:
+    text = "how many symmetries of a photo its answer is the mean over (as the checkpoint says); 8 take 8 times as long"
+    add("--views", type=int, choices=(1, 8), help=text)
 
 
 def _add_wait(add: _Add) -> None:

@@ -33,10 +33,12 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             raise ConfigError(f"score {checkpoint}: no photos are named; give CHECKPOINT PATH..., or --url URL PATH...")
         from ray_trash.score.run import score_here
 
-        here = {"workers": options.workers, "wait": options.wait_for_workers_s}
+        here = {"workers": options.workers, "views": options.views, "wait": options.wait_for_workers_s}
         return score_here(checkpoint, paths, options.out, **here, **given)
     if options.workers is not None:
         raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
+    if options.views is not None:
+        raise ConfigError("--views: has no effect with --url; the endpoint's serve.views says it")
     if options.wait_for_workers_s != "auto":
         raise ConfigError("--wait-for-workers-s: has no effect with --url; nothing is computed here")
     from ray_trash.score.run import score_there
@@ -100,7 +102,10 @@ def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
             f"rollback {options.url}: the operator's key is needed, and no endpoint of this user on this machine has "
             f"one there; name its file with --operator-key-file, or set {OPERATOR_VARIABLE}"
         )
-    with Client(options.url, api_key=key) as client:
+    from ray_trash.terminal.bar import Bar
+
+    waiting = Bar(terminal, total=None, doing=f"waiting for {options.url} to load the model before and move to it")
+    with Client(options.url, api_key=key) as client, waiting:
         card = client.roll_back()
     terminal.say(f"answered by {card['id']} again")
     return card

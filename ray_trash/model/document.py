@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from ray_trash.errors import CheckpointError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration
+from ray_trash.terminal.text import counted
 
 FORMAT_VERSION = 2
 """What this code writes, and the only version it reads."""
@@ -81,6 +82,15 @@ class CheckpointDocument:
         # The second is the key's earlier name.
         found: int = stored.get("forward_batch_photos") or stored.get("batch_size") or _FORWARD_BATCH_PHOTOS
         return found
+
+    def views_note(self, views: int) -> str | None:
+        """Say what answers over another number of views than the calibration was fitted to mean; None for its own."""
+        if views == self.views or not self.calibration.n:
+            return None
+        return (
+            f"answers are over {counted(views, 'view')} of a photo; the checkpoint's temperature and thresholds, "
+            f"fitted to answers over {self.views}, are kept"
+        )
 
     def __post_init__(self) -> None:
         """Refuse what no field shows by itself."""
