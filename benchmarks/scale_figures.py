@@ -59,7 +59,7 @@ class Instantly:
             metrics={},
         )
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> contract.Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> contract.Scored:
         """Answer every photo alike."""
         n = len(photos)
         probabilities = np.full((n, len(CLASSES)), 1 / len(CLASSES), np.float32)

@@ -84,6 +84,9 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
                 "key that clients must send",
                 level=WARNING,
             )
+        tell("starting", f"starting Ray, to serve {checkpoint.document.id}", model=checkpoint.document.id)
+        if note := checkpoint.document.views_note(settings.views or checkpoint.document.views):
+            tell("views", note, level=WARNING)
         # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
         with ray_session(dashboard=False, worker_niceness=0):
             asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, keys=keys))

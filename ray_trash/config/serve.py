@@ -26,6 +26,12 @@ class ServeConfig(Section):
     """Where to compute; `auto` takes GPUs where the cluster has some."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32."""
+    views: Literal[1, 8] | None = None
+    """How many symmetries of a photo its answer is the mean over; 8 take eight times as long. Temperature and
+    thresholds stay those that the checkpoint's own number of views got. Default: that number."""
+    explain: bool = False
+    """Whether `POST /v1/score?explain=true` is taken: an answer then comes with a map of what speaks for it. A replica
+    keeps the weights for it (90 MiB, 160 while it draws over eight views); a photo takes several times as long."""
     target_error: float | None = Field(0.05, gt=0, lt=1)
     """Share of wrong labels among the answers that are given; below the confidence that keeps it, a photo is answered
     with "not sure". Fixed when a checkpoint is written. `null` answers every photo."""

@@ -27,6 +27,7 @@ async def ask_replicas(
     *,
     timeout_s: float,
     retry_after_s: int,
+    explain: bool = False,
 ) -> Scored:
     """Answer encoded photos by the replicas that the handle of an attempt, from 1, leads to.
 
@@ -38,7 +39,7 @@ async def ask_replicas(
         try:
             async with asyncio.timeout(deadline_s - time.monotonic()):
                 handle = await handle_for(attempt)
-                answer: Scored = await handle.answer.remote(list(photos))
+                answer: Scored = await handle.answer.remote(list(photos), explain=explain)
                 return answer
         except TimeoutError as error:
             raise ServeError(504, "timeout", f"there was no answer within {timeout_s:g} s") from error

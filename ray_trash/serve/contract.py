@@ -6,7 +6,7 @@ Letters in shapes: N photos of a request, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -36,6 +36,10 @@ class ModelCard(ModelName, frozen=True):
     """Class to the confidence below which an answer is "not sure"."""
     temperature: float
     """What the logarithms of probabilities are divided by."""
+    views: int = 1
+    """How many symmetries of a photo its answer is the mean over."""
+    calibrated_views: int = 1
+    """To how many views temperature and thresholds were fitted; with another number they are less true."""
     target_error: float | None
     """Share of wrong answers that the thresholds keep; None where every photo is answered."""
     answer_shares: dict[str, float]
@@ -57,6 +61,8 @@ class ModelBody(ModelCard, frozen=True):
     """The model that answers, and what it may be asked."""
 
     limits: Limits
+    explain: bool
+    """Whether `POST /v1/score?explain=true` is taken."""
     swap: dict[str, Any]
     """What became of the newest attempt to change the model; empty where there was none."""
 
@@ -82,6 +88,13 @@ class Answered(BaseModel):
     probabilities: dict[str, float]
 
 
+class Explained(Answered):
+    """One photo's answer, and what it looked at."""
+
+    map_png: str
+    """A PNG file in base64: the photo as the network sees it, warm where it speaks for the label."""
+
+
 class Refused(BaseModel):
     """One photo that cannot be used."""
 
@@ -94,7 +107,7 @@ class ScoreBody(BaseModel):
     """The answers, in the order of the photos."""
 
     model: ModelName
-    results: list[Answered | Refused]
+    results: list[Answered | Explained | Refused]
 
 
 class UnusableBody(ScoreBody):
@@ -139,13 +152,17 @@ class Scored:
     batches: Sequence[ForwardBatch] = ()
     decode_s: float = 0.0
     """How long it took until all its photos were decoded."""
+    maps: Mapping[int, bytes] = field(default_factory=dict)
+    """Position to a PNG file of what the answer looked at, where that was asked for."""
+    explain_s: float = 0.0
+    """How long the maps took."""
 
 
 class Backend(Protocol):
     """Whoever computes; raises `ServeError` where it cannot."""
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
-        """Answer encoded photos."""
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
+        """Answer encoded photos, and draw what the answers looked at where that is asked for."""
 
     async def card(self) -> ModelCard | None:
         """Return the model that answers, None before there is one."""

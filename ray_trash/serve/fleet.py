@@ -135,7 +135,7 @@ class Fleet:
         """Return the card of the checkpoint that answers, as it was when that was opened."""
         return None if self._now is None else self._now.checkpoint.card
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         now = self._now
         if now is None:
@@ -147,7 +147,9 @@ class Fleet:
                 return now.handle
 
             retry_after_s = self._settings.retry_after_s
-            return await ask_replicas(handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+            return await ask_replicas(
+                handle_for, photos, explain=explain, timeout_s=timeout_s, retry_after_s=retry_after_s
+            )
         finally:
             now.waiting -= 1
 

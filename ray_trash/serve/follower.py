@@ -80,12 +80,14 @@ class Follower:
         if name is not None or self._handle is None:
             self._state = state
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         retry_after_s = self._settings.retry_after_s
         if self._handle is None:
             raise not_ready(retry_after_s)
-        return await ask_replicas(self._handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+        return await ask_replicas(
+            self._handle_for, photos, explain=explain, timeout_s=timeout_s, retry_after_s=retry_after_s
+        )
 
     async def _handle_for(self, attempt: int) -> DeploymentHandle[Any]:
         if attempt > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import logging
 import math
@@ -27,7 +28,7 @@ from ray_trash.serve.backlog import Backlog
 from ray_trash.serve.contract import ServeError, come_again, not_ready
 from ray_trash.serve.key import Keys
 from ray_trash.serve.log import tell
-from ray_trash.serve.openapi import DESCRIPTION, problems, request_body
+from ray_trash.serve.openapi import DESCRIPTION, parameters, problems, request_body
 from ray_trash.serve.origins import Origins
 from ray_trash.serve.pages import page_routes
 from ray_trash.serve.parsing import Photos, read_photos
@@ -78,7 +79,7 @@ class Gateway:
             "Score photos",
             problems(400, 401, 408, 413, 415, 429, 503, 504) | {422: {"model": contract.UnusableBody}},
             response_model=contract.ScoreBody,
-            openapi_extra={"requestBody": request_body(self._settings)},
+            openapi_extra={"requestBody": request_body(self._settings), "parameters": parameters(self._settings)},
         )
         route("GET /v1/model", self.get_model, "Who answers", problems(401, 503))
         markdown = {200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}, **problems(401, 503)}
@@ -114,12 +115,13 @@ class Gateway:
         return json_answer(body, status)
 
     async def _answer(self, request: Request) -> contract.ScoreBody:
+        explain = self._wants_maps(request)
         photos = await read_photos(request, max_images=self._settings.max_batch_images)
         visit, usable = this_visit(), [encoded for encoded in photos.encoded if encoded is not None]
         visit.n_photos = len(photos.names)
         with self._in_work(len(photos.names)):
             asked_s = time.monotonic()
-            scored = await self._until_hung_up(request, usable)
+            scored = await self._until_hung_up(request, usable, explain)
         visit.model = scored.model.id
         self._telemetry.count(scored, scored_s=time.monotonic() - asked_s)
         results = _results(photos, scored)
@@ -127,9 +129,19 @@ class Gateway:
             return contract.UnusableBody(model=scored.model, results=results, error=results[0].error)
         return contract.ScoreBody(model=scored.model, results=results)
 
-    async def _until_hung_up(self, request: Request, encoded: list[bytes]) -> contract.Scored:
+    def _wants_maps(self, request: Request) -> bool:
+        asked = request.query_params.get("explain", "false").lower()
+        if asked not in ("true", "false"):
+            raise ServeError(400, "bad_request", f"explain={asked[:20]}: expected true or false")
+        if asked == "true" and not self._settings.explain:
+            what = "this endpoint draws no maps: leave explain out, or have it started with serve.explain=true"
+            raise ServeError(400, "explain_off", what)
+        return asked == "true"
+
+    async def _until_hung_up(self, request: Request, encoded: list[bytes], explain: bool) -> contract.Scored:
         # The backend keeps the deadline; this is for clients that go away before it.
-        scoring = asyncio.ensure_future(self._backend.score(encoded, timeout_s=self._settings.timeout_s))
+        answering = self._backend.score(encoded, timeout_s=self._settings.timeout_s, explain=explain)
+        scoring = asyncio.ensure_future(answering)
         leaving = asyncio.ensure_future(_hung_up(request))
         try:
             await asyncio.wait((scoring, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -199,12 +211,15 @@ class Gateway:
 
     async def _describe(self, card: contract.ModelCard) -> contract.ModelBody:
         limits = contract.Limits.model_validate(self._settings, from_attributes=True)
-        return contract.ModelBody(**dict(card), limits=limits, swap=dict(await self._backend.swap_state()))
+        swap = dict(await self._backend.swap_state())
+        return contract.ModelBody(**dict(card), limits=limits, explain=self._settings.explain, swap=swap)
 
 
-def _results(photos: Photos, scored: contract.Scored) -> list[contract.Answered | contract.Refused]:
+def _results(
+    photos: Photos, scored: contract.Scored
+) -> list[contract.Answered | contract.Explained | contract.Refused]:
     classes, positions, refused = scored.model.classes, itertools.count(), {**scored.refused, -1: _NOT_BASE64}
-    results: list[contract.Answered | contract.Refused] = []
+    results: list[contract.Answered | contract.Explained | contract.Refused] = []
     for name, encoded in zip(photos.names, photos.encoded, strict=True):
         position = -1 if encoded is None else next(positions)
         if position in refused:
@@ -213,16 +228,18 @@ def _results(photos: Photos, scored: contract.Scored) -> list[contract.Answered 
             results.append(contract.Refused(name=name, status="error", error=why))
             continue
         row = scored.probabilities[position]
-        results.append(
-            contract.Answered(
-                name=name,
-                status="ok",
-                label=classes[int(row.argmax())],
-                confidence=float(row.max()),
-                abstained=bool(scored.abstained[position]),
-                probabilities=dict(zip(classes, row.tolist(), strict=True)),
-            )
+        answer = contract.Answered(
+            name=name,
+            status="ok",
+            label=classes[int(row.argmax())],
+            confidence=float(row.max()),
+            abstained=bool(scored.abstained[position]),
+            probabilities=dict(zip(classes, row.tolist(), strict=True)),
         )
+        if position in scored.maps:
+            map_png = base64.b64encode(scored.maps[position]).decode()
+            answer = contract.Explained(**dict(answer), map_png=map_png)
+        results.append(answer)
     return results
 
 

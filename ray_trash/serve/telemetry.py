@@ -35,8 +35,10 @@ class Telemetry:
         self.seconds = Histogram("ray_trash_request_seconds", text, buckets=SECONDS, **given)
         text = "Until all photos of a request are decoded"
         self._decode = Histogram("ray_trash_decode_seconds", text, buckets=SECONDS, **given)
-        text = "Of a request's time with a replica, what is neither decoding nor a forward pass"
+        text = "Of a request's time with a replica, what is neither decoding nor a forward pass nor drawing"
         self._queue = Histogram("ray_trash_queue_seconds", text, buckets=SECONDS, **given)
+        text = "Until what all answers of a request looked at is drawn, where that was asked for"
+        self._explain = Histogram("ray_trash_explain_seconds", text, buckets=SECONDS, **given)
         self._forward = Histogram("ray_trash_forward_seconds", "One forward pass", buckets=SECONDS, **of_model)
         self._batch = Histogram("ray_trash_batch_photos", "Photos in a forward pass", buckets=PHOTOS, **given)
         self.in_flight = Gauge("ray_trash_photos_in_flight", "Photos being answered", **given)
@@ -69,8 +71,10 @@ class Telemetry:
             self._batch.observe(batch.n_photos)
             self._forward.labels(model).observe(batch.seconds)
         self._decode.observe(scored.decode_s)
+        if scored.maps:
+            self._explain.observe(scored.explain_s)
         # Two forward passes of one request may overlap.
-        computed_s = scored.decode_s + sum(batch.seconds for batch in scored.batches)
+        computed_s = scored.decode_s + scored.explain_s + sum(batch.seconds for batch in scored.batches)
         self._queue.observe(max(0.0, scored_s - computed_s))
 
     def show_model(self, card: ModelCard) -> None:

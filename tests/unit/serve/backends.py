@@ -23,6 +23,7 @@ CARD = ModelCard(
     metrics={"val_macro_f1": 0.9},
 )
 GOOD, UNSURE, BAD = b"good", b"unsure", b"bad"
+MAP = b"a map"
 
 
 class FakeBackend:
@@ -33,11 +34,13 @@ class FakeBackend:
         self.problem: ServeError | None = None
         self.delay_s = 0.0
         self.asked: list[list[bytes]] = []
+        self.explained: list[bool] = []
         self.cancelled = 0
         self.rolled_back = 0
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         self.asked.append(list(photos))
+        self.explained.append(explain)
         if self.problem is not None:
             raise self.problem
         try:
@@ -49,7 +52,9 @@ class FakeBackend:
         probabilities = np.array([rows.get(photo, (0.0, 0.0, 0.0)) for photo in photos], np.float32).reshape(-1, 3)
         refused = {n: ("truncated", "it ends early") for n, photo in enumerate(photos) if photo not in rows}
         abstained = np.array([photo == UNSURE for photo in photos], bool)
-        return Scored(CARD, probabilities, abstained, refused, (ForwardBatch(len(photos), 0.01),), 0.001)
+        maps = {n: MAP for n in range(len(photos)) if explain and n not in refused}
+        batches = (ForwardBatch(len(photos), 0.01),)
+        return Scored(CARD, probabilities, abstained, refused, batches, 0.001, maps, 0.02 if explain else 0.0)
 
     async def card(self) -> ModelCard | None:
         return CARD if self.ready else None

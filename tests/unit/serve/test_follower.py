@@ -26,8 +26,8 @@ class Method:
     def __init__(self, work: Callable[..., Any]) -> None:
         self._work = work
 
-    async def remote(self, *arguments: Any) -> Any:
-        return self._work(*arguments)
+    async def remote(self, *arguments: Any, **options: Any) -> Any:
+        return self._work(*arguments, **options)
 
 
 class Models:
@@ -59,7 +59,7 @@ class Replicas:
     def __init__(self, application: str) -> None:
         self.application, self.answer = application, Method(self._answer)
 
-    def _answer(self, photos: list[bytes]) -> str:
+    def _answer(self, photos: list[bytes], *, explain: bool) -> str:
         if self.application not in self.alive:
             raise RayActorError
         return f"by {self.application}"
