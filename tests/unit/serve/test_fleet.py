@@ -24,7 +24,7 @@ class Instant(Fleet):
     """A fleet whose replicas take a moment to start, and then are there."""
 
     def __init__(self) -> None:
-        super().__init__(ServeConfig())
+        super().__init__(ServeConfig(), name="endpoint")
         self.alive: set[str] = set()
         self.made = 0
 
