@@ -44,25 +44,23 @@ class ShadowedFleet(Fleet):
                 await self._try(place)
 
     async def _try(self, place: str) -> None:
-        card, uri = await self.card(), uri_of(place)
+        uri = uri_of(place)
+        what = uri.rsplit("/", 1)[-1]
         try:
             checkpoint = await in_daemon_thread(lambda: self._open(place), name="open")
+            card, what = await self.card(), checkpoint.document.id
+            if card is not None and card.id == what:
+                self._shadow.note("ended", what, "it is the model that answers")
+                return
             self.require_classes(checkpoint.document)
+            # `swap` would tell of an exchange, and there is none.
+            await self._shadow._swap_to(checkpoint)
         except RayTrashError as error:
-            self._shadow.refuse(uri.rsplit("/", 1)[-1], error, uri)
+            self._shadow.refuse(what, error, uri)
             self._exchanges["shadow_refused"] += 1
             return
-        model_id = checkpoint.document.id
-        if card is not None and card.id == model_id:
-            self._shadow.note("ended", model_id, "it is the model that answers")
-            return
-        try:
-            await self._shadow.swap(checkpoint)
-        except RayTrashError:
-            self._exchanges["shadow_refused"] += 1  # the rest is told by then
-            return
-        self._shadow.note("on_trial", model_id, f"scores {self._settings.shadow_share:.3g} of the photos, answers none")
-        tell("on_trial", f"{model_id} is on trial, and answers nobody", model=model_id, checkpoint=uri)
+        self._shadow.note("on_trial", what, f"scores {self._settings.shadow_share:.3g} of the photos, answers none")
+        tell("on_trial", f"{what} is on trial, and answers nobody", model=what, checkpoint=uri)
 
     def _open(self, place: str) -> Checkpoint:
         plan_replicas(self._settings, ray.cluster_resources(), with_shadow=True)
@@ -116,7 +114,7 @@ class ShadowedFleet(Fleet):
 
 def uri_of(place: str) -> str:
     """Name a place as a checkpoint from there does."""
-    return place if "://" in place else os.path.abspath(place)
+    return place.rstrip("/") if "://" in place else os.path.abspath(os.path.expanduser(place))
 
 
 def _on_trial(settings: ServeConfig) -> ServeConfig:

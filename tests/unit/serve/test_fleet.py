@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
-from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.fleet import Fleet, Generation
+from tests.models import write_model
 from tests.unit.serve.backends import CARD, CLASSES
 
 # Of Ray Serve's own configuration, when it is imported.
@@ -23,8 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class Instant(Fleet):
     """A fleet whose replicas take a moment to start, and then are there."""
 
-    def __init__(self) -> None:
-        super().__init__(ServeConfig(), name="endpoint")
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(ServeConfig(**settings), name="endpoint")
         self.alive: set[str] = set()
         self.made = 0
 
@@ -109,6 +112,42 @@ def test_other_classes_are_refused_before_anything_is_started(models: tuple[Chec
         with pytest.raises(CheckpointError, match="its classes are a, b, c, d, e, f"):
             await fleet.swap(other)
         assert fleet.alive == {"generation-1"}
+
+    finish(run())
+
+
+def test_other_classes_are_exchanged_as_any_where_they_are_allowed_and_there_is_a_way_back(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        fleet = Instant(allow_new_classes=True)
+        await fleet.swap(models[0])
+        assert (await fleet.swap(made_up("other", classes=("a", "b")))).classes == ("a", "b")
+        assert (await fleet.roll_back()).classes == CLASSES
+        assert fleet.exchanges() == {"done": 2, "rolled_back": 1}
+
+    finish(run())
+
+
+def test_the_same_weights_with_other_thresholds_or_calibration_are_another_model_and_exchanged(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path / "first")
+    first = open_checkpoint(tmp_path / "first")
+    calibration = first.document.calibration
+
+    async def run() -> None:
+        fleet = Instant()
+        await fleet.swap(first)
+        for change in ({"thresholds": (0.9,) * 6}, {"temperature": 2.0}):
+            # As one is written whose golden answer is right for it.
+            changed = replace(calibration, **change)  # type: ignore[arg-type]
+            write_checkpoint(tmp_path / "other", first.weights(), replace(first.document, calibration=changed))
+            before = await fleet.card()
+            card = await fleet.swap(open_checkpoint(tmp_path / "other"))
+            assert before is not None
+            assert before.id != card.id
+        assert fleet.exchanges() == {"done": 2}
 
     finish(run())
 

@@ -20,7 +20,7 @@ from tests.unit.serve.backends import CARD, CLASSES
 
 # Of Ray Serve's own configuration, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-GOOD = {name: CLASSES for name in ("first", "second", "third")}
+GOOD = dict.fromkeys(("first", "second", "third"), CLASSES)
 
 
 def made_up(place: str) -> Any:
