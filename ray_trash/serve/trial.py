@@ -1,7 +1,8 @@
 """A share of the photos that were answered, scored by the model on trial too: only counted, and where nothing waits.
 
 What it costs the model that answers: at most one batch at a time from each gateway, of photos of one request, begun
-while no photo waits for an answer there, and computed on one thread that lets everything else go first.
+while no photo waits for an answer there, and computed on one thread that lets everything else go first; and the memory
+of one more replica.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from ray_trash.serve.log import tell
 from ray_trash.serve.telemetry import ShadowCounters
 from ray_trash.terminal.text import last_line
 
-_TOO_BUSY = (503, 504)
-"""Statuses of a model on trial that has no time, or is being exchanged."""
+_NO_TIME = ("busy", "not_ready", "timeout")
+"""Codes of a model on trial that has other things to do, or whose trial has just ended."""
 
 
 class Trial:
@@ -57,8 +58,8 @@ class Trial:
         try:
             tried = await self._backend.score_shadow(photos, timeout_s=self._settings.timeout_s)
         except ServeError as error:
-            has_no_time = error.status in _TOO_BUSY and error.code != "replica_failed"
-            (self._counters.drop if has_no_time else self._counters.fail)(len(photos))
+            count = self._counters.drop if error.code in _NO_TIME else self._counters.fail
+            count(len(photos))
         except Exception as error:
             self._counters.fail(len(photos))
             what = f"the model on trial did not score {len(photos)} photos: {last_line(error)}"
