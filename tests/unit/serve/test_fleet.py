@@ -129,25 +129,28 @@ def test_other_classes_are_exchanged_as_any_where_they_are_allowed_and_there_is_
     finish(run())
 
 
-def test_the_same_weights_with_other_thresholds_or_calibration_are_another_model_and_exchanged(
+def test_the_same_weights_with_another_calibration_are_another_model_and_with_other_classes_refused(
     tmp_path: Path,
 ) -> None:
     write_model(tmp_path / "first")
     first = open_checkpoint(tmp_path / "first")
-    calibration = first.document.calibration
+
+    def with_other(**changes: Any) -> Checkpoint:
+        write_checkpoint(tmp_path / "other", first.weights(), replace(first.document, **changes))
+        return open_checkpoint(tmp_path / "other")
 
     async def run() -> None:
-        fleet = Instant()
+        fleet, ids = Instant(), {first.document.id}
         await fleet.swap(first)
         for change in ({"thresholds": (0.9,) * 6}, {"temperature": 2.0}):
-            # As one is written whose golden answer is right for it.
-            changed = replace(calibration, **change)  # type: ignore[arg-type]
-            write_checkpoint(tmp_path / "other", first.weights(), replace(first.document, calibration=changed))
-            before = await fleet.card()
-            card = await fleet.swap(open_checkpoint(tmp_path / "other"))
-            assert before is not None
-            assert before.id != card.id
+            calibration = replace(first.document.calibration, **change)  # type: ignore[arg-type]
+            ids.add((await fleet.swap(with_other(calibration=calibration))).id)
+        assert len(ids) == 3
         assert fleet.exchanges() == {"done": 2}
+        with pytest.raises(
+            CheckpointError, match="its classes are trash, .*; served are cardboard, .*allow_new_classes"
+        ):
+            await fleet.swap(with_other(classes=tuple(reversed(first.document.classes))))
 
     finish(run())
 
