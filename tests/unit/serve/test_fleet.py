@@ -147,9 +147,7 @@ def test_the_same_weights_with_another_calibration_are_another_model_and_with_ot
             ids.add((await fleet.swap(with_other(calibration=calibration))).id)
         assert len(ids) == 3
         assert fleet.exchanges() == {"done": 2}
-        with pytest.raises(
-            CheckpointError, match=r"are trash, .*; served are cardboard, .*allow_new_classes"
-        ):
+        with pytest.raises(CheckpointError, match=r"are trash, .*; served are cardboard, .*allow_new_classes"):
             await fleet.swap(with_other(classes=tuple(reversed(first.document.classes))))
 
     finish(run())
