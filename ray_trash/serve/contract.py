@@ -72,7 +72,7 @@ class TrialFigures(BaseModel):
     mean_confidence: float = 0.0
     model_mean_confidence: float = 0.0
     mean_forward_s: float = 0.0
-    """Seconds a photo in forward passes of the model on trial: on one thread, which lets everything else go first."""
+    """Seconds a photo in forward passes of the model on trial: on one thread, which gives way to others."""
     dropped: int = 0
     """Photos that were not scored, since others waited or the batch before was under way."""
     failed: int = 0

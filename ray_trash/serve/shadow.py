@@ -18,9 +18,9 @@ from ray_trash.serve.contract import ModelCard, Scored, ServeError, ShadowState
 from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.log import tell
 
-NICENESS = 19
-"""As nice as a process can be. Beside a thread of the model that answers, one of the model on trial has 15 of 1,039
-parts of a processor. Source: the weights of CFS, `sched_prio_to_weight` in Linux."""
+NICENESS = 10
+"""A thread of the model on trial has a tenth of a processor that one of the model that answers wants too: enough to load
+it on a busy machine. Source: 110 and 1,024 of `sched_prio_to_weight` in Linux."""
 
 
 class ShadowedFleet(Fleet):

@@ -114,7 +114,7 @@ class ShadowCounters:
         self._abstained = Counter(f"{name}_abstained", text, pair, **given)
         text = "Its confidence in its likeliest label"
         self._confidence = Histogram(f"{name}_confidence", text, ["shadow"], buckets=CONFIDENCE, **given)
-        text = "One forward pass of it, on one thread that lets everything else go first"
+        text = "One forward pass of it, on one thread that gives way to others"
         self._forward = Histogram(f"{name}_forward_seconds", text, ["shadow"], buckets=SECONDS, **given)
         text = "Photos that were chosen for it and not scored: dropped for want of time, or failed"
         self._not_scored = Counter(f"{name}_not_scored", text, ["outcome"], **given)

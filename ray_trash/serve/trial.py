@@ -1,8 +1,8 @@
 """A share of the photos that were answered, scored by the model on trial too: only counted, and where nothing waits.
 
 What it costs the model that answers: at most one batch at a time from each gateway, of photos of one request, begun
-while no photo waits for an answer there, and computed on one thread that lets everything else go first; and the memory
-of one more replica.
+while no photo waits for an answer there, and computed on one thread, which has a tenth of a processor that others want;
+and the memory of one more replica.
 """
 
 from __future__ import annotations
