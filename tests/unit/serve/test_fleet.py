@@ -143,7 +143,7 @@ def test_the_same_weights_with_another_calibration_are_another_model_and_with_ot
         fleet, ids = Instant(), {first.document.id}
         await fleet.swap(first)
         for change in ({"thresholds": (0.9,) * 6}, {"temperature": 2.0}):
-            calibration = replace(first.document.calibration, **change)  # type: ignore[arg-type]
+            calibration = replace(first.document.calibration, **change)
             ids.add((await fleet.swap(with_other(calibration=calibration))).id)
         assert len(ids) == 3
         assert fleet.exchanges() == {"done": 2}
