@@ -19,8 +19,8 @@ from ray_trash.serve.fleet import Fleet
 from ray_trash.serve.log import tell
 
 NICENESS = 10
-"""A thread of the model on trial has a tenth of a processor that one of the model that answers wants too: enough to load
-it on a busy machine. Source: 110 and 1,024 of `sched_prio_to_weight` in Linux."""
+"""A thread of the model on trial has a tenth of a processor that one of the model that answers wants too: enough to
+load it on a busy machine. Source: 110 and 1,024 of `sched_prio_to_weight` in Linux."""
 
 
 class ShadowedFleet(Fleet):
