@@ -81,6 +81,18 @@ class Instantly:
         """Count none."""
         return {}
 
+    async def shadow(self) -> contract.ShadowState:
+        """Have none on trial."""
+        return contract.ShadowState()
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> contract.Scored:
+        """Score by the one there is."""
+        return await self.score(photos, timeout_s=timeout_s)
+
+    async def promote(self) -> contract.ModelCard:
+        """Stay."""
+        return await self.roll_back()
+
     async def roll_back(self) -> contract.ModelCard:
         """Stay."""
         return self._card

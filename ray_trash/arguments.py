@@ -121,12 +121,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (8000); 0 takes a free one")
     add("--replicas", type=_whole(1), metavar="N", help="processes that answer (serve.replicas)")
     add("--watch", metavar="RUN", help="move to the run's checkpoint whenever there is a new good one")
+    text = "a second checkpoint, on trial: it scores a share of the photos (serve.shadow_share), and answers nobody"
+    add("--shadow", metavar="CHECKPOINT", help=text)
     _add_set(add)
 
-    add = command("rollback", answering.roll_back, "move an endpoint back to the model before this one")
-    add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
-    text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
-    add("--operator-key-file", metavar="FILE", help=text)
+    for name, exchange, summary in (
+        ("rollback", answering.roll_back, "move an endpoint back to the model before this one"),
+        ("promote", answering.promote, "let the model on trial at an endpoint answer (serve --shadow)"),
+    ):
+        add = command(name, exchange, summary)
+        add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
+        text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
+        add("--operator-key-file", metavar="FILE", help=text)
 
     add = command(
         "export", judging.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ray_trash.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from ray_trash.serve.client import Client
+    from ray_trash.terminal.bar import Bar
     from ray_trash.terminal.say import Terminal
 
 
@@ -66,6 +68,8 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     changes = dict(parse_override(text) for text in options.set)
     if options.replicas is not None:
         changes["serve.replicas"] = options.replicas
+    if options.shadow is None and "serve.shadow_share" in changes:
+        raise ConfigError("serve.shadow_share: has no effect without --shadow")
     settings = serve_config(checkpoint.document.config, changes)
 
     import asyncio
@@ -89,12 +93,27 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             tell("views", note, level=WARNING)
         # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
         with ray_session(dashboard=False, worker_niceness=0):
-            asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, keys=keys))
+            asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, shadow=options.shadow, keys=keys))
     return {"stopped": True}
 
 
 def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Move an endpoint back to the model before."""
+    with _operator("rollback", options) as client, _waiting(options.url, "load the model before", terminal):
+        card = client.roll_back()
+    terminal.say(f"answered by {card['id']} again")
+    return card
+
+
+def promote(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Let the model on trial answer at an endpoint."""
+    with _operator("promote", options) as client, _waiting(options.url, "load the model on trial", terminal):
+        card = client.promote()
+    terminal.say(f"answered by {card['id']} now; `ray-trash rollback` goes back")
+    return card
+
+
+def _operator(command: str, options: argparse.Namespace) -> Client:
     from ray_trash.serve.client import Client
     from ray_trash.serve.key import OPERATOR_VARIABLE, find_operator_key, read_key
 
@@ -102,13 +121,13 @@ def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
     key = key or find_operator_key(options.url)
     if key is None:
         raise ConfigError(
-            f"rollback {options.url}: the operator's key is needed, and no endpoint of this user on this machine has "
+            f"{command} {options.url}: the operator's key is needed, and no endpoint of this user on this machine has "
             f"one there; name its file with --operator-key-file, or set {OPERATOR_VARIABLE}"
         )
+    return Client(options.url, api_key=key)
+
+
+def _waiting(url: str, for_what: str, terminal: Terminal) -> Bar:
     from ray_trash.terminal.bar import Bar
 
-    waiting = Bar(terminal, total=None, doing=f"waiting for {options.url} to load the model before and move to it")
-    with Client(options.url, api_key=key) as client, waiting:
-        card = client.roll_back()
-    terminal.say(f"answered by {card['id']} again")
-    return card
+    return Bar(terminal, total=None, doing=f"waiting for {url} to {for_what} and move to it")

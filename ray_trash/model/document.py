@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ FORMAT_VERSION = 2
 NETWORK = "resnet50"
 _ARCHITECTURE_KEYS = ("hidden_layers", "dropout", "frozen_stages")
 """Fields that the JSON has under `architecture`, beside the network's name."""
+_ANSWERING_KEYS = ("classes", "preprocessing", "views", "calibration")
+"""What an answer depends on besides the weights, which hold the architecture."""
+ID_DIGITS = 12
 
 ClassName = Annotated[str, StringConstraints(min_length=1)]
 _FORWARD_BATCH_PHOTOS = 32
@@ -54,7 +58,7 @@ class CheckpointDocument:
         epoch: Epochs that were trained.
         created_at: ISO 8601, with the time zone.
         versions: Package to version.
-        id: First digits of the SHA-256 of the weights; given by `write_checkpoint`.
+        id: As `model_id` makes it, given by `write_checkpoint`; in earlier checkpoints, digits of the weights' SHA-256.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -118,6 +122,16 @@ def document_to_json(document: CheckpointDocument) -> str:
     head = {"format_version": FORMAT_VERSION, "id": values.pop("id"), "classes": values.pop("classes")}
     tree = {**head, "architecture": architecture, **values}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def model_id(weights_sha256: str, document: bytes) -> str:
+    """Name a model by its weights and by what else an answer depends on, from the bytes of its `checkpoint.json`.
+
+    As the file has it: a field that a later version adds changes no id.
+    """
+    tree = json.loads(document)
+    answering = json.dumps({key: tree[key] for key in _ANSWERING_KEYS}, sort_keys=True)
+    return hashlib.sha256(f"{weights_sha256} {answering}".encode()).hexdigest()[:ID_DIGITS]
 
 
 def json_object(data: bytes, where: str) -> dict[str, Any]:

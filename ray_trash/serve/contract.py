@@ -57,6 +57,45 @@ class Limits(BaseModel):
     timeout_s: float
 
 
+class TrialFigures(BaseModel):
+    """What a model on trial made of photos that were answered, beside the model that answered them.
+
+    Of the gateway that says so, since these two models met there.
+    """
+
+    photos: int = 0
+    """Scored by both."""
+    agreed: int = 0
+    """Of those, given the same label, sure or not."""
+    differences: dict[str, dict[str, int]] = {}
+    """Label of the model that answered to label of the one on trial to photos, where they differ."""
+    abstained: int = 0
+    """Photos that the model on trial was not sure of."""
+    model_abstained: int = 0
+    """Photos that the model that answered was not sure of."""
+    mean_confidence: float = 0.0
+    model_mean_confidence: float = 0.0
+    mean_forward_s: float = 0.0
+    """Seconds a photo in forward passes of the model on trial: on one thread, which gives way to others."""
+    dropped: int = 0
+    """Photos that were not scored, since others waited or the batch before was under way."""
+    failed: int = 0
+    """Photos that the model on trial was asked for and did not score."""
+
+
+class ShadowBody(BaseModel):
+    """A second model, on trial: it scores photos that were answered, and its answers are only counted."""
+
+    id: str | None
+    """Its checkpoint's id; None where none is on trial now."""
+    engine: str | None
+    swap: dict[str, Any]
+    """What became of the newest attempt to try one: `on_trial`, `refused`, `promoted` or `ended`, and why."""
+    share: float
+    """Of the photos that are answered."""
+    figures: TrialFigures
+
+
 class ModelBody(ModelCard, frozen=True):
     """The model that answers, and what it may be asked."""
 
@@ -65,6 +104,8 @@ class ModelBody(ModelCard, frozen=True):
     """Whether `POST /v1/score?explain=true` is taken."""
     swap: dict[str, Any]
     """What became of the newest attempt to change the model; empty where there was none."""
+    shadow: ShadowBody | None
+    """None where no model was ever on trial."""
 
 
 class ErrorBody(BaseModel):
@@ -158,6 +199,14 @@ class Scored:
     """How long the maps took."""
 
 
+@dataclass(frozen=True)
+class ShadowState:
+    """The model on trial, None where there is none, and what became of the newest attempt to try one."""
+
+    card: ModelCard | None = None
+    swap: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Backend(Protocol):
     """Whoever computes; raises `ServeError` where it cannot."""
 
@@ -176,8 +225,20 @@ class Backend(Protocol):
     async def roll_back(self) -> ModelCard:
         """Go back to the model before this one."""
 
+    async def shadow(self) -> ShadowState:
+        """Say which model is on trial."""
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Have the model on trial score encoded photos; what it says is for nobody but the counters."""
+
+    async def promote(self) -> ModelCard:
+        """Let the model on trial answer from now on."""
+
     def exchanges(self) -> Mapping[str, int]:
-        """Count attempts to change the model by what became of them: `done`, `refused`, `rolled_back`."""
+        """Count attempts to change the model by what became of them, one of `OUTCOMES`."""
+
+
+OUTCOMES = ("done", "refused", "rolled_back", "promoted", "shadow_refused")
 
 
 class ServeError(RayTrashError):

@@ -23,7 +23,7 @@ from ray_trash.config import ServeConfig
 from ray_trash.serve import contract
 from ray_trash.serve.access import AccessLog, this_visit
 from ray_trash.serve.address import Addressed
-from ray_trash.serve.admission import PROTECTED, ROLL_BACK, Admission, json_answer, problem
+from ray_trash.serve.admission import OPERATED, PROMOTE, PROTECTED, ROLL_BACK, Admission, json_answer, problem
 from ray_trash.serve.backlog import Backlog
 from ray_trash.serve.contract import ServeError, come_again, not_ready
 from ray_trash.serve.key import Keys
@@ -33,6 +33,7 @@ from ray_trash.serve.origins import Origins
 from ray_trash.serve.pages import page_routes
 from ray_trash.serve.parsing import Photos, read_photos
 from ray_trash.serve.telemetry import Telemetry
+from ray_trash.serve.trial import Trial
 
 LATEST_SHARE = 0.5
 """A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
@@ -50,6 +51,7 @@ class Gateway:
         self._backend, self._settings, self._keys = backend, settings, keys
         self._telemetry = Telemetry()
         self._backlog = Backlog()
+        self._trial = Trial(backend, settings, self._telemetry.shadow, self._backlog)
         self._admission: Admission | None = None
 
     def refuse_unfinished(self) -> None:
@@ -68,7 +70,7 @@ class Gateway:
 
         def route(where: str, handler: Any, summary: str, responses: Any = None, **more: Any) -> None:
             method, path = where.split()
-            asked_for = path == ROLL_BACK or (self._keys.client is not None and path.startswith(PROTECTED))
+            asked_for = path in OPERATED or (self._keys.client is not None and path.startswith(PROTECTED))
             dependencies = key if asked_for else []
             options = {"summary": summary, "responses": responses, "dependencies": dependencies, **more}
             app.add_api_route(path, handler, methods=[method], **options)
@@ -86,6 +88,7 @@ class Gateway:
         route("GET /v1/model/card", self.get_model_card, "The model's card", markdown, response_class=Response)
         statuses = problems(401, 408, 409, 413, 503, 504)
         route(f"POST {ROLL_BACK}", self.post_rollback, "Go back to the model before this one", statuses)
+        route(f"POST {PROMOTE}", self.post_promote, "Let the model on trial answer", statuses)
         route("GET /healthz", self.get_alive, "Alive")
         route("GET /readyz", self.get_ready, "Ready: a photo has been answered", problems(503))
         counters = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401)}
@@ -124,6 +127,7 @@ class Gateway:
             scored = await self._until_hung_up(request, usable, explain)
         visit.model = scored.model.id
         self._telemetry.count(scored, scored_s=time.monotonic() - asked_s)
+        await self._trial.offer(usable, scored)
         results = _results(photos, scored)
         if photos.single and isinstance(results[0], contract.Refused):
             return contract.UnusableBody(model=scored.model, results=results, error=results[0].error)
@@ -186,6 +190,10 @@ class Gateway:
         """Go back to the model before this one, for whoever has the operator's key."""
         return await self._describe(await self._backend.roll_back())
 
+    async def post_promote(self) -> contract.ModelBody:
+        """Let the model on trial answer from now on, for whoever has the operator's key."""
+        return await self._describe(await self._backend.promote())
+
     async def get_alive(self) -> contract.AliveBody:
         """Answer as long as this process does."""
         return contract.AliveBody(status="ok")
@@ -200,6 +208,7 @@ class Gateway:
     async def get_metrics(self) -> Response:
         """Render counters as Prometheus reads them."""
         self._telemetry.show_exchanges(self._backend.exchanges())
+        self._telemetry.shadow.show((await self._backend.shadow()).card)
         return Response(self._telemetry.text(), media_type="text/plain; version=0.0.4")
 
     async def _card(self) -> contract.ModelCard:
@@ -211,8 +220,9 @@ class Gateway:
 
     async def _describe(self, card: contract.ModelCard) -> contract.ModelBody:
         limits = contract.Limits.model_validate(self._settings, from_attributes=True)
-        swap = dict(await self._backend.swap_state())
-        return contract.ModelBody(**dict(card), limits=limits, explain=self._settings.explain, swap=swap)
+        swap, shadow = dict(await self._backend.swap_state()), await self._trial.body(card)
+        explain = self._settings.explain
+        return contract.ModelBody(**dict(card), limits=limits, explain=explain, swap=swap, shadow=shadow)
 
 
 def _results(

@@ -6,6 +6,7 @@ Ray Serve makes it, feeds it and replaces it when it dies or hangs.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,8 +152,9 @@ def card_of(predictor: Predictor) -> ModelCard:
 class SharedReplica(Replica):
     """A replica that loads what was checked, whatever has become of the checkpoint's files by then."""
 
-    def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int) -> None:
-        """Fetch the checkpoint and load it."""
+    def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int, niceness: int) -> None:
+        """Fetch the checkpoint and load it, in threads that let others go first by so much."""
+        os.nice(niceness)
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from ray_trash.config import ServeConfig
-from ray_trash.serve.contract import ModelCard, Scored, ServeError
+from ray_trash.serve.contract import ModelCard, Scored, ServeError, ShadowState
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import Keys
 from tests.e2e.command import wait_until
@@ -70,6 +70,15 @@ class Backend:
 
     def exchanges(self) -> Mapping[str, int]:
         return {}
+
+    async def shadow(self) -> ShadowState:
+        return ShadowState()
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        return await self.score(photos, timeout_s=timeout_s)
+
+    async def promote(self) -> ModelCard:
+        return await self.roll_back()
 
     async def roll_back(self) -> ModelCard:
         raise ServeError(409, "no_model_before", "there is none")

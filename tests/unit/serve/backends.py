@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored, ServeError
+from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored, ServeError, ShadowState
 
 CLASSES = ("glass", "paper", "metal")
 CARD = ModelCard(
@@ -37,6 +37,10 @@ class FakeBackend:
         self.explained: list[bool] = []
         self.cancelled = 0
         self.rolled_back = 0
+        self.on_trial: ModelCard | None = None
+        self.shadow_asked: list[list[bytes]] = []
+        self.shadow_problem: Exception | None = None
+        self.shadow_delay_s = 0.0
 
     async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         self.asked.append(list(photos))
@@ -71,3 +75,22 @@ class FakeBackend:
     async def roll_back(self) -> ModelCard:
         self.rolled_back += 1
         return CARD
+
+    async def shadow(self) -> ShadowState:
+        return ShadowState(self.on_trial, {"status": "on_trial"} if self.on_trial else {})
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Call everything metal, and be sure of nothing."""
+        assert self.on_trial is not None
+        self.shadow_asked.append(list(photos))
+        await asyncio.sleep(self.shadow_delay_s)
+        if self.shadow_problem is not None:
+            raise self.shadow_problem
+        probabilities = np.tile(np.array([0.2, 0.2, 0.6], np.float32), (len(photos), 1))
+        batch = ForwardBatch(len(photos), 0.5 * len(photos))
+        return Scored(self.on_trial, probabilities, np.ones(len(photos), bool), {}, (batch,), 0.001)
+
+    async def promote(self) -> ModelCard:
+        if self.on_trial is None:
+            raise ServeError(409, "no_shadow", "there is no model on trial")
+        return self.on_trial
