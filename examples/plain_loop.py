@@ -20,7 +20,7 @@ from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.sampler import epoch_order
 from ray_trash.dataset.split import place_of
-from ray_trash.errors import ImageError
+from ray_trash.errors import ConfigError, ImageError
 from ray_trash.image.augment import augment_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.image.tensor import normalise
@@ -52,6 +52,9 @@ def train(config: Config) -> list[dict[str, float]]:
         side = "test" if place < test else "val" if place < test + config.data.val_fraction else "train"
         sides[side].append((photo, listing.classes.index(label), int(sha256[:16], 16)))
     labels = np.array([label for _, label, _ in sides["train"]])
+
+    if settings.learning_rate == "auto":
+        raise ConfigError("train.learning_rate=auto: this loop finds none; give a number")
 
     # The network, its frozen stages, and an optimizer with a learning rate for each stage.
     torch.manual_seed(config.seed)

@@ -111,8 +111,9 @@ class TrainConfig(Section):
     """Which optimizer."""
     momentum: Annotated[float, _SGD] = Field(0.9, ge=0, lt=1)
     """Momentum of SGD (Nesterov)."""
-    learning_rate: float = Field(1e-4, gt=0)
-    """Peak learning rate of the last stage, for the global batch."""
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = 1e-4
+    """Peak learning rate of the last stage, for the global batch. `auto` finds one by a short range test before the
+    first epoch, says it, and draws it (`learning_rate.json`, `learning_rate.png`); a sweep takes numbers only."""
     head_learning_rate_factor: float = Field(1.0, gt=0)
     """The head's learning rate over that of the last stage."""
     stage_learning_rate_decay: Annotated[float, _STAGES_TRAINED] = Field(1.0, gt=0, le=1)

@@ -30,6 +30,7 @@ from ray_trash.plan.times import (
 )
 from ray_trash.plan.variants import Training, Trainings
 from ray_trash.terminal.text import counted
+from ray_trash.train.learning_rate import RANGE_STEPS
 from ray_trash.tune.forecast import Forecast, TrialPace, forecast, to_their_end
 from ray_trash.tune.sweep import metric_of
 
@@ -123,7 +124,8 @@ def _epoch(basis: Basis, training: Training, pace: Pace) -> EpochTime:
 
 def _run(basis: Basis) -> tuple[list[Part], float, float, int, tuple[str, ...]]:
     config, training = basis.config, basis.trainings.trainings[0]
-    times = [epoch.seconds for epoch in epoch_times(basis, training)]
+    times_of = epoch_times(basis, training)
+    times = [epoch.seconds for epoch in times_of]
     n = epochs_within(config, times)
     fewest = fewest_epochs(config, n)
     limits = []
@@ -133,6 +135,9 @@ def _run(basis: Basis) -> tuple[list[Part], float, float, int, tuple[str, ...]]:
         limits.append(f"early stopping may end it after {counted(fewest, 'epoch')}")
     loads = 0.0 if basis.room.workers.in_process else TRAIN_LOADS + PROCESS_LOADS
     parts = [Part("start workers", loads * basis.load_s)] if loads else []
+    if config.train.learning_rate == "auto":
+        first_step_s = times_of[0].training_s / training.steps
+        parts.append(Part("find the learning rate", RANGE_STEPS * first_step_s))
     what = f"train {counted(n, 'epoch')} of {counted(training.steps, 'step')}"
     start_s = sum(part.seconds for part in parts)
     parts.append(Part(what, sum(times[:n])))

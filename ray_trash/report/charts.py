@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.terminal.svg import INK, STYLE, svg_of
 from ray_trash.terminal.text import percent, printable, shortened
+from ray_trash.train.learning_rate import RangeTest, range_chart
 
 BLUE, ORANGE = "#4c78a8", "#e8590c"
 """Seen on white and on black, and told apart by those who do not tell red from green."""
@@ -49,6 +50,13 @@ def epoch_curves(
     last = {names[name]: points[-1][1] for name, points in drawn.items() if points}
     words = "; ".join(f"{word} ends at {value:.4g}" for word, value in last.items())
     return svg_of(figure, f"epochs-{'-'.join(names)}", label=f"{title} over {len(epochs)} epochs: {words}")
+
+
+@matplotlib.rc_context(STYLE)
+def range_test(found: RangeTest) -> str:
+    """Draw how the learning rate was found."""
+    label = f"loss over {len(found.rates)} learning rates from {found.rates[0]:g}: {found.learning_rate:g} is taken"
+    return svg_of(range_chart(found), "range-test", label=label)
 
 
 @matplotlib.rc_context(STYLE)

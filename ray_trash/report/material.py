@@ -18,6 +18,7 @@ from ray_trash.errors import CheckpointError, DataError, StorageError
 from ray_trash.evaluate.outputs import EVALUATION_FILE, PREDICTIONS_FILE
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.storage import Storage
+from ray_trash.train.learning_rate import RangeTest, read_range_test
 from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, RUN, read_metrics
 from ray_trash.tune.sweep import VERDICT_FILE, metric_of
 from ray_trash.tune.trial import directory_of
@@ -35,6 +36,7 @@ class Material:
         origin: The run or sweep that trained the model, the same folder or another; None where it is not there.
         config: As resolved; empty where it is not known.
         run: The content of `run.json`.
+        range_test: How the run found its learning rate, where it did.
         epochs: Of the run, or of the trial that the sweep kept.
         trials: Of a sweep, with their curves.
         checkpoint: The one that is reported on, where it is still there.
@@ -53,6 +55,7 @@ class Material:
     predictions: pa.Table | None
     checkpoint: Checkpoint | None
     sheet: bytes | None
+    range_test: RangeTest | None = None
 
     @property
     def kind(self) -> Literal["run", "sweep", "evaluation"]:
@@ -137,6 +140,7 @@ def _with_origin(found: Material, origin: Storage) -> Material:
         trials=trials,
         verdict=verdict,
         sheet=origin.read_bytes(AUGMENTATION_SHEET) if origin.exists(AUGMENTATION_SHEET) else None,
+        range_test=read_range_test(origin),
     )
 
 

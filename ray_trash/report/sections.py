@@ -110,13 +110,17 @@ def curves_part(found: Material) -> Part | None:
         ("accuracy", {"train_accuracy": "training", "val_accuracy": "validation", "val_macro_f1": "macro-F1"}, False),
         ("learning rate", rates, True),
     )
+    drawn_charts = [
+        (title, chart)
+        for title, names, log in drawn
+        if (chart := charts.epoch_curves(found.epochs, names, best=at, title=title, log=log))
+    ]
+    if found.range_test is not None:
+        what = f"how the learning rate was found: {found.range_test.why}"
+        drawn_charts.append((what, charts.range_test(found.range_test)))
     return {
         "n": len(found.epochs),
-        "charts": [
-            (title, chart)
-            for title, names, log in drawn
-            if (chart := charts.epoch_curves(found.epochs, names, best=at, title=title, log=log))
-        ],
+        "charts": drawn_charts,
         "best": best,
         "figures": [] if best is None else [(name, best[name]) for name in best if name.startswith(("train_", "val_"))],
         "stop_reason": found.epochs[-1].get("stop_reason", ""),

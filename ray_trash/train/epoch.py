@@ -64,12 +64,14 @@ def train_epoch(
     *,
     on_step: Callable[[int, int, float, float], None] | None = None,
     go_on: Callable[[int], bool] = lambda _: True,
+    rate_at: Callable[[int], float] | None = None,
 ) -> TrainingFigures | None:
     """Train from where an epoch has come to its end; every worker raises `DivergedError` at the same step.
 
     Which stages are frozen, and the network's mode, are the caller's. `progress` is brought forward with every step.
     `on_step` is called with step, steps, the step's mean loss on this worker, and photos per second over all workers;
     then `go_on` with the steps that are left, and where it denies, the epoch stays as it is and there are no figures.
+    `rate_at` gives the learning rate of a step of the run, from 0, in place of the schedule.
     """
     config, train = job.config, job.config.train
     epoch, begun_at = state.run.epochs_done, progress.step
@@ -84,7 +86,7 @@ def train_epoch(
     n_seen, before_s, started = 0, progress.training_s, time.perf_counter()
     for step, parts in enumerate(own, start=begun_at):
         random = _seeded(config, epoch, step, worker)
-        rates = _set_learning_rates(state, job, step, steps)
+        rates = _set_learning_rates(state, job, step, steps, rate_at)
         progress.first_rates = progress.first_rates or rates
         step_loss = torch.zeros((), device=worker.device)
         for number, positions in enumerate(parts, start=1):
@@ -135,10 +137,16 @@ def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
     )
 
 
-def _set_learning_rates(state: TrainState, job: TrainJob, step: int, steps: int) -> LearningRates:
+def _set_learning_rates(
+    state: TrainState, job: TrainJob, step: int, steps: int, rate_at: Callable[[int], float] | None
+) -> LearningRates:
+    at = state.run.steps_done + step
     for group in state.optimizer.param_groups:
+        if rate_at is not None:
+            group["lr"] = group["initial_lr"] * rate_at(at)
+            continue
         group["lr"] = learning_rate_at(
-            state.run.steps_done + step,
+            at,
             group["initial_lr"],
             job.config.train,
             total_steps=steps * state.run.epochs_of(job.config.train),

@@ -24,6 +24,7 @@ from ray_trash.train.epoch import diverged_error, expect_photos, train_epoch, va
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
+from ray_trash.train.learning_rate import find_learning_rate, leave_range_test, range_line, take_rate
 from ray_trash.train.progress import EpochProgress
 from ray_trash.train.record import EpochRecord
 from ray_trash.train.run_directory import CHECKPOINTS, Within, epoch_name, newest_complete, newest_within
@@ -150,6 +151,8 @@ def _epochs(
     freeze_stages(state.network, job.config.model.frozen_stages)
     post = job.board.post
     inputs = build_inputs(source, job, worker, state.network, post, lambda done, wanted: post(Computed(done, wanted)))
+    if job.config.train.learning_rate == "auto" and not state.run.epochs_done and state.within is None:
+        _take_found_rate(state, job, worker, inputs)
     ended = time.perf_counter()
     while state.run.stop_kind is None:
         ran = _run_epoch(job, state, worker, inputs, saver, since=ended)
@@ -162,6 +165,14 @@ def _epochs(
             photos = PhotoInputs(source, job, worker)
             _, state.val_probabilities = validate(state.served, job, worker, photos, views=views)
         yield record, validation
+
+
+def _take_found_rate(state: TrainState, job: TrainJob, worker: Worker, inputs: NetworkInputs) -> None:
+    found = find_learning_rate(state, job, worker, inputs)
+    take_rate(state.optimizer, found.learning_rate)
+    worker.on_first(lambda: leave_range_test(Storage.at(job.run_uri), found))
+    if worker.is_first:
+        job.board.post(range_line(found))
 
 
 def _run_epoch(

@@ -53,7 +53,10 @@ _BALANCE = {
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run whose mistakes that show without a cluster have been looked for; it begins with `initial`, by name."""
+    """A run whose mistakes that show without a cluster have been looked for; it begins with `initial`, by name.
+
+    `written` is the text of a `config.yaml` that is left in the run, where it has no config file of its own.
+    """
 
     config: Config
     run: Storage
@@ -62,6 +65,7 @@ class PreparedRun:
     initial: Mapping[str, Tensor]
     overwrite: bool
     allow_changed_data: bool
+    written: str | None = None
 
 
 @dataclass(frozen=True)

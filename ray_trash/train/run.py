@@ -30,16 +30,19 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.train.augmentation_sheet import augmentation_sheet
 from ray_trash.train.board import Board, Display, SharedBoard
 from ray_trash.train.job import TrainJob
+from ray_trash.train.learning_rate import read_range_test
 from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
 from ray_trash.train.process_group import ProcessGroup
 from ray_trash.train.run_directory import (
     AUGMENTATION_SHEET,
     BEST,
+    CONFIG_YAML,
     METRICS,
     RAY,
     read_metrics,
     refuse_data_inside,
     refuse_existing,
+    update_run,
 )
 from ray_trash.train.run_record import recorded
 from ray_trash.train.start import PHOTOS, train_here, train_worker
@@ -108,6 +111,8 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     plan = share.plan if share else _plan(config, say)
     elastic = share is None and isinstance(config.train.workers, tuple)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
+        if prepared.written is not None:
+            run.write_bytes(CONFIG_YAML, prepared.written.encode())
         if share is None:
             share = SweepShare(prepare_photos(prepared, terminal, begun=run.exists(METRICS)), plan)
             run.write_bytes(AUGMENTATION_SHEET, augmentation_sheet(config, share.photos, prepared.listing.root))
@@ -140,6 +145,8 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
                 fit = partial(_fit, job, run, share, initial)
                 supervise(job, plan, fit, stretches, say, elastic=elastic)
         stretches.close()
+        if (found := read_range_test(run)) is not None:
+            update_run(run, {"learning_rate": found.learning_rate})
         best = next(record for record in reversed(read_metrics(run)) if record["is_best"])
     return TrainResult(run, run.child(BEST), best, photos.data["n"].get("test", 0))
 

@@ -30,6 +30,7 @@ from ray_trash.storage import Storage, sync_directory
 CHECKPOINTS = "checkpoints"
 BEST = "checkpoint"
 METRICS = "metrics.jsonl"
+CONFIG_YAML = "config.yaml"
 AUGMENTATION_SHEET = "augmentation.png"
 RUN = "run.json"
 RAY = "ray"

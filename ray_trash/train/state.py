@@ -96,22 +96,26 @@ def build_state(job: TrainJob, initial: Mapping[str, Tensor], device: torch.devi
 
 
 def build_optimizer(network: ResNet, config: Config) -> Optimizer:
-    """Build the optimizer over all parameters that are ever trained."""
+    """Build the optimizer over all parameters that are ever trained.
+
+    With `train.learning_rate=auto` its rates are shares of the one that is still to be found.
+    """
     train = config.train
+    rate = 1.0 if train.learning_rate == "auto" else train.learning_rate
     groups = parameter_groups(
         network,
         frozen_stages=config.model.frozen_stages,
-        learning_rate=train.learning_rate,
+        learning_rate=rate,
         head_factor=train.head_learning_rate_factor,
         stage_decay=train.stage_learning_rate_decay,
         weight_decay=train.weight_decay,
     )
     if train.optimizer == "sgd":
-        optimizer: Optimizer = SGD(groups, lr=train.learning_rate, momentum=train.momentum, nesterov=train.momentum > 0)
+        optimizer: Optimizer = SGD(groups, lr=rate, momentum=train.momentum, nesterov=train.momentum > 0)
     elif train.optimizer == "adam":
-        optimizer = Adam(groups, lr=train.learning_rate)
+        optimizer = Adam(groups, lr=rate)
     else:
-        optimizer = AdamW(groups, lr=train.learning_rate)
+        optimizer = AdamW(groups, lr=rate)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer

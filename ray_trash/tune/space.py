@@ -32,6 +32,10 @@ _FIXED_BY_REASON = {
 FIXED = {key: reason for reason, keys in _FIXED_BY_REASON.items() for key in keys.split()}
 """Why a key cannot be searched; a name that ends in a dot stands for every key of that section."""
 
+_NOT_FOUND_IN_SWEEPS = (
+    "a sweep compares rates that are known; give a number, and search around it (tune.space.train.learning_rate)"
+)
+
 OUTSIDE = -0.14
 _FROZEN_STAGES = (2, 3, 4, 5)
 _SIGNIFICANT_DIGITS = 4
@@ -47,6 +51,8 @@ def search_space(config: Config) -> dict[str, Dimension]:
     Choices are as the config reads them, each once. A `ConfigError` names every key that is unknown, fixed or without
     effect, and every value that is refused.
     """
+    if config.train.learning_rate == "auto":
+        raise ConfigError(f"train.learning_rate=auto: {_NOT_FOUND_IN_SWEEPS}")
     if config.tune.space is None:
         return default_space(config)
     problems = [why for key, dimension in config.tune.space.items() for why in _problems(config, key, dimension)]
@@ -58,6 +64,7 @@ def search_space(config: Config) -> dict[str, Dimension]:
 def default_space(config: Config) -> dict[str, Dimension]:
     """Return what is searched where the config names no space: the usual suspects, of those that have an effect."""
     rate = config.train.learning_rate
+    assert rate != "auto", "refused by search_space"
     stages = sorted({*_FROZEN_STAGES, config.model.frozen_stages})
     candidates = {
         "model.dropout": Dimension(uniform=(0.0, 0.6)),
@@ -139,6 +146,8 @@ def _problems(config: Config, key: str, dimension: Dimension) -> list[str]:
         return [f"tune.space.{key} cannot be searched: {reason}"]
     interval = dimension.uniform or dimension.loguniform
     values = dimension.choice or interval or dimension.int or ()
+    if key == "train.learning_rate" and "auto" in (dimension.choice or ()):
+        return [f"tune.space.{key}=auto: {_NOT_FOUND_IN_SWEEPS}"]
     refused = [message for message in (_refusal(config, key, value) for value in values) if message]
     if not refused and interval is not None:
         low, high = interval

@@ -209,6 +209,28 @@ def test_a_run_ends_when_its_time_is_up_and_goes_on_when_it_is_given_more(tiny_p
     assert [event.step for event in events.Images("confusion_matrix")] == drawn
 
 
+def test_a_rate_that_is_looked_for_is_found_once_kept_and_shown(
+    command: Command, tiny_photos: Path, tmp_path: Path
+) -> None:
+    config, run = write_config(tmp_path, tiny_photos), tmp_path / "runs" / "tiny"
+    changes: dict[str, Any] = {"train__learning_rate": "auto", "train__schedule": "constant"}
+    begun = command("train", config, *settings(train__epochs=1, **changes))
+    assert begun.code == 0, begun.err
+    found = json.loads((run / "learning_rate.json").read_bytes())
+    assert f"learning rate {found['learning_rate']:g}, by {len(found['rates'])} steps of a range test: " in begun.err
+    assert json.loads((run / "run.json").read_bytes())["learning_rate"] == found["learning_rate"]
+    gone_on = command("train", config, *settings(train__epochs=2, **changes), "--resume")
+    assert gone_on.code == 0, gone_on.err
+    assert "range test" not in gone_on.err
+    rates = [record["learning_rate"] for record in history(run)]
+    assert rates == [found["learning_rate"]] * 2
+    assert found["why"] in (run / "report.html").read_text()
+    assert (run / "learning_rate.png").exists()
+    refused = command("tune", config, *settings(name="sweep", **changes))
+    assert refused.code == 2
+    assert "train.learning_rate=auto: a sweep compares rates that are known" in error_line(refused.err)
+
+
 def test_the_temperature_fits_what_is_answered_also_where_that_is_a_mean_over_views(
     tiny_photos: Path, tmp_path: Path
 ) -> None:

@@ -95,7 +95,7 @@ def test_every_field_says_what_it_means() -> None:
         ("train.workers=-1", "train.workers=-1"),
         ("train.workers=[4, 1]", "train.workers=[4, 1]: give the fewest, then the most"),
         ("train.workers=many", "train.workers='many': input should be 'auto' or"),
-        ("train.learning_rate=-1", "train.learning_rate=-1: input should be greater than 0"),
+        ("train.learning_rate=-1", "train.learning_rate=-1: input should be 'auto' or greater than 0"),
         ("model.frozen_stages=6", "model.frozen_stages=6: input should be less than or equal to 5"),
         ("augment.preset=wild", "augment.preset='wild'"),
         ("name=../up", "name='../up'"),

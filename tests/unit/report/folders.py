@@ -26,6 +26,7 @@ from ray_trash.image.contact_sheet import contact_sheet
 from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.rows import parquet_bytes
+from ray_trash.train.learning_rate import RANGE_TEST, RangeTest
 from tests.models import write_model
 from tests.photos import make_photos
 from tests.runs import write_config
@@ -48,6 +49,8 @@ def make_run(
     (run / "run.json").write_text(json.dumps({**ended, "seconds": 61.5, "versions": {"torch": "2.0"}}))
     write_model(run / "checkpoint", classes=tuple(classes))
     (run / "metrics.jsonl").write_text("".join(json.dumps(epoch(n)) + "\n" for n in range(1, 4)))
+    found = RangeTest((1e-4, 1e-3, 1e-2), (1.1, 0.9, 1.4), 1e-4, "a tenth of 0.001, at which the loss is lowest")
+    (run / RANGE_TEST).write_bytes(found.to_json())
     (run / "augmentation.png").write_bytes(contact_sheet([("glass", [np.zeros((32, 32, 3), np.uint8)])] * 14))
     catalog = catalog_at(root)
     # Two photos of test have a twin in training, and two pairs carry two labels.

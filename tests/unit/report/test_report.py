@@ -215,6 +215,12 @@ def test_photos_that_are_gone_or_are_others_by_now_are_said_to_be_and_the_rest_g
     assert back.count("img") > 1
 
 
+def test_a_rate_that_was_looked_for_is_drawn_with_the_curves(page: Page, run: Path) -> None:
+    assert "how the learning rate was found: a tenth of 0.001, at which the loss is lowest" in page.words
+    (run / "learning_rate.json").unlink()
+    assert "how the learning rate was found" not in reported(run).words
+
+
 def test_a_run_without_evaluation_says_how_to_have_one_and_one_without_checkpoint_has_no_maps(run: Path) -> None:
     (run / "evaluation.json").unlink()
     (run / "predictions.parquet").unlink()

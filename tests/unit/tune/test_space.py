@@ -136,6 +136,13 @@ def test_choices_are_read_as_the_config_reads_them_and_repeats_are_dropped() -> 
     assert search_space(config_with(space))["train.learning_rate"].choice == (0.001, 1.0)
 
 
+def test_a_sweep_compares_rates_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"train\.learning_rate=auto: a sweep compares rates that are known"):
+        search_space(config_with(train={"learning_rate": "auto"}))
+    with pytest.raises(ConfigError, match=r"tune\.space\.train\.learning_rate=auto: a sweep"):
+        search_space(config_with({"train.learning_rate": {"choice": ["auto", 1e-3]}}))
+
+
 def test_a_config_without_a_space_gets_the_default_around_itself() -> None:
     config = config_with(train={"learning_rate": 3e-4}, model={"frozen_stages": 1})
     assert search_space(config) == {
