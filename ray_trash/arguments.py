@@ -76,7 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
         ("run", learning.run, "catalogue, train or sweep, evaluate on the kept-back photos, report"),
     ):
         add = command(name, action, summary)
-        _add_config(add)
+        if name == "run":
+            add("config", metavar="CONFIG", help="a YAML file; or a folder of photos, whose settings are then chosen")
+            _add_set(add)
+            text = "of a folder of photos: about how long all of it may take"
+            add("--minutes", type=_minutes, metavar="M", help=text)
+        else:
+            _add_config(add)
         add("--resume", action="store_true", help="go on with the run of this name, if there is one")
         add("--overwrite", action="store_true", help="remove the run of this name first")
         add("--allow-changed-data", action="store_true", help="resume though photos are gone, new or changed")
@@ -195,6 +201,13 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 def _add_views(add: _Add) -> None:
     text = "how many symmetries of a photo its answer is the mean over (as the checkpoint says); 8 take 8 times as long"
     add("--views", type=int, choices=(1, 8), help=text)
+
+
+def _minutes(text: str) -> float:
+    found = float(text)
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0, and finite")
+    return found
 
 
 def _add_wait(add: _Add) -> None:

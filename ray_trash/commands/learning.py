@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from ray_trash.commands.first_use import names_photos, run_photos
 from ray_trash.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def tune(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Catalogue, train or sweep, evaluate, and report."""
+    if names_photos(options.config):
+        return run_photos(options, terminal, **_start_of(options))
+    if options.minutes is not None:
+        raise ConfigError("--minutes: is for a folder of photos; a config has train.time_budget_min")
     config = _load(options)
     from ray_trash.cluster.connect import ray_session
     from ray_trash.run import run_all

@@ -5,6 +5,7 @@ A key that is unknown, out of range, or that the rest of the config leaves witho
 
 from ray_trash.config.reading import (
     by_dotted_key,
+    config_from_text,
     config_from_tree,
     effective_tree,
     load_config,
@@ -40,6 +41,7 @@ __all__ = [
     "TrainConfig",
     "TuneConfig",
     "by_dotted_key",
+    "config_from_text",
     "config_from_tree",
     "config_with",
     "effective_tree",

@@ -29,22 +29,26 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         ConfigError: The file cannot be read, or the result is not a valid config; every mistake is named.
     """
-    text = read_config_text(path)
-    tree = from_yaml(text, str(path))
+    return config_from_text(read_config_text(path), str(path), overrides)
+
+
+def config_from_text(text: str, path: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read the text of a config file, as `load_config` does; `path` is for messages."""
+    tree = from_yaml(text, path)
     if not isinstance(tree, dict):
         found = {type(None): "nothing", list: "a list"}.get(type(tree), repr(tree)[:40])
         raise ConfigError(f"{path}: expected a mapping of sections such as data, model, train; found {found}")
-    written = _with_words(by_dotted_key(tree), by_dotted_key(from_yaml(text, str(path), values="text")))
+    written = _with_words(by_dotted_key(tree), by_dotted_key(from_yaml(text, path, values="text")))
     overrides = overrides or {}
-    _refuse_unknown_keys([*written, *overrides], str(path))
-    config = _validate(_nest({**written, **overrides}), str(path))
+    _refuse_unknown_keys([*written, *overrides], path)
+    config = _validate(_nest({**written, **overrides}), path)
     # A key of the file that only an override leaves without effect is no mistake of the file.
     try:
         alone = Config.model_validate(_nest(written))
     except ValidationError:
         alone = config
-    _refuse_inert_keys(overrides, str(path), config)
-    _refuse_inert_keys(written, str(path), config, alone)
+    _refuse_inert_keys(overrides, path, config)
+    _refuse_inert_keys(written, path, config, alone)
     return config
 
 

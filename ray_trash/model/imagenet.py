@@ -23,6 +23,12 @@ _MAX_BYTES = 1 << 30
 _OFFLINE_HINT = "or set model.weights to a file of weights"
 
 
+def has_imagenet_file() -> bool:
+    """Say whether the weights are there without a download."""
+    name = Path(urlsplit(ResNet50_Weights.IMAGENET1K_V2.url).path).name
+    return (Path(torch.hub.get_dir()) / "checkpoints" / name).exists()
+
+
 def imagenet_file(
     *,
     cache_dir: Path | None = None,

@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from ray_trash.download import Patience
 from ray_trash.errors import CheckpointError, StorageError
-from ray_trash.model.imagenet import imagenet_file
+from ray_trash.model.imagenet import has_imagenet_file, imagenet_file
 from ray_trash.model.resnet import ResNet50_Weights
 from ray_trash.model.weights import load_pretrained
 from tests.file_server import file_server
@@ -27,6 +27,15 @@ def host(monkeypatch):
     with file_server() as host:
         host.files[NAME] = CONTENT
         yield host
+
+
+def test_whether_the_weights_are_there_is_known_without_a_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert not has_imagenet_file()
+    kept = tmp_path / "hub" / "checkpoints" / ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[2]
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    assert has_imagenet_file()
 
 
 def test_the_file_is_downloaded_once(tmp_path, host):
