@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ray_trash.cluster.shares import usable_cpus
 from ray_trash.errors import ConfigError, DataError
 from ray_trash.fetch.drawing import scatter, turned_axes
 from ray_trash.fetch.sample_objects import DRAWINGS, SIDE_PX, random_colour
@@ -45,15 +47,25 @@ def render_sample(
         raise ConfigError(f"seed={seed}: give 0 or more")
     found = _find_earlier_photos(destination, seed)
     storage = Storage.at(destination)
-    with Bar(terminal or Terminal.silent(), total=per_class * len(CLASSES), done=len(found), doing="drawing") as bar:
-        for label in CLASSES:
-            for number in range(1, per_class + 1):
-                name = f"{label}/{label}{number:04d}.jpg"
-                if name not in found:
-                    storage.write_bytes(name, render_photo(label, number, seed=seed))
-                    found.add(name)
-                    bar.advance(1)
+    wanted = {_name(label, number): (label, number) for label in CLASSES for number in range(1, per_class + 1)}
+    missing = [name for name in wanted if name not in found]
+
+    def render(name: str) -> None:
+        storage.write_bytes(name, render_photo(*wanted[name], seed=seed))
+
+    with (
+        Bar(terminal or Terminal.silent(), total=len(missing), doing="drawing") as bar,
+        # Threads do: drawing and encoding let go of Python's lock.
+        ThreadPoolExecutor(usable_cpus()) as threads,
+    ):
+        for _ in threads.map(render, missing):
+            bar.advance(1)
+    found |= wanted.keys()
     return {label: sum(name.startswith(f"{label}/") for name in found) for label in CLASSES}
+
+
+def _name(label: str, number: int) -> str:
+    return f"{label}/{label}{number:04d}.jpg"
 
 
 def render_photo(label: str, number: int, *, seed: int) -> bytes:
@@ -132,8 +144,13 @@ def _lit(scene: Image.Image, random: np.random.Generator) -> Image.Image:
     light = (gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2))).astype(np.float32)
     tint = random.uniform(0.85, 1.15, 3).astype(np.float32)
     grain = random.standard_normal((HEIGHT_PX, WIDTH_PX, 1), np.float32) * noise
-    return _to_image(np.asarray(scene, np.float32) / 255 * light[..., None] * tint + grain)
+    photo = np.array(scene, np.float32)
+    photo *= light[..., None] * (tint / 255)
+    photo += grain
+    return _to_image(photo)
 
 
 def _to_image(photo: np.ndarray) -> Image.Image:
-    return Image.fromarray((photo * 255).clip(0, 255).astype(np.uint8))
+    """Make a photo of values 0..1, which are lost: fresh memory costs more than what is computed in it."""
+    photo *= 255
+    return Image.fromarray(photo.clip(0, 255, out=photo).astype(np.uint8))

@@ -1,13 +1,19 @@
 """The end of `make demo`: serves a checkpoint, scores a batch over HTTP, prints the answers, and stops.
 
-`python -m ray_trash.serve.demo CHECKPOINT PHOTOS`
+`python -m ray_trash.serve.demo RUN PHOTOS`
 """
 
 from __future__ import annotations
 
+import io
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw
 from rich.table import Table
 
 from ray_trash.errors import RayTrashError
@@ -16,33 +22,67 @@ from ray_trash.serve.client import Client
 from ray_trash.terminal.say import Terminal
 
 PER_CLASS = 2
-_BROKEN = ("no-photo.jpg", b"this is no photo")
+BROKEN = ("no-photo.jpg", b"this is no photo")
 
 
 def main() -> int:
     """Run the demonstration; returns the exit code."""
     terminal = Terminal.stderr()
-    checkpoint, root = sys.argv[1:3]
-    files = [file for folder in sorted(Path(root).iterdir()) for file in sorted(folder.glob("*.jpg"))[:PER_CLASS]]
-    photos = [(f"{file.parent.name}/{file.name}", file.read_bytes()) for file in files]
+    run, root = (Path(argument) for argument in sys.argv[1:3])
+    photos = [(name, (root / name).read_bytes()) for name in kept_back(run)]
+    checkpoint = run / "checkpoint"
     try:
-        with endpoint(checkpoint) as child:
+        with endpoint(str(checkpoint)) as child:
             terminal.say(child.said)
             with Client(child.url) as client:
-                results = client.score([*photos, _BROKEN])
+                results = client.score([*photos, ("no-class.png", of_no_class()), BROKEN])
     except RayTrashError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    table = Table("photo", "answer", "confidence", title="a batch over HTTP, one photo of it broken")
-    for result in results:
-        if result["status"] == "ok":
-            answer = f"not sure ({result['label']}?)" if result["abstained"] else result["label"]
-            table.add_row(result["name"], answer, f"{result['confidence']:.0%}")
-        else:
-            table.add_row(result["name"], f"{result['error']['code']}: {result['error']['message']}", "")
-    terminal.show(table)
-    terminal.say(f"the endpoint has stopped; start it again with: ray-trash serve {checkpoint}")
+    what = f"{len(photos)} photos that it has not seen, one of no class, and one that is broken, in a batch over HTTP"
+    terminal.show(answers(results, title=what))
+    terminal.say("the endpoint has stopped")
+    terminal.say(f"  all that was found    {(run / 'report.html').resolve().as_uri()}")
+    terminal.say(f"  a page for photos     http://127.0.0.1:8000/ after: ray-trash serve {checkpoint}")
     return 0
+
+
+def kept_back(run: Path) -> list[str]:
+    """Name some photos of each class that the run kept back for testing."""
+    of_class: dict[str, list[str]] = defaultdict(list)
+    rows = pq.read_table(run / "predictions.parquet", columns=["path", "true_label"])
+    for path, label in zip(rows["path"].to_pylist(), rows["true_label"].to_pylist(), strict=True):
+        of_class[label].append(path)
+    return [path for label in sorted(of_class) for path in sorted(of_class[label])[:PER_CLASS]]
+
+
+def of_no_class() -> bytes:
+    """Draw a sheet of fine stripes, as a PNG file."""
+    picture = Image.new("RGB", (512, 384), (236, 232, 220))
+    draw = ImageDraw.Draw(picture)
+    for x in range(0, 512, 16):
+        draw.line((x, 0, x, 384), fill=(40, 60, 120), width=6)
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def answers(results: list[dict[str, Any]], *, title: str) -> Table:
+    """Put answers into a table."""
+    table = Table("photo", "answer", "confidence", title=title)
+    for result in results:
+        table.add_row(*_row(result))
+    return table
+
+
+def _row(result: dict[str, Any]) -> Iterator[str]:
+    yield result["name"]
+    if result["status"] == "ok":
+        yield f"not sure ({result['label']}?)" if result["abstained"] else result["label"]
+        yield f"{result['confidence']:.0%}"
+    else:
+        yield f"{result['error']['code']}: {result['error']['message']}"
+        yield ""
 
 
 if __name__ == "__main__":
