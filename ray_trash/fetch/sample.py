@@ -54,7 +54,7 @@ def render_sample(
         storage.write_bytes(name, render_photo(*wanted[name], seed=seed))
 
     with (
-        Bar(terminal or Terminal.silent(), total=len(missing), doing="drawing") as bar,
+        Bar(terminal or Terminal.silent(), total=len(wanted), done=len(wanted) - len(missing), doing="drawing") as bar,
         # Threads do: drawing and encoding let go of Python's lock.
         ThreadPoolExecutor(usable_cpus()) as threads,
     ):
