@@ -56,6 +56,7 @@ class Models:
         self._fleet = Fleet(self._settings, name=f"{self._application}-model", drain_s=NOTICED_S)
         self._one_at_a_time = asyncio.Lock()
         self._at_work: set[asyncio.Task[None]] = set()
+        self._begin(self._fleet.look_after())
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve the checkpoint that a Serve config names; one that is not good changes nothing but `swap_state`.
@@ -65,8 +66,9 @@ class Models:
         """
         if await self._fleet.card() is not None:
             self._begin(self._move_to(user_config))
-        elif adopted := await self._fleet.adopt():
-            self._begin(self._take_over(adopted, user_config))
+        elif await self._fleet.adopt():
+            if self._fleet.wish != user_config:
+                self._begin(self._move_to(user_config))
         else:
             self._fleet.wish = dict(user_config)
             await self._fleet.swap(await _open(user_config))
@@ -108,13 +110,6 @@ class Models:
                 place = str(wish.get("checkpoint", ""))
                 uri = place if "://" in place else os.path.abspath(place)
                 self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
-
-    async def _take_over(self, adopted: Checkpoint, wish: Mapping[str, Any]) -> None:
-        before = await self._fleet.card()
-        if self._fleet.wish != wish:
-            await self._move_to(wish)
-        if await self._fleet.card() is before:
-            await self._fleet.swap(adopted)
 
     async def __del__(self) -> None:
         """End the models with the application; where only this gateway ends, the next one goes on with them."""

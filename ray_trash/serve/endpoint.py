@@ -56,6 +56,7 @@ async def run_endpoint(
     serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
     stopping = asyncio.ensure_future(stop.wait())
     starting = asyncio.ensure_future(_start(fleet, checkpoint))
+    renewing = asyncio.ensure_future(fleet.look_after())
     watching: asyncio.Task[None] | None = None
     try:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -72,7 +73,7 @@ async def run_endpoint(
             gateway.draining = True
             await asyncio.sleep(settings.drain_s)
     finally:
-        for task in (starting, stopping, watching):
+        for task in (starting, stopping, watching, renewing):
             if task is not None:
                 task.cancel()
         server.should_exit = True

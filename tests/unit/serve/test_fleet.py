@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ray_trash.config import ServeConfig
-from ray_trash.errors import CheckpointError
+from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.serve import fleet
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.fleet import Fleet, Generation
 from tests.unit.serve.backends import CARD, CLASSES
@@ -20,25 +21,51 @@ from tests.unit.serve.backends import CARD, CLASSES
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+class FakeShelf:
+    """Keeps everything, unless its process was killed."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def has(self, name: str) -> bool:
+        return not self.killed
+
+    def forget(self, name: str) -> None:
+        pass
+
+
 class Instant(Fleet):
     """A fleet whose replicas take a moment to start, and then are there."""
 
-    def __init__(self) -> None:
-        super().__init__(ServeConfig())
+    def __init__(self, *, replicas: int = 1) -> None:
+        super().__init__(ServeConfig(replicas=replicas))
         self.alive: set[str] = set()
         self.made = 0
+        self.full = False
 
     async def _deploy(self, checkpoint: Checkpoint) -> Any:
         self.made += 1
+        if self.full:
+            raise ClusterError("there is no room")
         name = f"generation-{self.made}"
         await asyncio.sleep(0.02)
         self.alive.add(name)
         document = checkpoint.document
         card = CARD.model_copy(update={"id": document.id, "classes": document.classes})
-        return Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
+        self._shelf = self._shelf or FakeShelf()  # type: ignore[assignment]
+        return Generation(name, checkpoint, None, card, fleet._most_per_machine(self._settings))  # type: ignore[arg-type]
 
     async def _delete(self, name: str) -> None:
         self.alive.discard(name)
+
+
+@pytest.fixture(autouse=True)
+def machines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Machines that answer; tests add some, and take some away."""
+    answering = ["one"]
+    monkeypatch.setattr(fleet, "usable_machines", lambda *, answers: answering)
+    monkeypatch.setattr(fleet, "RENEW_S", 0.01)
+    return answering
 
 
 def made_up(model_id: str, *, classes: tuple[str, ...] = CLASSES) -> Any:
@@ -54,6 +81,7 @@ def models() -> tuple[Checkpoint, Checkpoint]:
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 20))
+
 
 
 def test_there_is_nothing_to_go_back_to_before_the_first_move(models: tuple[Checkpoint, Checkpoint]) -> None:
@@ -134,5 +162,61 @@ def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
         now = await fleet.card()
         assert now is not None
         assert now.id == first.document.id
+
+    finish(run())
+
+
+def test_replicas_that_had_to_share_a_machine_are_spread_once_another_is_back(
+    models: tuple[Checkpoint, Checkpoint], machines: list[str]
+) -> None:
+    async def run() -> None:
+        instant = Instant(replicas=2)
+        await instant.swap(models[0])
+        looking = asyncio.ensure_future(instant.look_after())
+        await asyncio.sleep(0.1)
+        assert instant.made == 1
+        machines.append("two")
+        await asyncio.sleep(0.2)
+        assert (instant.made, instant.alive) == (2, {"generation-2"})
+        machines.remove("two")
+        await asyncio.sleep(0.1)
+        assert instant.made == 2
+        assert (instant.exchanges(), await instant.swap_state()) == ({}, {})
+        looking.cancel()
+
+    finish(run())
+
+
+def test_replicas_of_a_fleet_whose_process_ended_are_renewed_as_soon_as_there_is_room(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        instant = Instant()
+        card = CARD.model_copy(update={"id": "first"})
+        instant._now = Generation("adopted", models[0], None, card)  # type: ignore[arg-type]
+        instant.alive, instant.full = {"adopted"}, True
+        looking = asyncio.ensure_future(instant.look_after())
+        await asyncio.sleep(0.1)
+        assert instant.made > 1
+        assert instant.application() == "adopted"
+        instant.full = False
+        await asyncio.sleep(0.2)
+        assert instant.application() == f"generation-{instant.made}"
+        looking.cancel()
+
+    finish(run())
+
+
+def test_once_the_process_that_keeps_the_checkpoint_was_killed_the_replicas_are_renewed_with_another(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        instant = Instant()
+        await instant.swap(models[0])
+        instant._shelf.killed = True  # type: ignore[union-attr]
+        looking = asyncio.ensure_future(instant.look_after())
+        await asyncio.sleep(0.2)
+        assert (instant.made, instant.alive) == (2, {"generation-2"})
+        looking.cancel()
 
     finish(run())
