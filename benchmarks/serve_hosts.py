@@ -2,9 +2,9 @@
 
 Three hosts of their own addresses, a head without CPUs and two that serve: a gateway and a replica on each, deployed by
 `serve deploy`. From outside, requests arrive at both gateways in turn; what one does not answer is asked of the other,
-once, as a balancer does. Then, `--times` each: a replica, a gateway, Ray's proxy, or the process that keeps the models is
-killed; a machine is killed and comes back, and then the other one; a cable is cut, and nobody is told. Needs root and
-`tests/`. Prints a table, and ends with 1 where a figure is beyond its limit.
+once, as a balancer does. Then, `--times` each: a replica, a gateway, the process that keeps the models, or Ray's proxy
+is killed; a machine is killed and comes back, and then the other one; a cable is cut, and nobody is told. Needs root
+and `tests/`. Prints a table, and ends with 1 where a figure is beyond its limit.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from pathlib import Path
 import httpx
 
 from benchmarks.answering import photos_of, write_random_checkpoint
-from benchmarks.serving import Clients, Figure, Window, conclude, enter, progress
+from benchmarks.serving import Clients, Figure, Window, command_line, conclude, enter, loaded, progress
 from ray_trash.config.yaml import from_yaml
 from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
-from tests.processes import command_line
 
 CONFIG = Path(__file__).parents[1] / "configs" / "serve-deploy.yaml"
 SERVE = Path(sys.executable).parent / "serve"
@@ -43,8 +42,6 @@ CALM_S = 5.0
 FULL_TIMEOUT_S = 240.0
 TRY_TIMEOUT_S = 40.0
 """Longer than `serve.timeout_s`: whoever waits for a gateway hears from it."""
-LOADING = (".__init__", ".initialize_and_get_metadata")
-"""How the names of replicas end that have no model yet."""
 
 
 def main() -> None:
@@ -132,14 +129,9 @@ class Scene:
         if done.returncode:
             sys.exit(f"serve deploy: {done.stdout}{done.stderr}")
 
-    def pids(self, host: Host, name: str) -> list[int]:
-        """List the processes of a host that are named after a deployment, and have loaded."""
-        lines = {pid: command_line(pid) for pid in host.pids()}
-        return [pid for pid, line in lines.items() if name in line and not line.endswith(LOADING)]
-
     def kill_one(self, name: str, draw: random.Random) -> list[float]:
         """Kill one process of a deployment, and wait until there is another."""
-        host, pid = draw.choice([(host, pid) for host in self.serving for pid in self.pids(host, name)])
+        host, pid = draw.choice([(host, pid) for host in self.serving for pid in loaded(host.pids(), name)])
         progress(f"kill {command_line(pid)} on {host.name}")
         os.kill(pid, signal.SIGKILL)
         time.sleep(1)
@@ -155,7 +147,7 @@ class Scene:
         return time.monotonic() - began_s
 
     def _is_full(self, host: Host) -> bool:
-        if not all(self.pids(host, name) for name in (":Model:", ":Gateway:")) or self.pids(host, ".__init__"):
+        if not all(loaded(host.pids(), name) for name in (":Model:", ":Gateway:")):
             return False
         return self._outside.submit(is_ready, f"http://{host.address}:{PORT}").result()
 
@@ -179,7 +171,7 @@ def kill_machines(scene: Scene, draw: random.Random) -> list[float]:
     """Kill a machine, have it come back, and kill the other."""
     back = []
     for host in draw.sample(scene.serving, 2):
-        progress(f"kill all of {host.name}: {[command_line(pid) for pid in scene.pids(host, 'ServeReplica')]}")
+        progress(f"kill all of {host.name}: {[command_line(pid) for pid in loaded(host.pids())]}")
         host.stop()
         time.sleep(NOTICED_S)
         back += scene.replace(host)
@@ -189,7 +181,7 @@ def kill_machines(scene: Scene, draw: random.Random) -> list[float]:
 def cut_cable(scene: Scene, draw: random.Random) -> list[float]:
     """Cut a machine's cable, and have it come back."""
     host = draw.choice(scene.serving)
-    progress(f"cut {host.name}: {[command_line(pid) for pid in scene.pids(host, 'ServeReplica')]}")
+    progress(f"cut {host.name}: {[command_line(pid) for pid in loaded(host.pids())]}")
     host.cut()
     time.sleep(NOTICED_S)
     return scene.replace(host)

@@ -2,8 +2,8 @@
 
 Starts `ray-trash serve --watch` again and again, and sends SIGTERM, or every other time SIGINT, at moments spread over
 its start, an exchange of its model, load, and its stop (a second signal after the first). An end is clean where the
-command has ended within 15 s with exit code 0, and leaves no process, no one at its port, and no folder of Ray's. Prints
-a line an end, then a table, and ends with 1 where one was not clean.
+command has ended within 15 s with exit code 0, or that of the signal where it was not up yet, and leaves no process, no
+one at its port, and no folder of Ray's. Prints a line an end, then a table, and ends with 1 where one was not clean.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.answering import photos_of, write_random_checkpoint
-from benchmarks.serving import Clients, Figure, conclude, progress, publish, session_of
+from benchmarks.serving import Clients, Figure, command_line, conclude, progress, publish, session_of
 from ray_trash.serve.child import START_TIMEOUT_S
 from ray_trash.serve.sockets import bind
 
@@ -34,7 +34,7 @@ END_S = 15.0
 """How long an end may take."""
 GIVEN_UP_S = 60.0
 LONGEST_EXCHANGE_S = 12.0
-"""Over which the moments of an exchange are spread: replicas of the next model load, then those of the one before end."""
+"""Over which the moments of an exchange are spread: replicas of the next model load, those of the one before end."""
 LONGEST_STOP_S = 4.0
 _READY = re.compile(r"ready: (http://\S+) ")
 
@@ -187,8 +187,7 @@ class Started:
 
     def _left(self) -> Iterator[str]:
         for pid in session_of(self.child.pid):
-            with contextlib.suppress(OSError):
-                yield Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
+            yield command_line(pid)[:120]
         with socket.socket() as other, contextlib.suppress(OSError):
             other.settimeout(1)
             other.connect(("127.0.0.1", self.port))

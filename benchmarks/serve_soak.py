@@ -2,7 +2,7 @@
 
 First its peak is measured, and how long a single photo takes at 60 % of it while nobody disturbs it. Then photos arrive
 at that rate for `--minutes`: a replica is killed every two minutes, the model is exchanged every three, and one client
-in twenty goes away before it is answered. Memory and descriptors of all its processes are looked at between the disturbances. Prints
+in twenty goes away before it is answered. Memory and descriptors of all its processes are looked at in between. Prints
 a table, and ends with 1 where an answer was lost, answers took more than twice as long, or more is held at the end than
 at the start.
 """
@@ -10,6 +10,7 @@ at the start.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -30,6 +31,7 @@ from benchmarks.serving import (
     conclude,
     exchange,
     held_by,
+    loaded,
     progress,
     publish,
     session_of,
@@ -52,17 +54,18 @@ class Levels:
     """What all processes of an endpoint hold, over time, while as many of them live as should."""
 
     session: int
-    n_processes: int = 0
     seen: list[tuple[float, Held]] = field(default_factory=list)
 
     def look(self) -> None:
-        """Note what they hold, unless one is being replaced."""
+        """Note what they hold, unless a replica is being replaced."""
         pids = session_of(self.session)
-        if len(pids) == self.n_processes:
+        if len(loaded(pids)) == REPLICAS:
             self.seen.append((time.monotonic(), held_by(pids)))
 
     def growth_percent(self, of: Callable[[Held], float]) -> float:
         """Return by how much the last fifth is above the first one after it is warm, by their medians."""
+        if not self.seen:
+            return math.inf
         warm = self.seen[int(WARM_SHARE * len(self.seen)) :]
         n = max(1, len(warm) // 5)
         first, last = (statistics.median(of(held) for _, held in part) for part in (warm[:n], warm[-n:]))
@@ -92,7 +95,7 @@ def main() -> None:
                 time.sleep(UNDISTURBED_S)
             before = calm.since(0)
             progress(f"undisturbed: p99 {before.percentile_ms(99):.0f} ms")
-            levels = Levels(child.pid, len(session_of(child.pid)))
+            levels = Levels(child.pid)
             with Clients([child.url], encoded, requests_per_s=rate, hang_up_every=HANG_UP_EVERY) as clients:
                 disturb(child, folder, levels, clients, options)
             conclude(figures_of(levels, before, clients.since(0)))
@@ -129,7 +132,7 @@ def figures_of(levels: Levels, before: Window, after: Window) -> list[Figure]:
         Figure("p99 of a photo, undisturbed", calm_ms, "ms"),
         Figure("p99 of a photo, disturbed", disturbed_ms, "ms"),
         Figure("disturbed over undisturbed", disturbed_ms / calm_ms, "", MOST_SLOWER),
-        Figure("memory at the end", levels.seen[-1][1].mib, "MiB"),
+        *(Figure("memory at the end", held.mib, "MiB") for _, held in levels.seen[-1:]),
         Figure("memory, growth", levels.growth_percent(lambda held: held.mib), "%", MOST_GROWTH_PERCENT),
         Figure("descriptors, growth", levels.growth_percent(lambda held: held.descriptors), "%", MOST_GROWTH_PERCENT),
     ]

@@ -1,4 +1,4 @@
-"""What the benchmarks of the endpoint share: clients that ask and note, processes looked at, figures and their limits."""
+"""What the benchmarks of the endpoint share: clients that ask, processes looked at, figures and their limits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from ray_trash.model.checkpoint import MARKER
 
 NO_ANSWER = 0
 """What counts as the status of a request whose connection was lost, or that was not answered in time."""
-TRY_NEXT = (NO_ANSWER, 502, 503, 504)
-"""After which a balancer tries its next gateway; nginx and Envoy can be told so."""
+TRY_NEXT = (NO_ANSWER, 500, 502, 503, 504)
+"""After which a balancer tries its next gateway, as nginx and Envoy can be told; Ray's own proxy says 500 where the
+gateway behind it dies."""
 HANG_UP_S = 0.02
 """After how long a client that hangs up goes away: its request has arrived, and is not answered yet."""
 CONNECT_TIMEOUT_S = 5.0
 """How long a gateway may take to accept a connection. Source: Envoy's `connect_timeout`."""
+LOADING = (".__init__", ".initialize_and_get_metadata")
+"""How Ray names replicas that have no model yet, at the end of their command line."""
 _CLONE_NEWNET = 0x40000000
 """Source: <linux/sched.h>."""
 
@@ -225,6 +228,19 @@ def session_of(session: int) -> list[int]:
                 if os.getsid(int(entry.name)) == session and "Z" not in _state(entry):
                     found.append(int(entry.name))
     return found
+
+
+def loaded(pids: Iterable[int], name: str = "ServeReplica:") -> list[int]:
+    """Return those processes that Ray Serve has named after a deployment, and that have loaded what it is made of."""
+    lines = {pid: command_line(pid) for pid in pids}
+    return [pid for pid, line in lines.items() if name in line and not line.endswith(LOADING)]
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line; an ended one has none."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
 
 
 def _state(process: Path) -> str:

@@ -24,6 +24,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatusOverview
 
 from ray_trash.cluster.capacity import plan_replicas
 from ray_trash.cluster.machines import is_listening, usable_machines
@@ -43,6 +44,8 @@ DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
 DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
+ADOPT_TIMEOUT_S = 30.0
+"""How long replicas that are there may take to say by what they answer."""
 RENEW_S = 3.0
 """How often a fleet looks whether its replicas are to be renewed."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
@@ -194,11 +197,13 @@ class Fleet:
 
         Their checkpoint went from Ray's memory with that process: until they are renewed, one that dies stays away.
         """
-        names = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
-        self._deployed.update(names)
-        for name in names:
+        found = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
+        self._deployed.update(found)
+        for name, about in found.items():
             try:
-                async with asyncio.timeout(START_TIMEOUT_S):
+                if not any(model.replica_states.get("RUNNING") for model in about.deployments.values()):
+                    raise ClusterError("none of its replicas is left")
+                async with asyncio.timeout(ADOPT_TIMEOUT_S):
                     handle: DeploymentHandle[Any] = serve.get_app_handle(name)
                     card: ModelCard = (await handle.card.remote()).value()
                     checkpoint: Checkpoint
@@ -286,10 +291,10 @@ class Fleet:
                 await in_daemon_thread(lambda: _end_application(name), name="serve.delete")
 
 
-def _applications(fleet: str) -> list[str]:
+def _applications(fleet: str) -> dict[str, ApplicationStatusOverview]:
     # The newest first.
     found = {name: about for name, about in serve.status().applications.items() if name.startswith(f"{fleet}-")}
-    return sorted(found, key=lambda name: found[name].last_deployed_time_s, reverse=True)
+    return dict(sorted(found.items(), key=lambda item: item[1].last_deployed_time_s, reverse=True))
 
 
 def _most_per_machine(settings: ServeConfig) -> int:

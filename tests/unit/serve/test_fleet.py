@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,7 +38,7 @@ class Instant(Fleet):
     """A fleet whose replicas take a moment to start, and then are there."""
 
     def __init__(self, *, replicas: int = 1) -> None:
-        super().__init__(ServeConfig(replicas=replicas))
+        super().__init__(ServeConfig(replicas=replicas), name="mine")
         self.alive: set[str] = set()
         self.made = 0
         self.full = False
@@ -59,13 +59,32 @@ class Instant(Fleet):
         self.alive.discard(name)
 
 
+class Machines:
+    """Those that answer, and how often somebody looked."""
+
+    def __init__(self) -> None:
+        self.answering, self.looks = ["one"], 0
+
+    def look(self, *, answers: object) -> list[str]:
+        self.looks += 1
+        return self.answering
+
+    async def wait_for_looks(self, n: int) -> None:
+        enough = self.looks + n
+        await until(lambda: self.looks >= enough)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture(autouse=True)
-def machines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Machines that answer; tests add some, and take some away."""
-    answering = ["one"]
-    monkeypatch.setattr(fleet, "usable_machines", lambda *, answers: answering)
+def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
+    found = Machines()
+    monkeypatch.setattr(fleet, "usable_machines", found.look)
     monkeypatch.setattr(fleet, "RENEW_S", 0.01)
-    return answering
+    return found
 
 
 def made_up(model_id: str, *, classes: tuple[str, ...] = CLASSES) -> Any:
@@ -81,7 +100,6 @@ def models() -> tuple[Checkpoint, Checkpoint]:
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 20))
-
 
 
 def test_there_is_nothing_to_go_back_to_before_the_first_move(models: tuple[Checkpoint, Checkpoint]) -> None:
@@ -167,19 +185,18 @@ def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
 
 
 def test_replicas_that_had_to_share_a_machine_are_spread_once_another_is_back(
-    models: tuple[Checkpoint, Checkpoint], machines: list[str]
+    models: tuple[Checkpoint, Checkpoint], machines: Machines
 ) -> None:
     async def run() -> None:
         instant = Instant(replicas=2)
         await instant.swap(models[0])
         looking = asyncio.ensure_future(instant.look_after())
-        await asyncio.sleep(0.1)
+        await machines.wait_for_looks(3)
         assert instant.made == 1
-        machines.append("two")
-        await asyncio.sleep(0.2)
-        assert (instant.made, instant.alive) == (2, {"generation-2"})
-        machines.remove("two")
-        await asyncio.sleep(0.1)
+        machines.answering = ["one", "two"]
+        await until(lambda: instant.alive == {"generation-2"})
+        machines.answering = ["one"]
+        await machines.wait_for_looks(3)
         assert instant.made == 2
         assert (instant.exchanges(), await instant.swap_state()) == ({}, {})
         looking.cancel()
@@ -196,12 +213,10 @@ def test_replicas_of_a_fleet_whose_process_ended_are_renewed_as_soon_as_there_is
         instant._now = Generation("adopted", models[0], None, card)  # type: ignore[arg-type]
         instant.alive, instant.full = {"adopted"}, True
         looking = asyncio.ensure_future(instant.look_after())
-        await asyncio.sleep(0.1)
-        assert instant.made > 1
+        await until(lambda: instant.made > 1)
         assert instant.application() == "adopted"
         instant.full = False
-        await asyncio.sleep(0.2)
-        assert instant.application() == f"generation-{instant.made}"
+        await until(lambda: instant.alive == {f"generation-{instant.made}"})
         looking.cancel()
 
     finish(run())
@@ -215,8 +230,20 @@ def test_once_the_process_that_keeps_the_checkpoint_was_killed_the_replicas_are_
         await instant.swap(models[0])
         instant._shelf.killed = True  # type: ignore[union-attr]
         looking = asyncio.ensure_future(instant.look_after())
-        await asyncio.sleep(0.2)
-        assert (instant.made, instant.alive) == (2, {"generation-2"})
+        await until(lambda: instant.alive == {"generation-2"})
         looking.cancel()
+
+    finish(run())
+
+
+def test_replicas_of_a_fleet_of_which_none_is_left_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        starting = SimpleNamespace(replica_states={"STARTING": 1})
+        about = SimpleNamespace(last_deployed_time_s=1.0, deployments={"Model": starting})
+        monkeypatch.setattr(fleet.serve, "status", lambda: SimpleNamespace(applications={"mine-1": about}))
+        instant = Instant()
+        instant.alive = {"mine-1"}
+        assert await instant.adopt() is None
+        assert instant.alive == set()
 
     finish(run())
