@@ -37,9 +37,11 @@ PORT = 8000
 LONGEST_GAP_S, LONGEST_GAP_OF_A_CUT_S, BACK_S = 10.0, 20.0, 30.0
 NOTICED_S = 45.0
 """How long a machine stays away."""
+DEPLOYS = 5
+"""How often it is tried: Ray has a deadline for its proxies that a busy machine misses."""
 CALM_S = 5.0
 """Between two disturbances."""
-FULL_TIMEOUT_S = 240.0
+FULL_TIMEOUT_S = 300.0
 TRY_TIMEOUT_S = 40.0
 """Longer than `serve.timeout_s`: whoever waits for a gateway hears from it."""
 
@@ -125,9 +127,12 @@ class Scene:
         application["deployments"][0]["user_config"]["checkpoint"] = str(folder / "checkpoint")
         config = folder / "serve.yaml"
         config.write_text(json.dumps(tree))
-        done = self._head.run(SERVE, "deploy", config)
-        if done.returncode:
-            sys.exit(f"serve deploy: {done.stdout}{done.stderr}")
+        for _ in range(DEPLOYS):
+            done = self._head.run(SERVE, "deploy", config)
+            if done.returncode == 0:
+                return
+            progress(f"serve deploy: {done.stderr.strip().splitlines()[-1]}")
+        sys.exit(f"serve deploy: {done.stdout}{done.stderr}")
 
     def kill_one(self, name: str, draw: random.Random) -> list[float]:
         """Kill one process of a deployment, and wait until there is another."""
