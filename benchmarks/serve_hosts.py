@@ -208,9 +208,10 @@ def copied_logs(machines: list[Host], to: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
-        for host in machines if to is not None else []:
-            for logs in (host.folder.parent / host.name).glob("r/session_2*/logs"):
-                shutil.copytree(logs, to / host.name / logs.parent.name, dirs_exist_ok=True)
+        if to is not None:
+            for host in machines:
+                for logs in (host.folder.parent / host.name).glob("r/session_2*/logs"):
+                    shutil.copytree(logs, to / host.name / logs.parent.name, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

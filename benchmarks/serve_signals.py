@@ -131,7 +131,8 @@ class Started:
         self._log = Path(self._temporary.name) / "stderr"
         command = [sys.executable, "-m", "ray_trash", "serve", "--watch", str(self.run), "--port", str(self.port)]
         command += ["--set", "serve.watch_interval_s=0.2", "--set", "serve.log_format=text"]
-        self.began_s, self._told_s = time.monotonic(), None
+        self.began_s = time.monotonic()
+        self._told_s: float | None = None
         with self._log.open("w") as log:
             self.child = subprocess.Popen(
                 command,
