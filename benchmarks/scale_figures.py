@@ -59,7 +59,7 @@ class Instantly:
             metrics={},
         )
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> contract.Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> contract.Scored:
         """Answer every photo alike."""
         n = len(photos)
         probabilities = np.full((n, len(CLASSES)), 1 / len(CLASSES), np.float32)
@@ -80,6 +80,18 @@ class Instantly:
     def exchanges(self) -> Mapping[str, int]:
         """Count none."""
         return {}
+
+    async def shadow(self) -> contract.ShadowState:
+        """Have none on trial."""
+        return contract.ShadowState()
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> contract.Scored:
+        """Score by the one there is."""
+        return await self.score(photos, timeout_s=timeout_s)
+
+    async def promote(self) -> contract.ModelCard:
+        """Stay."""
+        return await self.roll_back()
 
     async def roll_back(self) -> contract.ModelCard:
         """Stay."""

@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--split", default="test", choices=("test", "val", "train", "all"), help="which photos (test)")
     text = "processes that predict (one per GPU or CPU, fewer for few photos)"
     add("--workers", type=_whole(1), metavar="N", help=text)
+    _add_views(add)
     _add_wait(add)
     text = "also score with the border, then the centre of each photo hidden, and 100 drawn pictures of no class"
     add("--masks", action="store_true", help=text)
@@ -120,12 +121,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (8000); 0 takes a free one")
     add("--replicas", type=_whole(1), metavar="N", help="processes that answer (serve.replicas)")
     add("--watch", metavar="RUN", help="move to the run's checkpoint whenever there is a new good one")
+    text = "a second checkpoint, on trial: it scores a share of the photos (serve.shadow_share), and answers nobody"
+    add("--shadow", metavar="CHECKPOINT", help=text)
     _add_set(add)
 
-    add = command("rollback", answering.roll_back, "move an endpoint back to the model before this one")
-    add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
-    text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
-    add("--operator-key-file", metavar="FILE", help=text)
+    for name, exchange, summary in (
+        ("rollback", answering.roll_back, "move an endpoint back to the model before this one"),
+        ("promote", answering.promote, "let the model on trial at an endpoint answer (serve --shadow)"),
+    ):
+        add = command(name, exchange, summary)
+        add("--url", default="http://127.0.0.1:8000", help="the endpoint (http://127.0.0.1:8000)")
+        text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
+        add("--operator-key-file", metavar="FILE", help=text)
 
     add = command(
         "export", judging.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"
@@ -143,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "what to write, one row per input: FILE.parquet, FILE.csv or FILE.jsonl"
     add("--out", required=True, metavar="FILE", help=text)
     add("--workers", type=_whole(1), metavar="N", help="processes that predict (one per GPU or machine)")
+    _add_views(add)
     _add_wait(add)
     add("--column", metavar="NAME", help="the column of photos in Parquet files (the only binary one)")
     add("--url", metavar="URL", help="ask the endpoint at this address instead of a checkpoint")
@@ -182,6 +190,11 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
         return found
 
     return number
+
+
+def _add_views(add: _Add) -> None:
+    text = "how many symmetries of a photo its answer is the mean over (as the checkpoint says); 8 take 8 times as long"
+    add("--views", type=int, choices=(1, 8), help=text)
 
 
 def _add_wait(add: _Add) -> None:

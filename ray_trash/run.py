@@ -46,7 +46,7 @@ def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Ter
         out=result.run,
         with_masks=True,
         wait=config.train.wait_for_workers_s,
-        say=terminal.say,
+        terminal=terminal,
     )
     print_evaluation(document, terminal)
     leave_report(result.run, terminal)

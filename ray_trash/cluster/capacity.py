@@ -192,14 +192,19 @@ class ReplicaPlan:
     gpus: float
 
 
-def plan_replicas(serve: ServeConfig, resources: Resources) -> ReplicaPlan:
-    """Decide what each replica of an endpoint has."""
+def plan_replicas(serve: ServeConfig, resources: Resources, *, with_shadow: bool = False) -> ReplicaPlan:
+    """Decide what each replica of an endpoint has; a model on trial, the shadow, has a CPU beside theirs."""
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0)
     replicas = serve.max_replicas or serve.replicas
     if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus:
         raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
     if replicas > max(cpus, 1):
         raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
+    if with_shadow and replicas + 1 > cpus:
+        raise ClusterError(
+            f"serve.replicas={replicas} and a model on trial ask for {replicas + 1} CPUs; available: {cpus}; ask for "
+            "fewer replicas, or for no model on trial"
+        )
     share = max(1, cpus // replicas)
     # Of several, one that is left alone while another is replaced has its processors to use too.
     n_threads = share if replicas == 1 else min(cpus, REPLICA_THREAD_SHARES * share)

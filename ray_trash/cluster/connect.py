@@ -21,6 +21,8 @@ from ray_trash.cluster.head import lost_head, require_listener, watching_head
 from ray_trash.cluster.shares import cpu_quota
 from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.errors import ClusterError, ConfigError
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 JOIN_TIMEOUT_S = 30.0
 """How long it may take to join a cluster; Ray itself tries for ten minutes."""
@@ -44,7 +46,9 @@ _LOSSES = (
 
 
 @contextmanager
-def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Iterator[None]:
+def ray_session(
+    *, dashboard: bool, worker_niceness: int | None = None, terminal: Terminal | None = None
+) -> Iterator[None]:
     """Be connected to Ray inside the block; a cluster started here ends with it, or with this process.
 
     Whoever has connected already, as a notebook has, keeps that connection: it is used, and left as it is. A cluster at
@@ -55,6 +59,7 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
         dashboard: Whether a cluster started here runs Ray's dashboard, which Ray Tune needs to clean up after ended
             trials.
         worker_niceness: Of a cluster started here, 0 beside other programs as equals. Default: Ray's, 15.
+        terminal: Is told what is waited for.
     """
     prepare_environment()
     silence_ray()
@@ -66,10 +71,13 @@ def ray_session(*, dashboard: bool, worker_niceness: int | None = None) -> Itera
         raise ConfigError("the name of the current folder is not UTF-8, and Ray knows no other; work in another folder")
     handlers = {number: signal.getsignal(number) for number in stop_signals()}
     address = os.environ.get("RAY_ADDRESS", "")
-    if address in ("", "local"):
-        _start(dashboard=dashboard, worker_niceness=worker_niceness)
-    else:
-        _join(address)
+    is_own = address in ("", "local")
+    doing = "starting Ray" if is_own else f"joining the cluster at {address}"
+    with Bar(terminal or Terminal.silent(), total=None, doing=doing):
+        if is_own:
+            _start(dashboard=dashboard, worker_niceness=worker_niceness)
+        else:
+            _join(address)
     # Ray's start puts a handler of its own in place that aborts the process with a dump of its stack.
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ray_trash.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from ray_trash.serve.client import Client
+    from ray_trash.terminal.bar import Bar
     from ray_trash.terminal.say import Terminal
 
 
@@ -33,10 +35,12 @@ def _score(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             raise ConfigError(f"score {checkpoint}: no photos are named; give CHECKPOINT PATH..., or --url URL PATH...")
         from ray_trash.score.run import score_here
 
-        here = {"workers": options.workers, "wait": options.wait_for_workers_s}
+        here = {"workers": options.workers, "views": options.views, "wait": options.wait_for_workers_s}
         return score_here(checkpoint, paths, options.out, **here, **given)
     if options.workers is not None:
         raise ConfigError("--workers: has no effect with --url; the endpoint has replicas of its own")
+    if options.views is not None:
+        raise ConfigError("--views: has no effect with --url; the endpoint's serve.views says it")
     if options.wait_for_workers_s != "auto":
         raise ConfigError("--wait-for-workers-s: has no effect with --url; nothing is computed here")
     from ray_trash.score.run import score_there
@@ -64,6 +68,8 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     changes = dict(parse_override(text) for text in options.set)
     if options.replicas is not None:
         changes["serve.replicas"] = options.replicas
+    if options.shadow is None and "serve.shadow_share" in changes:
+        raise ConfigError("serve.shadow_share: has no effect without --shadow")
     settings = serve_config(checkpoint.document.config, changes)
 
     import asyncio
@@ -82,14 +88,32 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
                 "key that clients must send",
                 level=WARNING,
             )
+        tell("starting", f"starting Ray, to serve {checkpoint.document.id}", model=checkpoint.document.id)
+        if note := checkpoint.document.views_note(settings.views or checkpoint.document.views):
+            tell("views", note, level=WARNING)
         # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
         with ray_session(dashboard=False, worker_niceness=0):
-            asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, keys=keys))
+            asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, shadow=options.shadow, keys=keys))
     return {"stopped": True}
 
 
 def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Move an endpoint back to the model before."""
+    with _operator("rollback", options) as client, _waiting(options.url, "load the model before", terminal):
+        card = client.roll_back()
+    terminal.say(f"answered by {card['id']} again")
+    return card
+
+
+def promote(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Let the model on trial answer at an endpoint."""
+    with _operator("promote", options) as client, _waiting(options.url, "load the model on trial", terminal):
+        card = client.promote()
+    terminal.say(f"answered by {card['id']} now; `ray-trash rollback` goes back")
+    return card
+
+
+def _operator(command: str, options: argparse.Namespace) -> Client:
     from ray_trash.serve.client import Client
     from ray_trash.serve.key import OPERATOR_VARIABLE, find_operator_key, read_key
 
@@ -97,10 +121,13 @@ def roll_back(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
     key = key or find_operator_key(options.url)
     if key is None:
         raise ConfigError(
-            f"rollback {options.url}: the operator's key is needed, and no endpoint of this user on this machine has "
+            f"{command} {options.url}: the operator's key is needed, and no endpoint of this user on this machine has "
             f"one there; name its file with --operator-key-file, or set {OPERATOR_VARIABLE}"
         )
-    with Client(options.url, api_key=key) as client:
-        card = client.roll_back()
-    terminal.say(f"answered by {card['id']} again")
-    return card
+    return Client(options.url, api_key=key)
+
+
+def _waiting(url: str, for_what: str, terminal: Terminal) -> Bar:
+    from ray_trash.terminal.bar import Bar
+
+    return Bar(terminal, total=None, doing=f"waiting for {url} to {for_what} and move to it")

@@ -22,7 +22,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     checkpoint = open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
     out = Storage.at(options.out)
-    with ray_session(dashboard=False):
+    with ray_session(dashboard=False, terminal=terminal):
         document = evaluate_checkpoint(
             checkpoint,
             options.data,
@@ -30,9 +30,10 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             split=options.split,
             workers=options.workers,
             out=out,
+            views=options.views,
             with_masks=options.masks,
             wait=options.wait_for_workers_s,
-            say=terminal.say,
+            terminal=terminal,
         )
     print_evaluation(document, terminal)
     leave_report(out, terminal)
@@ -45,7 +46,7 @@ def report(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.report.run import write_report
     from ray_trash.storage import Storage
 
-    written = write_report(Storage.at(options.run), data=options.data)
+    written = write_report(Storage.at(options.run), data=options.data, terminal=terminal)
     terminal.say(f"written to {written['report']}")
     return written
 
@@ -69,7 +70,8 @@ def compare(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
         root = options.data or (first.config or {}).get("data", {}).get("root")
         folder, name = Storage.of_file(options.out)
-        folder.write_bytes(name, comparison_page(document, PhotoFolder.at(root) if root else None))
+        photos = PhotoFolder.at(root) if root else None
+        folder.write_bytes(name, comparison_page(document, photos, terminal=terminal))
         terminal.say(
             f"written to {options.out}" + ("" if root else ", without pictures: name their folder with --data")
         )
@@ -95,7 +97,8 @@ def export(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Write a checkpoint for other runtimes."""
     from ray_trash.model.export import export_checkpoint
 
-    exported = export_checkpoint(options.checkpoint, options.format, out=options.out, overwrite=options.overwrite)
+    given = {"out": options.out, "overwrite": options.overwrite}
+    exported = export_checkpoint(options.checkpoint, options.format, **given, terminal=terminal)
     difference = f"within {exported['max_difference']:.1g}"
     terminal.say(f"written to {exported['file']}; probabilities as the checkpoint's, {difference}")
     return exported

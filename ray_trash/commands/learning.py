@@ -21,7 +21,7 @@ def train(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.train.run import prepare_run, run_training
 
     prepared = prepare_run(config, **_start_of(options), terminal=terminal)
-    with ray_session(dashboard=False):
+    with ray_session(dashboard=False, terminal=terminal):
         result = run_training(prepared, terminal=terminal)
     leave_report(result.run, terminal)
     terminal.say(f"best checkpoint {result.checkpoint.uri}")
@@ -36,7 +36,7 @@ def tune(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.tune.sweep import prepare_sweep, run_sweep
 
     prepared = prepare_sweep(config, **_start_of(options), terminal=terminal)
-    with ray_session(dashboard=_trials_have_workers(config)):
+    with ray_session(dashboard=_trials_have_workers(config), terminal=terminal):
         result = run_sweep(prepared, _source_of(options), terminal=terminal)
     leave_report(result.run, terminal)
     terminal.say(f"best checkpoint {result.checkpoint.uri}")
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     sweeps = config.tune.space is not None
     prepare = prepare_sweep if sweeps else prepare_run
     prepared = prepare(config, **_start_of(options), terminal=terminal)
-    with ray_session(dashboard=sweeps and _trials_have_workers(config)):
+    with ray_session(dashboard=sweeps and _trials_have_workers(config), terminal=terminal):
         return run_all(prepared, _source_of(options), terminal=terminal)
 
 
@@ -71,14 +71,14 @@ def plan(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.plan.room import find_room, inventory
     from ray_trash.terminal.plan_table import print_plan
 
-    with inventory() as there_is:
+    with inventory(terminal) as there_is:
         joined = time.monotonic()
         room = find_room(config, there_is)
         from ray_trash.plan.run import plan_run
 
         # What a cluster took to be joined is no loading.
         load_s = time.monotonic() - (joined if there_is.cluster else began)
-        document = plan_run(config, room, load_s=load_s)
+        document = plan_run(config, room, load_s=load_s, terminal=terminal)
     print_plan(document, terminal)
     return document
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Render a sample set."""
     from ray_trash.fetch.sample import render_sample
 
-    counts = render_sample(Path(options.to), per_class=options.per_class, seed=options.seed)
+    counts = render_sample(Path(options.to), per_class=options.per_class, seed=options.seed, terminal=terminal)
     terminal.say(f"{sum(counts.values())} photos in {options.to}")
     return {"root": options.to, "per_class": counts}
 
@@ -49,7 +48,7 @@ def pack(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     target = Target(options.to)
     target.require_free(options.root, overwrite=options.overwrite)
     listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
-    with ray_session(dashboard=False):
+    with ray_session(dashboard=False, terminal=terminal):
         document = pack_photos(listing, target, split=options.split, terminal=terminal)
     say_packed(document, terminal)
     return document
@@ -66,7 +65,6 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     from ray_trash.dataset.split import make_rule
     from ray_trash.storage import Storage
     from ray_trash.terminal.audit_table import print_audit
-    from ray_trash.terminal.bar import Bar
 
     if options.folds and not options.out:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
@@ -77,10 +75,8 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         # Without them no network is needed, and torch takes seconds to load.
         from ray_trash.audit.features import pretrained_features
 
-        features = pretrained_features(options.features, listing.root)
-    with ExitStack() as session:
-        with Bar(terminal, total=None, doing="starting Ray"):
-            session.enter_context(ray_session(dashboard=False))
+        features = pretrained_features(options.features, listing.root, terminal=terminal)
+    with ray_session(dashboard=False, terminal=terminal):
         photo_set = read_photo_set(listing, PREPROCESSING, rule, terminal=terminal)
         balance = "train.class_balance says what to do"
         document = audit_photos(photo_set, balance=balance, features=features, terminal=terminal)

@@ -26,6 +26,12 @@ class ServeConfig(Section):
     """Where to compute; `auto` takes GPUs where the cluster has some."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32."""
+    views: Literal[1, 8] | None = None
+    """How many symmetries of a photo its answer is the mean over; 8 take eight times as long. Temperature and
+    thresholds stay those that the checkpoint's own number of views got. Default: that number."""
+    explain: bool = False
+    """Whether `POST /v1/score?explain=true` is taken: an answer then comes with a map of what speaks for it. A replica
+    keeps the weights for it (90 MiB, 160 while it draws over eight views); a photo takes several times as long."""
     target_error: float | None = Field(0.05, gt=0, lt=1)
     """Share of wrong labels among the answers that are given; below the confidence that keeps it, a photo is answered
     with "not sure". Fixed when a checkpoint is written. `null` answers every photo."""
@@ -70,8 +76,8 @@ class ServeConfig(Section):
     api_key_file: str | None = None
     """File with the key that clients must send. Default: the environment variable RAY_TRASH_API_KEY."""
     operator_key_file: str | None = None
-    """File with the key of whoever may roll back. Default: the environment variable RAY_TRASH_OPERATOR_KEY; without
-    one, `ray-trash serve` makes a key that only its user can read, and says where."""
+    """File with the key of whoever may roll back or promote. Default: the environment variable RAY_TRASH_OPERATOR_KEY;
+    without one, `ray-trash serve` makes a key that only its user can read, and says where."""
     log_format: Literal["auto", "text", "json"] = "auto"
     """`text` is lines for people, `json` one object a line; `auto` is text in a terminal, JSON elsewhere."""
     drain_s: float = Field(1.0, ge=0, le=600)
@@ -79,6 +85,11 @@ class ServeConfig(Section):
     balancers may take to look there."""
     watch_interval_s: float = Field(2.0, gt=0)
     """How often `serve --watch` looks for a new checkpoint."""
+    allow_new_classes: bool = False
+    """Whether a checkpoint with other classes may take the place of the one that answers; clients see other names."""
+    shadow_share: float = Field(0.1, gt=0, le=1)
+    """Share of the photos that are answered which the model on trial (`serve --shadow`) scores too, where nothing else
+    waits."""
 
     @model_validator(mode="after")
     def _addresses_are_some(self) -> ServeConfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ from ray_trash.model.document import CheckpointDocument
 from ray_trash.score.pool import Computation
 from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 
 _logger = logging.getLogger(__name__)
 
@@ -60,9 +61,10 @@ def evaluate_checkpoint(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     forward_batch_photos: int | None = None,
+    views: Literal[1, 8] | None = None,
     with_masks: bool = False,
     wait: Wait = "auto",
-    say: Callable[[str], None] = _logger.info,
+    terminal: Terminal | None = None,
 ) -> dict[str, Any]:
     """Score the photos of one split and write the result.
 
@@ -80,10 +82,13 @@ def evaluate_checkpoint(
         device: Where to compute.
         precision: What to compute in; fp32 gives figures that compare across machines.
         forward_batch_photos: Photos of one forward pass. Default: as the checkpoint says.
+        views: Symmetries of a photo that its answer is the mean over. Default: as the checkpoint says. With another
+            number its temperature and thresholds stay as they are, as `score` and `serve` keep them, and the result
+            warns of it.
         with_masks: Score the photos twice more, with their border and with their centre hidden, and drawn pictures
             that belong to no class.
         wait: How many seconds to wait for machines; `auto` is some minutes where the cluster grows.
-        say: Is told what is waited for.
+        terminal: Is told how far this has come, and what is waited for.
 
     Returns:
         The content of `evaluation.json`.
@@ -96,8 +101,9 @@ def evaluate_checkpoint(
         StorageError: The result cannot be written.
     """
     document = checkpoint.document
+    views, terminal = views or document.views, terminal or Terminal.silent()
     rule = None if split == "all" else _split_rule(document, checkpoint.uri)
-    plan = wait_for_scoring(workers, device, one_thread_each=True, wait=wait, say=say)
+    plan = wait_for_scoring(workers, device, one_thread_each=True, wait=wait, say=terminal.say)
     wait_for_room(plan)
     computation = Computation(
         checkpoint.uri,
@@ -105,24 +111,29 @@ def evaluate_checkpoint(
         engine="torch",
         precision=precision,
         batch_photos=forward_batch_photos or document.forward_batch_photos,
+        views=views,
     )
 
     follow_links = document.data.get("follow_links") is not False  # as in training
-    listing = _restrict(list_photos(data_root, labels_uri=labels_uri, follow_links=follow_links), document.classes)
+    listed = list_photos(data_root, labels_uri=labels_uri, follow_links=follow_links, terminal=terminal)
+    listing = _restrict(listed, document.classes)
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here would hold every
     # photo of the root, most of them of other splits, to save a few percent of what the network costs; and which split
     # a photo is in is known only once all are hashed.
-    catalog = build_catalog(listing, document.preprocessing).catalog
+    catalog = build_catalog(listing, document.preprocessing, terminal=terminal).catalog
     photos, warnings = _photos_of(split, rule, catalog, listing)
     found_fingerprint = fingerprint(catalog)
     warnings += _warn_of_data(split, photos, found_fingerprint, document)
+    if note := document.views_note(views):
+        warnings.append(note)
 
     masks: tuple[Mask | None, ...] = (None, "border", "centre") if with_masks else (None,)
     unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
     if workers is None:
-        plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds), views=document.views)
+        plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds), views=views)
     _logger.info("scoring %d photos (split %s) on %d %s workers", len(photos), split, plan.workers, plan.device)
-    scores = score_photos(computation, listing.root, photos, plan=plan, masks=masks, squares=unknown_squares)
+    given: dict[str, Any] = {"masks": masks, "squares": unknown_squares}
+    scores = score_photos(computation, listing.root, photos, plan=plan, terminal=terminal, **given)
     if not scores.are_finite():
         raise CheckpointError(
             f"{checkpoint.uri}: gives probabilities that are not finite for some photos; use another checkpoint"
@@ -145,7 +156,7 @@ def evaluate_checkpoint(
             "device": plan.device,
             "precision": precision,
             "batch_size": computation.batch_photos,
-            "views": document.views,
+            "views": views,
         },
         counts=_counts(catalog),
         skipped=_findings(catalog, "rejected"),

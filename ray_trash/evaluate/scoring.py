@@ -17,6 +17,8 @@ from ray_trash.dataset.columns import table_of
 from ray_trash.image.mask import Mask
 from ray_trash.score.inputs import WORK_SCHEMA, Source
 from ray_trash.score.pool import Computation, score_blocks
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def score_photos(
     plan: ScoringPlan,
     masks: Sequence[Mask | None] = (None,),
     squares: NDArray[np.uint8] | None = None,
+    terminal: Terminal | None = None,
 ) -> Scores:
     """Score every photo once; needs a connection to Ray.
 
@@ -52,6 +55,7 @@ def score_photos(
         plan: Who scores, with one thread each.
         masks: What to hide, once for each M; None is the photo as it is.
         squares: (K, S, S, 3), scored with the photos, so that no worker loads the network a second time.
+        terminal: Is told how far this has come.
 
     Raises:
         DataError: A file is not what it was when it was catalogued.
@@ -64,7 +68,12 @@ def score_photos(
         asked.append(table_of({"position": _positions(len(masks) * n, n_squares), "pixels": pixels}, WORK_SCHEMA))
     size = computation.batch_photos
     blocks = [table.slice(start, size) for table in asked for start in range(0, len(table), size)]
-    scored = [outcomes.table for outcomes in score_blocks(computation, (Source(data_root, data_root),), blocks, plan)]
+    scored: list[pa.Table] = []
+    what = "photos" if len(asked) == 1 else "pictures"  # masked ones, and drawn ones, are no other photos
+    with Bar(terminal or Terminal.silent(), total=sum(map(len, asked)), noun=what, doing="scoring") as bar:
+        for outcomes in score_blocks(computation, (Source(data_root, data_root),), blocks, plan):
+            scored.append(outcomes.table)
+            bar.advance(len(outcomes.table))
     collected = pa.concat_tables(scored).sort_by("position")
     expected = np.arange(len(masks) * n + n_squares)
     assert np.array_equal(collected["position"].to_numpy(), expected), "a photo was lost or scored twice"

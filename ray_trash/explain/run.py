@@ -10,9 +10,9 @@ from typing import Any
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.heat import heat_picture
-from ray_trash.model.activation_map import activation_map
 from ray_trash.model.checkpoint import open_checkpoint
-from ray_trash.model.predictor import Predictor, load_network
+from ray_trash.model.explainer import Explainer
+from ray_trash.model.predictor import Predictor
 from ray_trash.score.inputs import list_inputs
 from ray_trash.storage import Storage
 from ray_trash.terminal.bar import Bar
@@ -34,14 +34,14 @@ def explain_photos(checkpoint: str, paths: Sequence[str], out: Storage, *, termi
     """
     opened = open_checkpoint(checkpoint)
     document = opened.document
-    inputs = list_inputs(paths)
+    inputs = list_inputs(paths, terminal=terminal)
     if any(source.table for source in inputs.sources):
         raise DataError("explain: photos in tables are not drawn; name files and folders")
-    predictor = Predictor.load(opened, device="cpu", precision="fp32")
-    network = load_network(opened).requires_grad_(False)
     folders = [PhotoFolder.at(source.root) for source in inputs.sources]
     entries: list[dict[str, Any]] = []
     with Bar(terminal, total=len(inputs)) as bar:
+        predictor = Predictor.load(opened, device="cpu", precision="fp32")
+        explainer = Explainer(opened)
         for number, row in enumerate(inputs.rows.to_pylist()):
             entry: dict[str, Any] = {"path": row["path"]}
             entries.append(entry)
@@ -56,9 +56,8 @@ def explain_photos(checkpoint: str, paths: Sequence[str], out: Storage, *, termi
                 continue
             probabilities = predictor.predict(square[None])
             label = int(probabilities[0].argmax())
-            heat = activation_map(network, square, label, document.preprocessing, views=document.views)
             picture = picture_name(number, row["path"])
-            out.write_bytes(picture, heat_picture(square, heat))
+            out.write_bytes(picture, heat_picture(square, explainer.heat(square, label)))
             entry |= {
                 "label": document.classes[label],
                 "confidence": float(probabilities[0, label]),

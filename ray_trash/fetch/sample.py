@@ -19,6 +19,8 @@ from ray_trash.errors import ConfigError, DataError
 from ray_trash.fetch.drawing import scatter, turned_axes
 from ray_trash.fetch.sample_objects import DRAWINGS, SIDE_PX, random_colour
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 CLASSES = tuple(DRAWINGS)
 WIDTH_PX, HEIGHT_PX = _SIZE_PX = 512, 384
@@ -27,7 +29,9 @@ MAX_PER_CLASS = 9999
 _JPEG_QUALITY = 90
 
 
-def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> dict[str, int]:
+def render_sample(
+    destination: Path, *, per_class: int = 40, seed: int = 0, terminal: Terminal | None = None
+) -> dict[str, int]:
     """Render a sample set into a folder, where photos of the same seed stay, and return how many it has of each class.
 
     Raises:
@@ -41,12 +45,14 @@ def render_sample(destination: Path, *, per_class: int = 40, seed: int = 0) -> d
         raise ConfigError(f"seed={seed}: give 0 or more")
     found = _find_earlier_photos(destination, seed)
     storage = Storage.at(destination)
-    for label in CLASSES:
-        for number in range(1, per_class + 1):
-            name = f"{label}/{label}{number:04d}.jpg"
-            if name not in found:
-                storage.write_bytes(name, render_photo(label, number, seed=seed))
-                found.add(name)
+    with Bar(terminal or Terminal.silent(), total=per_class * len(CLASSES), done=len(found), doing="drawing") as bar:
+        for label in CLASSES:
+            for number in range(1, per_class + 1):
+                name = f"{label}/{label}{number:04d}.jpg"
+                if name not in found:
+                    storage.write_bytes(name, render_photo(label, number, seed=seed))
+                    found.add(name)
+                    bar.advance(1)
     return {label: sum(name.startswith(f"{label}/") for name in found) for label in CLASSES}
 
 

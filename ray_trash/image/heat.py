@@ -1,4 +1,4 @@
-"""A map over a photo, drawn: the photo, and beside it the photo with warm colours where the map is high."""
+"""A map over a photo, drawn: the photo with warm colours where the map is high, alone or beside the photo."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ _RAMP = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)
 
 
 def heat_picture(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """Draw a photo (S, S, 3) uint8 and, right of it, a map (H, W) over it, as a PNG file.
+    """Draw a photo (S, S, 3) uint8 and, right of it, `heat_over` it, as a PNG file."""
+    gap = np.full((len(photo), _GAP_PX, 3), 255, np.uint8)
+    return _png(np.concatenate([photo, gap, _heated(photo, heat)], axis=1))
+
+
+def heat_over(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
+    """Draw a map (H, W) over a photo (S, S, 3) uint8, as a PNG file.
 
     What speaks against, below 0, is not drawn; the colours are relative to the highest place of this map.
     """
+    return _png(_heated(photo, heat))
+
+
+def _heated(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     side_px = len(photo)
     places = Image.fromarray(np.maximum(heat, 0).astype(np.float32))
     smooth = np.asarray(places.resize((side_px, side_px), Image.Resampling.BICUBIC)).clip(0)
@@ -28,8 +38,10 @@ def heat_picture(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     at = np.linspace(0, 1, len(_RAMP))
     colour = np.stack([np.interp(share, at, channel) for channel in np.array(_RAMP).T], axis=-1)
     opacity = (_STRONGEST * share)[..., None]
-    drawn = np.rint(photo * (1 - opacity) + colour * opacity).astype(np.uint8)
-    gap = np.full((side_px, _GAP_PX, 3), 255, np.uint8)
-    png = io.BytesIO()
-    Image.fromarray(np.concatenate([photo, gap, drawn], axis=1)).save(png, "PNG")
-    return png.getvalue()
+    return np.asarray(np.rint(photo * (1 - opacity) + colour * opacity), np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

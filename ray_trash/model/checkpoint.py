@@ -29,10 +29,12 @@ from ray_trash.errors import CheckpointError, StorageError
 from ray_trash.model.card import CARD_FILE, card_is_of, model_card
 from ray_trash.model.document import (
     FORMAT_VERSION,
+    ID_DIGITS,
     CheckpointDocument,
     document_from_json,
     document_to_json,
     json_object,
+    model_id,
     require_format_version,
 )
 from ray_trash.model.tensors import from_safetensors, from_torch_file, plain_state, to_safetensors, to_torch_file
@@ -44,7 +46,6 @@ DOCUMENT_FILE = "checkpoint.json"
 TRAINER_FOLDER = "trainer"
 TRAINER_FILE = f"{TRAINER_FOLDER}/state.pt"
 _SERVED_FILES = (WEIGHTS_FILE, DOCUMENT_FILE)
-_ID_DIGITS = 12
 _MAX_CARD_BYTES = 1 << 20
 
 
@@ -73,7 +74,7 @@ def write_checkpoint(
     storage = Storage.at(directory)
     weights = to_safetensors(plain_state(network_state))
     weights_sha256 = _sha256(weights)
-    written = dataclasses.replace(document, id=weights_sha256[:_ID_DIGITS])
+    written = dataclasses.replace(document, id=model_id(weights_sha256, document_to_json(document).encode()))
     text = _render(written)
     storage.remove(MARKER)
     if directory.exists():
@@ -173,11 +174,12 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
             _require_size(storage, name, size_bytes)
     where = f"{storage.uri}/{DOCUMENT_FILE}"
     document = document_from_json(files[DOCUMENT_FILE], where)
-    expected_id = entries[WEIGHTS_FILE][1][:_ID_DIGITS]
-    if document.id != expected_id:
+    weights_sha256 = entries[WEIGHTS_FILE][1]
+    expected_id = model_id(weights_sha256, files[DOCUMENT_FILE])
+    if document.id not in (expected_id, weights_sha256[:ID_DIGITS]):
         raise CheckpointError(
-            f"{where}: it belongs to the weights {document.id}, beside it are {expected_id}; "
-            "copy the checkpoint again as a whole"
+            f"{where}: it belongs to the model {document.id}; these weights, with these classes, preprocessing and "
+            f"calibration, are {expected_id}; copy the checkpoint again as a whole"
         )
     name = posixpath.basename(storage.path.rstrip("/"))
     return Checkpoint(storage.uri, name, document, marker, files, _read_card(storage, document))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,12 +16,16 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from ray_trash.errors import CheckpointError
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.calibration import Calibration
+from ray_trash.terminal.text import counted
 
 FORMAT_VERSION = 2
 """What this code writes, and the only version it reads."""
 NETWORK = "resnet50"
 _ARCHITECTURE_KEYS = ("hidden_layers", "dropout", "frozen_stages")
 """Fields that the JSON has under `architecture`, beside the network's name."""
+_ANSWERING_KEYS = ("classes", "preprocessing", "views", "calibration")
+"""What an answer depends on besides the weights, which hold the architecture."""
+ID_DIGITS = 12
 
 ClassName = Annotated[str, StringConstraints(min_length=1)]
 _FORWARD_BATCH_PHOTOS = 32
@@ -53,7 +58,7 @@ class CheckpointDocument:
         epoch: Epochs that were trained.
         created_at: ISO 8601, with the time zone.
         versions: Package to version.
-        id: First digits of the SHA-256 of the weights; given by `write_checkpoint`.
+        id: As `model_id` makes it, given by `write_checkpoint`; in earlier checkpoints, digits of the weights' SHA-256.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -82,6 +87,15 @@ class CheckpointDocument:
         found: int = stored.get("forward_batch_photos") or stored.get("batch_size") or _FORWARD_BATCH_PHOTOS
         return found
 
+    def views_note(self, views: int) -> str | None:
+        """Say what answers over another number of views than the calibration was fitted to mean; None for its own."""
+        if views == self.views or not self.calibration.n:
+            return None
+        return (
+            f"answers are over {counted(views, 'view')} of a photo; the checkpoint's temperature and thresholds, "
+            f"fitted to answers over {self.views}, are kept"
+        )
+
     def __post_init__(self) -> None:
         """Refuse what no field shows by itself."""
         if len(set(self.classes)) != len(self.classes):
@@ -108,6 +122,16 @@ def document_to_json(document: CheckpointDocument) -> str:
     head = {"format_version": FORMAT_VERSION, "id": values.pop("id"), "classes": values.pop("classes")}
     tree = {**head, "architecture": architecture, **values}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def model_id(weights_sha256: str, document: bytes) -> str:
+    """Name a model by its weights and by what else an answer depends on, from the bytes of its `checkpoint.json`.
+
+    As the file has it: a field that a later version adds changes no id.
+    """
+    tree = json.loads(document)
+    answering = json.dumps({key: tree[key] for key in _ANSWERING_KEYS}, sort_keys=True)
+    return hashlib.sha256(f"{weights_sha256} {answering}".encode()).hexdigest()[:ID_DIGITS]
 
 
 def json_object(data: bytes, where: str) -> dict[str, Any]:

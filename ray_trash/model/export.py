@@ -28,6 +28,8 @@ from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.predictor import Predictor, load_network
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 
 ExportFormat = Literal["onnx", "torch"]
 SUFFIX: dict[ExportFormat, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -48,12 +50,17 @@ _Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def export_checkpoint(
-    checkpoint_uri: str, file_format: ExportFormat, *, out: str | None = None, overwrite: bool = False
+    checkpoint_uri: str,
+    file_format: ExportFormat,
+    *,
+    out: str | None = None,
+    overwrite: bool = False,
+    terminal: Terminal | None = None,
 ) -> dict[str, Any]:
     """Write a checkpoint as one file that takes (B, S, S, 3) uint8 and gives (B, C) float32, for any B of at least 1.
 
     With 8 views, each photo is computed as a batch of eight. `out` is the file, a path or URI; by default the
-    checkpoint's id in the working directory.
+    checkpoint's id in the working directory. `terminal` is told how far this has come.
 
     Returns:
         `file`, `format`, `model_id`, `size_bytes` and `max_difference`, the largest from the predictor's probabilities.
@@ -72,17 +79,20 @@ def export_checkpoint(
     file_uri = folder.child(name).uri
     if folder.exists(name) and not overwrite:
         raise ConfigError(f"{file_uri}: is there already; give another --out, or --overwrite")
-    predictor = Predictor.load(checkpoint, engine="torch", device="cpu", precision="fp32")
-    answering = Answering(
-        load_network(checkpoint),
-        document.preprocessing,
-        views=document.views,
-        temperature=document.calibration.temperature,
-    )
-    answering.eval().requires_grad_(False)
     render, load = {"onnx": (_render_onnx, _load_onnx), "torch": (_render_torch, _load_torch)}[file_format]
-    data = render(answering, document)
-    difference = _largest_difference(load(data), predictor)
+    with Bar(terminal or Terminal.silent(), total=3, noun="steps", doing="loading,", alike=False) as bar:
+        predictor = Predictor.load(checkpoint, engine="torch", device="cpu", precision="fp32")
+        answering = Answering(
+            load_network(checkpoint),
+            document.preprocessing,
+            views=document.views,
+            temperature=document.calibration.temperature,
+        )
+        answering.eval().requires_grad_(False)
+        bar.show(1, doing=f"writing {file_format},")
+        data = render(answering, document)
+        bar.show(2, doing="comparing its answers,")
+        difference = _largest_difference(load(data), predictor)
     # A comparison with NaN is false, so this refuses what is not finite too.
     if not difference <= PARITY_TOLERANCE:
         raise CheckpointError(

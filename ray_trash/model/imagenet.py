@@ -14,6 +14,8 @@ import torch
 from ray_trash.download import DEFAULT_PATIENCE, Patience, download
 from ray_trash.errors import CheckpointError, DataError, StorageError
 from ray_trash.model.resnet import ResNet50_Weights
+from ray_trash.terminal.bar import byte_bar
+from ray_trash.terminal.say import Terminal
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 30
@@ -22,7 +24,11 @@ _OFFLINE_HINT = "or set model.weights to a file of weights"
 
 
 def imagenet_file(
-    *, cache_dir: Path | None = None, url: str | None = None, patience: Patience = DEFAULT_PATIENCE
+    *,
+    cache_dir: Path | None = None,
+    url: str | None = None,
+    patience: Patience = DEFAULT_PATIENCE,
+    terminal: Terminal | None = None,
 ) -> Path:
     """Return the file of ImageNet weights, downloading it where it is not there.
 
@@ -51,7 +57,8 @@ def imagenet_file(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{target.name}.") as own:
             part = Path(own) / target.name
-            download(source, part, max_bytes=_MAX_BYTES, patience=patience)
+            with byte_bar(terminal or Terminal.silent(), target.name) as on_bytes:
+                download(source, part, max_bytes=_MAX_BYTES, on_bytes=on_bytes, patience=patience)
             if wrong := _fault(part, digits[1]):
                 raise CheckpointError(
                     f"model.weights=imagenet: the download of {target.name} came damaged, {wrong}; try again, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from torch import nn
 from ray_trash.image.container.layout import Container
 from ray_trash.image.preprocess import fit_photo, load_photo
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
-from ray_trash.model.document import CheckpointDocument
+from ray_trash.model.document import CheckpointDocument, Golden
 from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine
-from ray_trash.model.golden import TOLERANCE, require_golden
+from ray_trash.model.golden import TOLERANCE, answer_golden, require_golden
 from ray_trash.model.network import empty_network
 from ray_trash.model.openvino_engine import OpenVinoEngine
 from ray_trash.model.precision import DeviceChoice, PrecisionChoice
@@ -26,10 +27,14 @@ from ray_trash.model.torch_engine import TorchEngine
 class Predictor:
     """A network ready to answer, made by `Predictor.load`."""
 
-    def __init__(self, engine: Engine, document: CheckpointDocument, plan: EnginePlan) -> None:
+    def __init__(
+        self, engine: Engine, document: CheckpointDocument, plan: EnginePlan, *, views: Literal[1, 8] | None = None
+    ) -> None:
         """Take an engine as it is; `load` checks, this does not."""
         self.document = document
         self.plan = plan
+        self.views = views or document.views
+        """Symmetries of a photo that an answer is the mean over."""
         self._engine = engine
 
     @classmethod
@@ -41,6 +46,7 @@ class Predictor:
         device: DeviceChoice = "auto",
         precision: PrecisionChoice = "auto",
         n_threads: int | None = None,
+        views: Literal[1, 8] | None = None,
     ) -> Predictor:
         """Open a checkpoint, build what answers and check that it still answers as it did.
 
@@ -48,6 +54,10 @@ class Predictor:
         engine.
 
         `n_threads` of the CPU compute, by default as many as torch has; torch's are those of this whole process.
+
+        `views` is 1 or 8, by default the checkpoint's own number. With another one temperature and thresholds stay
+        those that were fitted to answers over its own; what answers is then compared with torch in fp32 over the same
+        views, which has repeated the stored answer over the checkpoint's own.
 
         Raises:
             CheckpointError: The checkpoint is missing, incomplete or damaged, or answers differently.
@@ -63,32 +73,33 @@ class Predictor:
         document = checkpoint.document
         network = load_network(checkpoint).to(device=plan.device, memory_format=torch.channels_last)
         exact = EnginePlan("torch", plan.device, torch.float32, "to compare")
+        views = views or document.views
+        golden = document.golden
         # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            cls(_torch_engine(network, document, exact), document, exact)._require_golden(checkpoint.uri)
+            reference = cls(_torch_engine(network, document, exact, document.views), document, exact)
+            reference._require_golden(golden, checkpoint.uri)
+            if views != document.views:
+                asked = cls(_torch_engine(network, document, exact, views), document, exact, views=views)
+                golden = answer_golden(asked.predict, golden, document.preprocessing)
         made: Engine
         if plan.kind == "openvino":
             made = OpenVinoEngine(
-                network,
-                document.preprocessing,
-                views=document.views,
-                dtype=plan.dtype,
-                n_threads=torch.get_num_threads(),
+                network, document.preprocessing, views=views, dtype=plan.dtype, n_threads=torch.get_num_threads()
             )
         else:
-            made = _torch_engine(network, document, plan)
-        predictor = cls(made, document, plan)
+            made = _torch_engine(network, document, plan, views)
+        predictor = cls(made, document, plan, views=views)
         # On a GPU fp32 is another computation here, with TF32 as the process has it; on a CPU it was just checked.
         if plan.name != exact.name or plan.device.type == "cuda":
-            predictor._require_golden(checkpoint.uri)
+            predictor._require_golden(golden, checkpoint.uri)
         return predictor
 
-    def _require_golden(self, where: str) -> None:
-        document = self.document
+    def _require_golden(self, golden: Golden, where: str) -> None:
         require_golden(
             self.predict,
-            document.golden,
-            document.preprocessing,
+            golden,
+            self.document.preprocessing,
             tolerance=TOLERANCE[self.plan.dtype],
             by=self.plan.name,
             where=where,
@@ -121,5 +132,5 @@ def load_network(checkpoint: Checkpoint) -> ResNet:
     return network.eval()
 
 
-def _torch_engine(network: nn.Module, document: CheckpointDocument, plan: EnginePlan) -> TorchEngine:
-    return TorchEngine(network, document.preprocessing, views=document.views, device=plan.device, dtype=plan.dtype)
+def _torch_engine(network: nn.Module, document: CheckpointDocument, plan: EnginePlan, views: int) -> TorchEngine:
+    return TorchEngine(network, document.preprocessing, views=views, device=plan.device, dtype=plan.dtype)

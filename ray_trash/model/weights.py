@@ -17,12 +17,18 @@ from ray_trash.model.checkpoint import MARKER, open_checkpoint
 from ray_trash.model.imagenet import imagenet_file
 from ray_trash.model.tensors import fit_state, from_safetensors, from_torch_file, plain_state
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 
 _NESTED_KEYS = ("state_dict", "model")
 
 
 def load_pretrained(
-    network: nn.Module, weights: str, *, cache_dir: Path | None = None, url: str | None = None
+    network: nn.Module,
+    weights: str,
+    *,
+    cache_dir: Path | None = None,
+    url: str | None = None,
+    terminal: Terminal | None = None,
 ) -> list[str]:
     """Load pretrained weights into a network, all that belong to it or none.
 
@@ -41,7 +47,8 @@ def load_pretrained(
     """
     if weights == "none":
         return ["random weights, nothing loaded (model.weights=none)"]
-    place = str(imagenet_file(cache_dir=cache_dir, url=url)) if weights == "imagenet" else weights
+    is_kept = weights == "imagenet"
+    place = str(imagenet_file(cache_dir=cache_dir, url=url, terminal=terminal)) if is_kept else weights
     state, kind = _read_place(place)
     notes = fit_state(network, state, where=place, pretrained=True)
     return [f"{len(state)} tensors from {place} ({kind})", *notes]

@@ -16,6 +16,7 @@ from ray_trash.cluster.capacity import TrialPlan, WorkerPlan, plan_trials, plan_
 from ray_trash.cluster.connect import ray_session
 from ray_trash.cluster.inventory import Inventory, inventory_here, inventory_of_cluster
 from ray_trash.config import Config, Dimension
+from ray_trash.terminal.say import Terminal
 from ray_trash.tune.search import Point
 from ray_trash.tune.space import points, require_optuna, search_space
 
@@ -48,10 +49,10 @@ class Room:
 
 
 @contextmanager
-def inventory() -> Iterator[Inventory]:
+def inventory(terminal: Terminal | None = None) -> Iterator[Inventory]:
     """List the machines of the cluster that `RAY_ADDRESS` names, connected inside the block; else count this one."""
     if ray.is_initialized() or os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
-        with ray_session(dashboard=False):
+        with ray_session(dashboard=False, terminal=terminal):
             yield inventory_of_cluster()
     else:
         yield inventory_here()

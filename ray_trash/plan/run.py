@@ -24,6 +24,8 @@ from ray_trash.plan.room import Room
 from ray_trash.plan.sides import count_sides
 from ray_trash.plan.variants import Trainings, trainings_of
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 from ray_trash.train.photos import decoded_bytes, fits_in_memory
 from ray_trash.train.run import list_and_split
 from ray_trash.train.run_directory import has_run
@@ -37,7 +39,7 @@ MACHINE_FIGURES = ("address", "cpus", "gpus", "memory_bytes", "object_store_byte
 """What is said of each machine."""
 
 
-def plan_run(config: Config, room: Room, *, load_s: float) -> dict[str, Any]:
+def plan_run(config: Config, room: Room, *, load_s: float, terminal: Terminal) -> dict[str, Any]:
     """Describe a run for which there is room; `load_s` is how long this process took to load torch and Ray.
 
     Where `room` is of a cluster, this process is connected to it, and a machine of it measures.
@@ -46,10 +48,11 @@ def plan_run(config: Config, room: Room, *, load_s: float) -> dict[str, Any]:
         ClusterError: Checkpoints or activations find no room, or no machine has the time to measure.
         DataError: The photos cannot be used.
     """
-    listing, rule = list_and_split(config)
+    listing, rule = list_and_split(config, terminal)
     sides = count_sides(listing, rule)
     trainings = trainings_of(config, room, sides, _dtype(config, room))
-    measured = _measured(config, room, listing, trainings)
+    with Bar(terminal, total=None, doing="measuring what a step, a photo and a checkpoint take"):
+        measured = _measured(config, room, listing, trainings)
     stores = [machine.object_store_bytes for machine in room.inventory.machines]
     in_memory = fits_in_memory(config, len(listing.files), min(stores))
     basis = Basis(config, room, sides, len(listing.files), not in_memory, trainings, measured, load_s)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import posixpath
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray_trash.dataset.read import PhotoFolder
@@ -17,8 +17,10 @@ from ray_trash.model.limits import limits_of
 from ray_trash.report import sections
 from ray_trash.report.material import Material
 from ray_trash.report.opening import opening_sentence
-from ray_trash.report.sections import Photos
+from ray_trash.report.sections import Part, Photos
+from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.page import page_templates
+from ray_trash.terminal.say import Terminal
 from ray_trash.tune.charts import shown, shown_score
 
 PARTS = (
@@ -37,25 +39,33 @@ PARTS = (
 """The parts of a report in their order: name and heading."""
 
 
-def report_page(found: Material, *, data: str | None = None) -> tuple[bytes, dict[str, Any]]:
+def report_page(
+    found: Material, *, data: str | None = None, terminal: Terminal | None = None
+) -> tuple[bytes, dict[str, Any]]:
     """Render a report, in UTF-8; and return its parts by name, those with nothing to show left out.
 
     `data` is where the photos are now. Default: where they were.
     """
     photos = _photos(found, data)
-    made = {
-        "audit": sections.audit_part(found, photos),
-        "split": sections.split_part(found),
-        "training": sections.training_part(found),
-        "curves": sections.curves_part(found),
-        "sweep": sections.sweep_part(found),
-        "result": sections.result_part(found),
-        "calibration": sections.calibration_part(found),
-        "answers": sections.answers_part(found, photos),
-        "slices": sections.slices_part(found, photos),
-        "shortcuts": sections.shortcuts_part(found),
-        "record": sections.record_part(found),
+    make: dict[str, Callable[[], Part | None]] = {
+        "audit": lambda: sections.audit_part(found, photos),
+        "split": lambda: sections.split_part(found),
+        "training": lambda: sections.training_part(found),
+        "curves": lambda: sections.curves_part(found),
+        "sweep": lambda: sections.sweep_part(found),
+        "result": lambda: sections.result_part(found),
+        "calibration": lambda: sections.calibration_part(found),
+        "answers": lambda: sections.answers_part(found, photos),
+        "slices": lambda: sections.slices_part(found, photos),
+        "shortcuts": lambda: sections.shortcuts_part(found),
+        "record": lambda: sections.record_part(found),
     }
+    made: dict[str, Part | None] = {}
+    # Photos are looked at once more, which takes seconds.
+    with Bar(terminal or Terminal.silent(), total=len(make), noun="parts", doing="report:", alike=False) as bar:
+        for name, part_of in make.items():
+            made[name] = part_of()
+            bar.advance(1)
     parts = {name: part for name, part in made.items() if part is not None}
     templates = page_templates("ray_trash.report")
     templates.filters.update(shown=shown, score=shown_score)

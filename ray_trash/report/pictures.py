@@ -85,9 +85,15 @@ def answered(rows: Sequence[Mapping[str, Any]], photos: PhotoFolder | None) -> l
 
 
 def looked_at(
-    rows: Sequence[Mapping[str, Any]], photos: PhotoFolder | None, checkpoint: Checkpoint | None
+    rows: Sequence[Mapping[str, Any]],
+    photos: PhotoFolder | None,
+    checkpoint: Checkpoint | None,
+    *,
+    views: int | None = None,
 ) -> list[Shown]:
     """Show photos as the network sees them, and beside each which part of it speaks for the answer, where it can be.
+
+    The answers are over so many views; by default, as many as the checkpoint says.
 
     A photo whose map there is no time for, whose content has changed, or whose checkpoint cannot be used is shown
     without.
@@ -95,11 +101,10 @@ def looked_at(
     shown = answered(rows, photos)
     if photos is None or checkpoint is None or not any(one["picture"] for one in shown):
         return shown
-    from ray_trash.model.activation_map import activation_map
-    from ray_trash.model.predictor import load_network
+    from ray_trash.model.explainer import Explainer
 
     try:
-        network = load_network(checkpoint).requires_grad_(False)
+        explainer = Explainer(checkpoint, views=views)
     except CheckpointError:
         return shown
     deadline_s = time.monotonic() + MAPS_S
@@ -114,8 +119,7 @@ def looked_at(
             continue
         square = fit_photo(stored, preprocessing)
         label = document.classes.index(row["label"])
-        heat = activation_map(network, square, label, preprocessing, views=document.views)
-        drawn = Image.open(io.BytesIO(heat_picture(square, heat)))
+        drawn = Image.open(io.BytesIO(heat_picture(square, explainer.heat(square, label))))
         one |= {"picture": picture_uri(np.asarray(drawn)), "has_map": True}
     return shown
 

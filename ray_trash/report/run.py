@@ -17,10 +17,10 @@ REPORT_FILE = "report.html"
 _logger = logging.getLogger(__name__)
 
 
-def write_report(place: Storage, *, data: str | None = None) -> dict[str, Any]:
+def write_report(place: Storage, *, data: str | None = None, terminal: Terminal | None = None) -> dict[str, Any]:
     """Write the report of a run, a sweep or an evaluation; a run's checkpoint is described by what is known by now.
 
-    `data` is where the photos are. Default: where they were.
+    `data` is where the photos are. Default: where they were. `terminal` is told how far this has come.
 
     Returns:
         `report`, where it is, `kind` of folder, `parts` that it has, and `slices`, which no other file has.
@@ -31,7 +31,7 @@ def write_report(place: Storage, *, data: str | None = None) -> dict[str, Any]:
     """
     try:
         found = read_material(place)
-        page, parts = report_page(found, data=data)
+        page, parts = report_page(found, data=data, terminal=terminal)
         card = _card(found)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(
@@ -48,9 +48,8 @@ def write_report(place: Storage, *, data: str | None = None) -> dict[str, Any]:
 
 def leave_report(place: Storage, terminal: Terminal) -> None:
     """Write the report of what has just ended well, and say where; one that cannot be written is said in one line."""
-    terminal.say("writing the report")  # photos are looked at once more, which takes seconds
     try:
-        terminal.say(f"report {write_report(place)['report']}")
+        terminal.say(f"report {write_report(place, terminal=terminal)['report']}")
     except RayTrashError as error:
         terminal.say(f"no report: {error}")
     except Exception as error:

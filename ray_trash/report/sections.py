@@ -226,7 +226,8 @@ def answers_part(found: Material, photos: Photos) -> Part | None:
     if not photos.rows:
         return None
     n_wrong = sum(row["true_label"] != row["label"] for row in photos.rows)
-    wrong = looked_at(most_wrong(photos.rows), photos.folder, found.checkpoint)
+    views = (found.evaluation or {}).get("scoring", {}).get("views")
+    wrong = looked_at(most_wrong(photos.rows), photos.folder, found.checkpoint, views=views)
     return {
         "n_wrong": n_wrong,
         "wrong": wrong,

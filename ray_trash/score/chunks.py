@@ -27,16 +27,22 @@ PLAN_FILE = "plan.json"
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 256, 4096
 """A chunk is as much work as may be lost, and bounds the memory in which chunks are joined."""
 _WANTED_CHUNKS = 256
+_CHANGES = {"model_id": "checkpoint", "inputs": "input", "views": "number of views"}
+"""What a plan differs in, the most telling first."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes two scorings the same: how many inputs of which fingerprint, the checkpoint's id, rows of a chunk."""
+    """What makes two scorings the same: how many inputs of which fingerprint, the checkpoint's id, rows of a chunk.
+
+    And the views of a photo that an answer is over; None where an endpoint does not say.
+    """
 
     n: int
     inputs: str
     model_id: str
     chunk_rows: int
+    views: int | None = None
 
     def chunk(self, number: int) -> range:
         """Return the positions of one chunk."""
@@ -87,7 +93,7 @@ class Target:
         said = None
         if names:
             changed = before is not None and {key for key, value in asdict(plan).items() if before.get(key) != value}
-            what = "checkpoint" if changed and "model_id" in changed else "input"
+            what = next((what for key, what in _CHANGES.items() if changed and key in changed), "input")
             said = f"starting anew: the chunks in {self._chunks.uri} are of another {what}"
             self.folder.remove(self.chunks_name)
         self._chunks.write_bytes(PLAN_FILE, (json.dumps(asdict(plan), indent=2) + "\n").encode())
@@ -106,7 +112,7 @@ class Target:
         tally = Tally()
         schema = self._read_chunk(plan, 0).schema
         engine = engine or engine_of(schema)
-        schema = schema_with(classes_of(schema), engine)
+        schema = schema_with(classes_of(schema), engine, plan.views)
         with self.folder.writing(self.name) as sink, row_writer(sink, self.name, schema) as write:
             for number in range(plan.n_chunks):
                 rows = self._read_chunk(plan, number)

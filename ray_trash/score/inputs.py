@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -24,6 +24,8 @@ from ray_trash.dataset.places import judge_places
 from ray_trash.dataset.walk import escape_name, walk
 from ray_trash.errors import ConfigError, DataError, ReasonCode, StorageError
 from ray_trash.storage import Storage
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import counted
 
 INPUT_SCHEMA = pa.schema(
@@ -104,7 +106,11 @@ class ScoreInputs:
 
 
 def list_inputs(
-    given: Sequence[str], *, column: str | None = None, leave_out: tuple[Storage, Sequence[str]] | None = None
+    given: Sequence[str],
+    *,
+    column: str | None = None,
+    leave_out: tuple[Storage, Sequence[str]] | None = None,
+    terminal: Terminal | None = None,
 ) -> ScoreInputs:
     """List what is to be scored.
 
@@ -117,6 +123,7 @@ def list_inputs(
         given: Local paths and URIs.
         column: The column of photos in tables.
         leave_out: A folder and the names in it that are no inputs: what is written.
+        terminal: Is told how far this has come.
 
     Raises:
         DataError: One does not exist, cannot be listed, is an archive or given twice, or there is nothing to score.
@@ -130,7 +137,8 @@ def list_inputs(
         number, shown = len(sources), _shown(text)
         kind, storage, name = _look_at(text, shown)
         if kind == fs.FileType.Directory:
-            places = _places_in(storage, shown, leave_out)
+            with Bar(terminal or Terminal.silent(), total=None, noun="files", doing=f"listing {shown}:") as bar:
+                places = _places_in(storage, shown, leave_out, on_entries=bar.advance)
             rows, n_ignored = _list_places(places, number)
             found = {} if len(rows) else _tables_among(places, storage, column, shown)
             ignored += n_ignored - len(found)
@@ -213,10 +221,16 @@ def _look_at(text: str, shown: str) -> tuple[fs.FileType, Storage, str]:
     return (kind, storage, "") if kind == fs.FileType.Directory else (kind, *Storage.of_file(text))
 
 
-def _places_in(storage: Storage, shown: str, leave_out: tuple[Storage, Sequence[str]] | None) -> pa.Table:
+def _places_in(
+    storage: Storage,
+    shown: str,
+    leave_out: tuple[Storage, Sequence[str]] | None,
+    *,
+    on_entries: Callable[[int], None],
+) -> pa.Table:
     try:
         packed = find_packed(storage)
-        places = judge_places(walk(storage)) if packed is None else packed.placed()
+        places = judge_places(walk(storage, on_entries=on_entries)) if packed is None else packed.placed()
     except (DataError, StorageError) as error:
         raise DataError(f"{shown}: {str(error).removeprefix('data.root: ')}") from error
     not_ours = _below(storage, leave_out)

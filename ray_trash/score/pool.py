@@ -38,7 +38,7 @@ _SCORED_SCHEMA = OUTCOME_SCHEMA.append(pa.field("engine", pa.string()))
 class Computation:
     """What computes, and how: a checkpoint every worker can open, and photos of one forward pass.
 
-    The engine `auto` is the fastest of each machine.
+    The engine `auto` is the fastest of each machine; without `views`, the checkpoint's own number is taken.
     """
 
     checkpoint_uri: str
@@ -46,6 +46,7 @@ class Computation:
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_photos: int = BATCH_PHOTOS
+    views: Literal[1, 8] | None = None
 
 
 def score_blocks(
@@ -123,6 +124,7 @@ class Scorer:
             device=plan.device,
             precision=computation.precision,
             n_threads=n_threads if plan.device == "cpu" else None,
+            views=computation.views,
         )
         self._batch_photos = computation.batch_photos
         self._reader = PhotoReader(sources, decoders=n_threads)

@@ -50,9 +50,10 @@ class Outcomes:
     engine: str
 
 
-def schema_with(classes: Sequence[str], engine: str) -> pa.Schema:
-    """Return `ROW_SCHEMA` with the class names and what computed."""
-    return ROW_SCHEMA.with_metadata({CLASSES_KEY: json.dumps(list(classes)).encode(), b"engine": engine.encode()})
+def schema_with(classes: Sequence[str], engine: str, views: int | None = None) -> pa.Schema:
+    """Return `ROW_SCHEMA` with the class names, what computed, and the views of a photo; None where nobody says."""
+    metadata = {CLASSES_KEY: json.dumps(list(classes)).encode(), b"engine": engine.encode()}
+    return ROW_SCHEMA.with_metadata(metadata | ({} if views is None else {b"views": str(views).encode()}))
 
 
 def classes_of(schema: pa.Schema) -> list[str]:

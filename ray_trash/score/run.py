@@ -31,6 +31,7 @@ def score_here(
     out: str,
     *,
     workers: int | None = None,
+    views: Literal[1, 8] | None = None,
     wait: float | Literal["auto"] = "auto",
     column: str | None = None,
     overwrite: bool = False,
@@ -41,6 +42,9 @@ def score_here(
     Files, folders, URIs and tables become one file, local or at a URI, in the format that its suffix says (`formats`).
     Workers are processes with a network each, by default one per GPU, or one per machine where there is none.
     Machines for them are waited for `wait` seconds; `auto` is some minutes where the cluster grows.
+
+    An answer is the mean over `views` symmetries of a photo, by default as many as the checkpoint says; with another
+    number its temperature and thresholds stay as they are, which is said.
 
     Returns:
         The summary, JSON values only; `images_per_s` is the rate from the first answers to the last.
@@ -56,17 +60,20 @@ def score_here(
     checkpoint = open_checkpoint(checkpoint_uri)
     document = checkpoint.document
     scoring = _Scoring(given, target, column, terminal)
+    views = views or document.views
+    if note := document.views_note(views):
+        terminal.say(note)
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
         from ray_trash.cluster.growing import wait_for_scoring
         from ray_trash.score.pool import Computation, score_blocks
 
-        with ray_session(dashboard=False):
+        with ray_session(dashboard=False, terminal=terminal):
             plan = wait_for_scoring(workers, "auto", one_thread_each=False, wait=wait, say=terminal.say)
-            computation = Computation(checkpoint.uri, document.preprocessing)
+            computation = Computation(checkpoint.uri, document.preprocessing, views=views)
             yield from score_blocks(computation, scoring.inputs.sources, blocks, plan)
 
-    return scoring.run(document.id, document.classes, answers)
+    return scoring.run(document.id, document.classes, views, answers)
 
 
 def score_there(
@@ -88,9 +95,13 @@ def score_there(
     """
     scoring = _Scoring(given, _free_target(out, overwrite=overwrite), column, terminal)
     with Client(url, api_key=api_key) as client:
-        card = client.model()
-        sources = scoring.inputs.sources
-        return scoring.run(card["id"], card["classes"], lambda blocks: score_remotely(client, card, sources, blocks))
+        with Bar(terminal, total=None, doing=f"waiting for {url} to say which model answers"):
+            card = client.model()
+
+        def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
+            return score_remotely(client, card, scoring.inputs.sources, blocks)
+
+        return scoring.run(card["id"], card["classes"], card.get("views"), answers)
 
 
 def _free_target(out: str, *, overwrite: bool) -> Target:
@@ -107,11 +118,12 @@ class _Scoring:
         self._terminal = terminal
         self._target = target
         not_ours = (target.folder, (target.name, target.chunks_name))
-        self.inputs = list_inputs(given, column=column, leave_out=not_ours)
+        self.inputs = list_inputs(given, column=column, leave_out=not_ours, terminal=terminal)
         self._engine = ""
 
-    def run(self, model_id: str, classes: Sequence[str], answering: Answering) -> dict[str, Any]:
-        self._plan = Plan(len(self.inputs), self.inputs.fingerprint(), model_id, choose_chunk_rows(len(self.inputs)))
+    def run(self, model_id: str, classes: Sequence[str], views: int | None, answering: Answering) -> dict[str, Any]:
+        n = len(self.inputs)
+        self._plan = Plan(n, self.inputs.fingerprint(), model_id, choose_chunk_rows(n), views)
         self._classes = classes
         done, said = self._target.begin(self._plan)
         if said is not None:
@@ -130,6 +142,7 @@ class _Scoring:
             "images_per_s": round(bar.rate.per_s or left / seconds, 2),
             "model_id": model_id,
             "engine": engine,
+            "views": views,
             "out": self._target.uri,
         }
 
@@ -157,7 +170,7 @@ class _Scoring:
         chunk = self._plan.chunk(number)
         inputs = self.inputs.rows.slice(chunk.start, len(chunk))
         rows = complete_rows(inputs, chunk.start, outcomes, self._plan.model_id)
-        self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine)))
+        self._target.write_chunk(number, rows.cast(schema_with(self._classes, self._engine, self._plan.views)))
 
 
 def _in_words(tally: Tally) -> str:

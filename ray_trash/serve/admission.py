@@ -24,6 +24,8 @@ from ray_trash.serve.key import Keys
 PROTECTED = ("/v1/", "/metrics")
 """Where clients' key is asked for; the rest tells nothing about photos or models."""
 ROLL_BACK = "/v1/model/rollback"
+PROMOTE = "/v1/model/promote"
+OPERATED = (ROLL_BACK, PROMOTE)
 """Where the operator's key is asked for."""
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -94,7 +96,7 @@ class Admission:
 
     def _require_key(self, headers: Headers, path: str) -> None:
         # Nothing else makes an operator: behind a proxy every address, and every name, may be this machine's own.
-        if path == ROLL_BACK:
+        if path in OPERATED:
             accepted, whose = [self._keys.operator], "the operator's key"
         elif self._keys.client is not None and path.startswith(PROTECTED):
             accepted, whose = [self._keys.client, self._keys.operator], "the key"

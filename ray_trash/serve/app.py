@@ -7,7 +7,6 @@ with limits before that.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -25,11 +24,12 @@ from ray_trash.config import ServeConfig, serve_config
 from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.serve.contract import ModelCard
-from ray_trash.serve.fleet import HEALTH_PERIOD_S, HEALTH_TIMEOUT_S, Fleet
+from ray_trash.serve.fleet import HEALTH_PERIOD_S, HEALTH_TIMEOUT_S
 from ray_trash.serve.follower import NOTICED_S, FleetState, Follower
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import keys_of
 from ray_trash.serve.log import start_log
+from ray_trash.serve.shadow import ShadowedFleet, uri_of
 
 STARTS = 3
 """How often Ray Serve starts the fleet before it calls the application failed."""
@@ -53,7 +53,7 @@ class Models:
         self._settings = ServeConfig.model_validate(settings)
         start_log(self._settings.log_format)
         self._application = serve.get_replica_context().app_name
-        self._fleet = Fleet(self._settings, name=f"{self._application}-model", drain_s=NOTICED_S)
+        self._fleet = ShadowedFleet(self._settings, name=self._application, drain_s=NOTICED_S)
         self._one_at_a_time = asyncio.Lock()
         self._at_work: set[asyncio.Task[None]] = set()
         self._begin(self._fleet.look_after())
@@ -65,13 +65,13 @@ class Models:
             RayTrashError: It is not good, and there is none before it.
         """
         if await self._fleet.card() is not None:
-            self._begin(self._move_to(user_config))
+            self._begin(self._obey(user_config))
         elif await self._fleet.adopt():
-            if self._fleet.wish != user_config:
-                self._begin(self._move_to(user_config))
+            self._begin(self._take_over(user_config))
         else:
             self._fleet.wish = dict(user_config)
             await self._fleet.swap(await _open(user_config))
+            self._begin(self._try_out(user_config))
 
     async def state(self) -> FleetState:
         """Say whose replicas answer."""
@@ -82,20 +82,27 @@ class Models:
             await fleet.swap_state(),
             dict(fleet.exchanges()),
             await fleet.description(),
+            await fleet.shadow(),
+            fleet.shadow_application(),
         )
 
     async def roll_back(self) -> Carried[ModelCard]:
         """Go back to the checkpoint before this one, or say why not."""
-        try:
-            return Carried(await self._fleet.roll_back())
-        except RayTrashError as error:
-            return Carried(None, error)
+        return await _carried(self._fleet.roll_back())
+
+    async def promote(self) -> Carried[ModelCard]:
+        """Let the model on trial answer, or say why not."""
+        return await _carried(self._fleet.promote())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         # Ray Serve waits for `reconfigure`, and may send no request until it returns.
         task = asyncio.ensure_future(work)
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
+
+    async def _obey(self, wish: Mapping[str, Any]) -> None:
+        await self._move_to(wish)
+        await self._try_out(wish)
 
     async def _move_to(self, wish: Mapping[str, Any]) -> None:
         async with self._one_at_a_time:
@@ -107,9 +114,17 @@ class Models:
                     await self._fleet.swap(checkpoint)
             except RayTrashError as error:
                 self._fleet.wish = before
-                place = str(wish.get("checkpoint", ""))
-                uri = place if "://" in place else os.path.abspath(place)
+                uri = uri_of(str(wish.get("checkpoint", "")))
                 self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
+
+    async def _try_out(self, wish: Mapping[str, Any]) -> None:
+        place = wish.get("shadow")
+        await self._fleet.try_out(None if place is None else str(place))
+
+    async def _take_over(self, wish: Mapping[str, Any]) -> None:
+        if self._fleet.wish != wish:
+            await self._move_to(wish)
+        await self._try_out(wish)
 
     async def __del__(self) -> None:
         """End the models with the application; where only this gateway ends, the next one goes on with them."""
@@ -135,6 +150,13 @@ class Deployed:
         return gateway.application(sends_request_id=False)
 
 
+async def _carried(work: Coroutine[Any, Any, ModelCard]) -> Carried[ModelCard]:
+    try:
+        return Carried(await work)
+    except RayTrashError as error:
+        return Carried(None, error)
+
+
 async def _open(wish: Mapping[str, Any]) -> Checkpoint:
     place = wish.get("checkpoint")
     if not isinstance(place, str):
@@ -146,8 +168,9 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     """Build the application; `args` are keys of the `serve` section.
 
     The checkpoint is the `user_config` of the deployment `Models`, so that deploying another one exchanges the model
-    under the gateways that run, or leaves it as it is if the new one is not good. There is a gateway for every machine
-    that the cluster has by then; `num_replicas` of the deployment `Gateway` is another number of them.
+    under the gateways that run, or leaves it as it is if the new one is not good; `shadow` beside it is the place of a
+    checkpoint on trial. There is a gateway for every machine that the cluster has by then; `num_replicas` of the
+    deployment `Gateway` is another number of them.
     """
     for key in OF_THE_PROXY.keys() & args.keys():
         raise ConfigError(f"serve.{key}: has no effect behind Ray's own proxy; {OF_THE_PROXY[key]}")

@@ -32,6 +32,7 @@ async def ask_replicas(
     *,
     timeout_s: float,
     retry_after_s: int,
+    explain: bool = False,
 ) -> Scored:
     """Answer encoded photos by the replicas that the handle of an attempt, from 1, leads to.
 
@@ -42,7 +43,7 @@ async def ask_replicas(
     failure: BaseException | None = None
     try:
         for attempt in range(1, ATTEMPTS + 1):
-            waiting.add(asyncio.ensure_future(_ask(handle_for, attempt, photos)))
+            waiting.add(asyncio.ensure_future(_ask(handle_for, attempt, photos, explain)))
             is_last = attempt == ATTEMPTS
             until_s = began_s + (1.0 if is_last else PATIENCE_SHARE) * timeout_s
             while waiting:
@@ -68,10 +69,10 @@ async def ask_replicas(
 
 
 async def _ask(
-    handle_for: Callable[[int], Awaitable[DeploymentHandle[Any]]], attempt: int, photos: Sequence[bytes]
+    handle_for: Callable[[int], Awaitable[DeploymentHandle[Any]]], attempt: int, photos: Sequence[bytes], explain: bool
 ) -> Scored:
     handle = await handle_for(attempt)
-    answer: Scored = await handle.answer.remote(list(photos))
+    answer: Scored = await handle.answer.remote(list(photos), explain=explain)
     return answer
 
 

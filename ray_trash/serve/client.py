@@ -26,12 +26,12 @@ _BUSY = (429, 502, 503)
 _LATE = 504
 _REFUSED = {
     400: "it does not understand the request",
-    401: "it wants another key; give the right one with --api-key-file, or --operator-key-file to roll back",
+    401: "it wants another key; give the right one with --api-key-file, or --operator-key-file to exchange the model",
     404: "it has no such address; give the address of a ray-trash endpoint, such as http://127.0.0.1:8000",
     415: "it takes no such request",
 }
 ROLL_BACK_TIMEOUT_S = 400.0
-"""How long going back may take: a move that is under way ends first, and then replicas load the model before."""
+"""How long a rollback or a promotion may take: a move that is under way ends first, then replicas load the model."""
 
 
 class TooLargeError(ConfigError):
@@ -110,6 +110,10 @@ class Client:
             RayTrashError: It refuses; there may be no model before this one.
         """
         return self._ask("POST", "/v1/model/rollback", retries=0, timeout=ROLL_BACK_TIMEOUT_S)
+
+    def promote(self) -> dict[str, Any]:
+        """Ask for the model on trial to answer, once, as for `roll_back`. Returns what answers now."""
+        return self._ask("POST", "/v1/model/promote", retries=0, timeout=ROLL_BACK_TIMEOUT_S)
 
     def _ask(self, method: str, path: str, *, retries: int | None = None, **content: Any) -> dict[str, Any]:
         attempt, was_late = 0, False

@@ -6,7 +6,7 @@ Letters in shapes: N photos of a request, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -36,6 +36,10 @@ class ModelCard(ModelName, frozen=True):
     """Class to the confidence below which an answer is "not sure"."""
     temperature: float
     """What the logarithms of probabilities are divided by."""
+    views: int = 1
+    """How many symmetries of a photo its answer is the mean over."""
+    calibrated_views: int = 1
+    """To how many views temperature and thresholds were fitted; with another number they are less true."""
     target_error: float | None
     """Share of wrong answers that the thresholds keep; None where every photo is answered."""
     answer_shares: dict[str, float]
@@ -53,12 +57,55 @@ class Limits(BaseModel):
     timeout_s: float
 
 
+class TrialFigures(BaseModel):
+    """What a model on trial made of photos that were answered, beside the model that answered them.
+
+    Of the gateway that says so, since these two models met there.
+    """
+
+    photos: int = 0
+    """Scored by both."""
+    agreed: int = 0
+    """Of those, given the same label, sure or not."""
+    differences: dict[str, dict[str, int]] = {}
+    """Label of the model that answered to label of the one on trial to photos, where they differ."""
+    abstained: int = 0
+    """Photos that the model on trial was not sure of."""
+    model_abstained: int = 0
+    """Photos that the model that answered was not sure of."""
+    mean_confidence: float = 0.0
+    model_mean_confidence: float = 0.0
+    mean_forward_s: float = 0.0
+    """Seconds a photo in forward passes of the model on trial: on one thread, which gives way to others."""
+    dropped: int = 0
+    """Photos that were not scored, since others waited or the batch before was under way."""
+    failed: int = 0
+    """Photos that the model on trial was asked for and did not score."""
+
+
+class ShadowBody(BaseModel):
+    """A second model, on trial: it scores photos that were answered, and its answers are only counted."""
+
+    id: str | None
+    """Its checkpoint's id; None where none is on trial now."""
+    engine: str | None
+    swap: dict[str, Any]
+    """What became of the newest attempt to try one: `on_trial`, `refused`, `promoted` or `ended`, and why."""
+    share: float
+    """Of the photos that are answered."""
+    figures: TrialFigures
+
+
 class ModelBody(ModelCard, frozen=True):
     """The model that answers, and what it may be asked."""
 
     limits: Limits
+    explain: bool
+    """Whether `POST /v1/score?explain=true` is taken."""
     swap: dict[str, Any]
     """What became of the newest attempt to change the model; empty where there was none."""
+    shadow: ShadowBody | None
+    """None where no model was ever on trial."""
 
 
 class ErrorBody(BaseModel):
@@ -82,6 +129,13 @@ class Answered(BaseModel):
     probabilities: dict[str, float]
 
 
+class Explained(Answered):
+    """One photo's answer, and what it looked at."""
+
+    map_png: str
+    """A PNG file in base64: the photo as the network sees it, warm where it speaks for the label."""
+
+
 class Refused(BaseModel):
     """One photo that cannot be used."""
 
@@ -94,7 +148,7 @@ class ScoreBody(BaseModel):
     """The answers, in the order of the photos."""
 
     model: ModelName
-    results: list[Answered | Refused]
+    results: list[Answered | Explained | Refused]
 
 
 class UnusableBody(ScoreBody):
@@ -139,13 +193,25 @@ class Scored:
     batches: Sequence[ForwardBatch] = ()
     decode_s: float = 0.0
     """How long it took until all its photos were decoded."""
+    maps: Mapping[int, bytes] = field(default_factory=dict)
+    """Position to a PNG file of what the answer looked at, where that was asked for."""
+    explain_s: float = 0.0
+    """How long the maps took."""
+
+
+@dataclass(frozen=True)
+class ShadowState:
+    """The model on trial, None where there is none, and what became of the newest attempt to try one."""
+
+    card: ModelCard | None = None
+    swap: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Backend(Protocol):
     """Whoever computes; raises `ServeError` where it cannot."""
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
-        """Answer encoded photos."""
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
+        """Answer encoded photos, and draw what the answers looked at where that is asked for."""
 
     async def card(self) -> ModelCard | None:
         """Return the model that answers, None before there is one."""
@@ -159,8 +225,20 @@ class Backend(Protocol):
     async def roll_back(self) -> ModelCard:
         """Go back to the model before this one."""
 
+    async def shadow(self) -> ShadowState:
+        """Say which model is on trial."""
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Have the model on trial score encoded photos; what it says is for nobody but the counters."""
+
+    async def promote(self) -> ModelCard:
+        """Let the model on trial answer from now on."""
+
     def exchanges(self) -> Mapping[str, int]:
-        """Count attempts to change the model by what became of them: `done`, `refused`, `rolled_back`."""
+        """Count attempts to change the model by what became of them, one of `OUTCOMES`."""
+
+
+OUTCOMES = ("done", "refused", "rolled_back", "promoted", "shadow_refused")
 
 
 class ServeError(RayTrashError):

@@ -33,6 +33,7 @@ from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
 from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.model.document import CheckpointDocument
 from ray_trash.serve.asking import ask_replicas
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.log import tell
@@ -72,22 +73,23 @@ class Generation:
 class Fleet:
     """A `Backend` on Ray Serve; needs a connected Ray."""
 
-    def __init__(self, settings: ServeConfig, *, name: str | None = None, drain_s: float = 0.0) -> None:
+    def __init__(self, settings: ServeConfig, *, name: str, drain_s: float = 0.0, niceness: int = 0) -> None:
         """Start with nobody to answer.
 
         Args:
             settings: The `serve` section.
-            name: Begins the names of its applications, of which a cluster may have others. Default: one of its own.
+            name: Begins the names of its applications, of which a cluster may have others.
             drain_s: How long others, who ask the replicas themselves, may take to notice an exchange.
+            niceness: Of its replicas' processes, from 0 to 19: how much they let others go first.
         """
         self.wish: Mapping[str, Any] | None = None
         """What the user's Serve config says, kept with what is started for `adopt`; None for `ray-trash serve`."""
-        self._settings, self._drain_s = settings, drain_s
+        self._settings, self._drain_s, self._niceness = settings, drain_s, niceness
         self._now: Generation | None = None
         self._before: Checkpoint | None = None
         self._swap: dict[str, Any] = {}
         self._exchanges: Counter[str] = Counter()
-        self._name = name or f"ray-trash-{secrets.token_hex(4)}"
+        self._name = name
         self._deployed: set[str] = set()
         self._shelf: Shelf | None = None
         self._exchanging = asyncio.Lock()
@@ -126,7 +128,12 @@ class Fleet:
         """Note a checkpoint that is not served, for `swap_state`; clients are not told where anything is."""
         self._exchanges["refused"] += 1
         tell("refused", f"not served: {error}", level=logging.WARNING, checkpoint=uri, reason=str(error))
-        self._note("refused", what, str(error).replace(uri, "the checkpoint"))
+        self.note("refused", what, str(error).replace(uri, "the checkpoint"))
+
+    def note(self, status: str, what: str, detail: str) -> None:
+        """Say, for `swap_state`, what became of a checkpoint, named by its id or its place's last part."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._swap = {"status": status, "checkpoint": what, "detail": detail, "at": at}
 
     async def swap_state(self) -> Mapping[str, Any]:
         """Say what became of the newest attempt to change the model."""
@@ -144,11 +151,15 @@ class Fleet:
         """Return the name of the application of Ray Serve whose replicas answer."""
         return None if self._now is None else self._now.name
 
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint that answers."""
+        return None if self._now is None else self._now.checkpoint
+
     async def description(self) -> str | None:
         """Return the card of the checkpoint that answers, as it was when that was opened."""
         return None if self._now is None else self._now.checkpoint.card
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         now = self._now
         if now is None:
@@ -160,7 +171,9 @@ class Fleet:
                 return now.handle
 
             retry_after_s = self._settings.retry_after_s
-            return await ask_replicas(handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+            return await ask_replicas(
+                handle_for, photos, explain=explain, timeout_s=timeout_s, retry_after_s=retry_after_s
+            )
         finally:
             now.waiting -= 1
 
@@ -219,6 +232,11 @@ class Fleet:
                 return checkpoint
         return None
 
+    async def end_left(self) -> None:
+        """End the replicas of a fleet of this name whose process has ended."""
+        for name in await in_daemon_thread(lambda: _applications(self._name), name="serve.status"):
+            await self._delete(name)
+
     async def stop(self) -> None:
         """End every replica, and nothing else that Ray Serve may run on this cluster."""
         for drain in self._drains:
@@ -226,29 +244,39 @@ class Fleet:
         for name in list(self._deployed):
             await self._delete(name)
 
-    def _note(self, status: str, what: str, detail: str) -> None:
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._swap = {"status": status, "checkpoint": what, "detail": detail, "at": at}
-
     async def _swap_to(self, checkpoint: Checkpoint) -> ModelCard:
         old, document = self._now, checkpoint.document
-        if old is not None and document.classes != old.card.classes:
-            raise CheckpointError(
-                f"its classes are {', '.join(document.classes)}; served are {', '.join(old.card.classes)}, which "
-                "clients rely on: start another endpoint for it"
-            )
+        self.require_classes(document)
         self._now = await self._deploy(checkpoint)
         if old is not None:
             if old.card.id != document.id:
                 self._before = old.checkpoint
                 self._exchanges["done"] += 1
-                self._note("done", document.id, f"from {old.card.id}")
+                self.note("done", document.id, f"from {old.card.id}")
                 what = f"now answered by {document.id}, no longer by {old.card.id}"
                 tell("exchanged", what, model=document.id, before=old.card.id, checkpoint=checkpoint.uri)
-            drain = asyncio.ensure_future(self._drain(old))
-            self._drains.add(drain)
-            drain.add_done_callback(self._drains.discard)
+            self._end(old)
         return self._now.card
+
+    def require_classes(self, document: CheckpointDocument) -> None:
+        """Refuse, as a `CheckpointError`, other classes than those that are served, unless the settings allow them."""
+        served = document.classes if self._now is None else self._now.card.classes
+        if document.classes != served and not self._settings.allow_new_classes:
+            raise CheckpointError(
+                f"its classes are {', '.join(document.classes)}; served are {', '.join(served)}, which clients rely "
+                "on: start another endpoint for it, or set serve.allow_new_classes"
+            )
+
+    def clear(self) -> None:
+        """Let nobody answer any more; what is being answered is, first."""
+        if self._now is not None:
+            self._end(self._now)
+        self._now = None
+
+    def _end(self, generation: Generation) -> None:
+        drain = asyncio.ensure_future(self._drain(generation))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
 
     async def _deploy(self, checkpoint: Checkpoint) -> Generation:
         name = f"{self._name}-{secrets.token_hex(4)}"
@@ -272,7 +300,7 @@ class Fleet:
     def _run(self, name: str, checkpoint: Checkpoint) -> tuple[DeploymentHandle[Any], int]:
         self._shelf = self._shelf or Shelf(self._name)
         origin, most = self._shelf.keep(name, checkpoint, self.wish), _most_per_machine(self._settings)
-        replicas = _describe_replicas(self._settings, origin, most)
+        replicas = _describe_replicas(self._settings, origin, self._niceness, most)
         return serve.run(replicas, name=name, route_prefix=None), most
 
     async def _drain(self, generation: Generation) -> None:
@@ -308,7 +336,9 @@ def _most_per_machine(settings: ServeConfig) -> int:
     return -(-settings.replicas // max(1, len(machines)))
 
 
-def _describe_replicas(settings: ServeConfig, origin: Origin, most_per_machine: int) -> serve.Application:
+def _describe_replicas(
+    settings: ServeConfig, origin: Origin, niceness: int, most_per_machine: int
+) -> serve.Application:
     plan = plan_replicas(settings, ray.cluster_resources())
     options: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
@@ -329,7 +359,7 @@ def _describe_replicas(settings: ServeConfig, origin: Origin, most_per_machine: 
         graceful_shutdown_timeout_s=settings.timeout_s,
         **options,
     )(SharedReplica)
-    return replicas.bind(origin, settings.model_dump(), plan.n_threads)
+    return replicas.bind(origin, settings.model_dump(), plan.n_threads, niceness)
 
 
 def _end_application(name: str) -> None:

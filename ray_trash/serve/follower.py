@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import serve
@@ -19,7 +19,7 @@ from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.serve.asking import ask_replicas
 from ray_trash.serve.client import ROLL_BACK_TIMEOUT_S
-from ray_trash.serve.contract import ModelCard, Scored, come_again, not_ready
+from ray_trash.serve.contract import ModelCard, Scored, ShadowState, come_again, not_ready
 from ray_trash.serve.log import tell
 from ray_trash.terminal.text import last_line
 
@@ -42,6 +42,8 @@ class FleetState:
     swap: Mapping[str, Any] | None = None
     exchanges: Mapping[str, int] | None = None
     description: str | None = None
+    shadow: ShadowState = field(default_factory=ShadowState)
+    shadow_application: str | None = None
 
 
 class Follower:
@@ -55,6 +57,7 @@ class Follower:
         self._models, self._settings = models, settings
         self._state = FleetState()
         self._handle: DeploymentHandle[Any] | None = None
+        self._shadow: tuple[str, DeploymentHandle[Any]] | None = None
 
     async def follow(self) -> None:
         """Ask who answers again and again; never returns."""
@@ -79,13 +82,22 @@ class Follower:
             tell("answered_by", f"answered by {state.card.id if state.card else name}", application=name)
         if name is not None or self._handle is None:
             self._state = state
+        await self._look_at_shadow(state.shadow_application)
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def _look_at_shadow(self, name: str | None) -> None:
+        if name is None:
+            self._shadow = None
+        elif self._shadow is None or self._shadow[0] != name:
+            self._shadow = name, await in_daemon_thread(lambda: serve.get_app_handle(name), name="serve.handle")
+
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         retry_after_s = self._settings.retry_after_s
         if self._handle is None:
             raise not_ready(retry_after_s)
-        return await ask_replicas(self._handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+        return await ask_replicas(
+            self._handle_for, photos, explain=explain, timeout_s=timeout_s, retry_after_s=retry_after_s
+        )
 
     async def _handle_for(self, attempt: int) -> DeploymentHandle[Any]:
         if attempt > 1:
@@ -111,11 +123,35 @@ class Follower:
         """Count attempts to change the model by what became of them."""
         return self._state.exchanges or {}
 
+    async def shadow(self) -> ShadowState:
+        """Say which model is on trial, of those that this gateway can ask."""
+        known = self._state.shadow
+        return known if self._shadow is not None else ShadowState(None, known.swap)
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Have the model on trial score encoded photos."""
+        retry_after_s = self._settings.retry_after_s
+        if self._shadow is None:
+            raise not_ready(retry_after_s)
+        _, handle = self._shadow
+
+        async def handle_for(_: int) -> DeploymentHandle[Any]:
+            return handle
+
+        return await ask_replicas(handle_for, photos, timeout_s=timeout_s, retry_after_s=retry_after_s)
+
     async def roll_back(self) -> ModelCard:
         """Have the fleet go back to the model before this one."""
+        return await self._exchange(self._models.roll_back)
+
+    async def promote(self) -> ModelCard:
+        """Have the fleet let the model on trial answer."""
+        return await self._exchange(self._models.promote)
+
+    async def _exchange(self, method: Any) -> ModelCard:
         try:
             async with asyncio.timeout(ROLL_BACK_TIMEOUT_S):
-                answer: Carried[ModelCard] = await self._models.roll_back.remote()
+                answer: Carried[ModelCard] = await method.remote()
                 card = answer.value()
                 await self._look()
         except AWAY as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import logging
 import math
@@ -22,16 +23,17 @@ from ray_trash.config import ServeConfig
 from ray_trash.serve import contract
 from ray_trash.serve.access import AccessLog, this_visit
 from ray_trash.serve.address import Addressed
-from ray_trash.serve.admission import PROTECTED, ROLL_BACK, Admission, json_answer, problem
+from ray_trash.serve.admission import OPERATED, PROMOTE, PROTECTED, ROLL_BACK, Admission, json_answer, problem
 from ray_trash.serve.backlog import Backlog
 from ray_trash.serve.contract import ServeError, come_again, not_ready
 from ray_trash.serve.key import Keys
 from ray_trash.serve.log import tell
-from ray_trash.serve.openapi import DESCRIPTION, problems, request_body
+from ray_trash.serve.openapi import DESCRIPTION, parameters, problems, request_body
 from ray_trash.serve.origins import Origins
 from ray_trash.serve.pages import page_routes
 from ray_trash.serve.parsing import Photos, read_photos
 from ray_trash.serve.telemetry import Telemetry
+from ray_trash.serve.trial import Trial
 
 LATEST_SHARE = 0.5
 """A request is let in where it should be answered within so much of `serve.timeout_s`: the rest is for bad guesses."""
@@ -49,6 +51,7 @@ class Gateway:
         self._backend, self._settings, self._keys = backend, settings, keys
         self._telemetry = Telemetry()
         self._backlog = Backlog()
+        self._trial = Trial(backend, settings, self._telemetry.shadow, self._backlog)
         self._admission: Admission | None = None
 
     def refuse_unfinished(self) -> None:
@@ -67,7 +70,7 @@ class Gateway:
 
         def route(where: str, handler: Any, summary: str, responses: Any = None, **more: Any) -> None:
             method, path = where.split()
-            asked_for = path == ROLL_BACK or (self._keys.client is not None and path.startswith(PROTECTED))
+            asked_for = path in OPERATED or (self._keys.client is not None and path.startswith(PROTECTED))
             dependencies = key if asked_for else []
             options = {"summary": summary, "responses": responses, "dependencies": dependencies, **more}
             app.add_api_route(path, handler, methods=[method], **options)
@@ -78,13 +81,14 @@ class Gateway:
             "Score photos",
             problems(400, 401, 408, 413, 415, 429, 503, 504) | {422: {"model": contract.UnusableBody}},
             response_model=contract.ScoreBody,
-            openapi_extra={"requestBody": request_body(self._settings)},
+            openapi_extra={"requestBody": request_body(self._settings), "parameters": parameters(self._settings)},
         )
         route("GET /v1/model", self.get_model, "Who answers", problems(401, 503))
         markdown = {200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}, **problems(401, 503)}
         route("GET /v1/model/card", self.get_model_card, "The model's card", markdown, response_class=Response)
         statuses = problems(401, 408, 409, 413, 503, 504)
         route(f"POST {ROLL_BACK}", self.post_rollback, "Go back to the model before this one", statuses)
+        route(f"POST {PROMOTE}", self.post_promote, "Let the model on trial answer", statuses)
         route("GET /healthz", self.get_alive, "Alive")
         route("GET /readyz", self.get_ready, "Ready: a photo has been answered", problems(503))
         counters = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401)}
@@ -114,22 +118,34 @@ class Gateway:
         return json_answer(body, status)
 
     async def _answer(self, request: Request) -> contract.ScoreBody:
+        explain = self._wants_maps(request)
         photos = await read_photos(request, max_images=self._settings.max_batch_images)
         visit, usable = this_visit(), [encoded for encoded in photos.encoded if encoded is not None]
         visit.n_photos = len(photos.names)
         with self._in_work(len(photos.names)):
             asked_s = time.monotonic()
-            scored = await self._until_hung_up(request, usable)
+            scored = await self._until_hung_up(request, usable, explain)
         visit.model = scored.model.id
         self._telemetry.count(scored, scored_s=time.monotonic() - asked_s)
+        await self._trial.offer(usable, scored)
         results = _results(photos, scored)
         if photos.single and isinstance(results[0], contract.Refused):
             return contract.UnusableBody(model=scored.model, results=results, error=results[0].error)
         return contract.ScoreBody(model=scored.model, results=results)
 
-    async def _until_hung_up(self, request: Request, encoded: list[bytes]) -> contract.Scored:
+    def _wants_maps(self, request: Request) -> bool:
+        asked = request.query_params.get("explain", "false").lower()
+        if asked not in ("true", "false"):
+            raise ServeError(400, "bad_request", f"explain={asked[:20]}: expected true or false")
+        if asked == "true" and not self._settings.explain:
+            what = "this endpoint draws no maps: leave explain out, or have it started with serve.explain=true"
+            raise ServeError(400, "explain_off", what)
+        return asked == "true"
+
+    async def _until_hung_up(self, request: Request, encoded: list[bytes], explain: bool) -> contract.Scored:
         # The backend keeps the deadline; this is for clients that go away before it.
-        scoring = asyncio.ensure_future(self._backend.score(encoded, timeout_s=self._settings.timeout_s))
+        answering = self._backend.score(encoded, timeout_s=self._settings.timeout_s, explain=explain)
+        scoring = asyncio.ensure_future(answering)
         leaving = asyncio.ensure_future(_hung_up(request))
         try:
             await asyncio.wait((scoring, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -174,6 +190,10 @@ class Gateway:
         """Go back to the model before this one, for whoever has the operator's key."""
         return await self._describe(await self._backend.roll_back())
 
+    async def post_promote(self) -> contract.ModelBody:
+        """Let the model on trial answer from now on, for whoever has the operator's key."""
+        return await self._describe(await self._backend.promote())
+
     async def get_alive(self) -> contract.AliveBody:
         """Answer as long as this process does."""
         return contract.AliveBody(status="ok")
@@ -188,6 +208,7 @@ class Gateway:
     async def get_metrics(self) -> Response:
         """Render counters as Prometheus reads them."""
         self._telemetry.show_exchanges(self._backend.exchanges())
+        self._telemetry.shadow.show((await self._backend.shadow()).card)
         return Response(self._telemetry.text(), media_type="text/plain; version=0.0.4")
 
     async def _card(self) -> contract.ModelCard:
@@ -199,12 +220,16 @@ class Gateway:
 
     async def _describe(self, card: contract.ModelCard) -> contract.ModelBody:
         limits = contract.Limits.model_validate(self._settings, from_attributes=True)
-        return contract.ModelBody(**dict(card), limits=limits, swap=dict(await self._backend.swap_state()))
+        swap, shadow = dict(await self._backend.swap_state()), await self._trial.body(card)
+        explain = self._settings.explain
+        return contract.ModelBody(**dict(card), limits=limits, explain=explain, swap=swap, shadow=shadow)
 
 
-def _results(photos: Photos, scored: contract.Scored) -> list[contract.Answered | contract.Refused]:
+def _results(
+    photos: Photos, scored: contract.Scored
+) -> list[contract.Answered | contract.Explained | contract.Refused]:
     classes, positions, refused = scored.model.classes, itertools.count(), {**scored.refused, -1: _NOT_BASE64}
-    results: list[contract.Answered | contract.Refused] = []
+    results: list[contract.Answered | contract.Explained | contract.Refused] = []
     for name, encoded in zip(photos.names, photos.encoded, strict=True):
         position = -1 if encoded is None else next(positions)
         if position in refused:
@@ -213,16 +238,18 @@ def _results(photos: Photos, scored: contract.Scored) -> list[contract.Answered 
             results.append(contract.Refused(name=name, status="error", error=why))
             continue
         row = scored.probabilities[position]
-        results.append(
-            contract.Answered(
-                name=name,
-                status="ok",
-                label=classes[int(row.argmax())],
-                confidence=float(row.max()),
-                abstained=bool(scored.abstained[position]),
-                probabilities=dict(zip(classes, row.tolist(), strict=True)),
-            )
+        answer = contract.Answered(
+            name=name,
+            status="ok",
+            label=classes[int(row.argmax())],
+            confidence=float(row.max()),
+            abstained=bool(scored.abstained[position]),
+            probabilities=dict(zip(classes, row.tolist(), strict=True)),
         )
+        if position in scored.maps:
+            map_png = base64.b64encode(scored.maps[position]).decode()
+            answer = contract.Explained(**dict(answer), map_png=map_png)
+        results.append(answer)
     return results
 
 

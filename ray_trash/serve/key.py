@@ -91,7 +91,7 @@ def keys_for(settings: ServeConfig, port: int) -> Iterator[Keys]:
             f"{file}: the operator's key cannot be written: {error.strerror or error}; set serve.operator_key_file to "
             f"a file with a key, or {OPERATOR_VARIABLE} to one"
         ) from error
-    tell("operator_key", f"the operator's key, for a rollback, is in {file}", file=str(file))
+    tell("operator_key", f"the operator's key, for a rollback or a promotion, is in {file}", file=str(file))
     try:
         yield Keys(keys.client, key)
     finally:

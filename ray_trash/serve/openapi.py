@@ -18,6 +18,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemBody} for status in statuses}
 
 
+def parameters(settings: ServeConfig) -> list[dict[str, Any]]:
+    """Describe what the query of `POST /v1/score` may hold."""
+    what = "Whether each answer comes with `map_png`, what it looked at"
+    schema: dict[str, Any] = {"type": "boolean", "default": False}
+    if not settings.explain:
+        what += "; off here: `true` is refused, 400 `explain_off`"
+        schema["enum"] = [False]
+    return [{"name": "explain", "in": "query", "required": False, "description": what, "schema": schema}]
+
+
 def request_body(settings: ServeConfig) -> dict[str, Any]:
     """Describe what `POST /v1/score` takes."""
     photo: dict[str, Any] = {"type": "string", "format": "binary"}

@@ -6,9 +6,11 @@ Ray Serve makes it, feeds it and replaces it when it dies or hangs.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from ray import serve
 from ray_trash.cluster.carry import Carried, carry
 from ray_trash.cluster.waiting import exit_if_stuck
 from ray_trash.config import ServeConfig
+from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.model.explainer import Explainer
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
@@ -50,8 +54,13 @@ class Replica:
         batching: Any = self._predict
         batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
-        given = self._settings.model_dump(include={"engine", "device", "precision"})
+        given = self._settings.model_dump(include={"engine", "device", "precision", "views"})
         self._loaded = carry(lambda: Predictor.load(checkpoint, **given, n_threads=n_threads))
+        # The maps of all requests take turns: they need the memory of one, and leave threads to answers.
+        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._explainer: Explainer | None = None
+        if self._settings.explain and self._loaded.error is None:
+            self._explainer = Explainer(checkpoint, views=self._settings.views)
 
     async def check_health(self) -> None:
         """Raise an error, so that Ray Serve replaces this replica, where its newest batch could not be computed."""
@@ -62,8 +71,8 @@ class Replica:
         """Return who answers, or why nobody does."""
         return carry(lambda: card_of(self._loaded.value()))
 
-    async def answer(self, photos: Sequence[bytes]) -> Scored:
-        """Answer encoded photos."""
+    async def answer(self, photos: Sequence[bytes], *, explain: bool = False) -> Scored:
+        """Answer encoded photos, and draw what the answers looked at; only where `serve.explain` is on."""
         if self._loaded.error is not None:
             # One that was made later than those that were looked at, on a machine that cannot load the model.
             self._broken = f"there is no model here: {self._loaded.error}"
@@ -77,13 +86,28 @@ class Replica:
         slices = [squares[start : start + step] for start in range(0, len(squares), step)]
         answers = await asyncio.gather(*map(self._predict, slices))
         probabilities = np.zeros((len(photos), len(predictor.document.classes)), np.float32)
+        good = [n for n in range(len(photos)) if n not in refused]
         if answers:
-            good = [n for n in range(len(photos)) if n not in refused]
             probabilities[good] = np.concatenate([rows for rows, _, _ in answers])
         batches = {number: batch for _, number, batch in answers}
         abstained = predictor.document.calibration.abstains(probabilities)
         abstained[list(refused)] = False
-        return Scored(card_of(predictor), probabilities, abstained, refused, tuple(batches.values()), decode_s)
+        scored = Scored(card_of(predictor), probabilities, abstained, refused, tuple(batches.values()), decode_s)
+        if not explain:
+            return scored
+        explaining_s = time.perf_counter()
+        labels = probabilities[good].argmax(axis=1).tolist()
+        # The gateway has given the request up by then.
+        async with asyncio.timeout(self._settings.timeout_s):
+            maps = {n: await self._draw(square, label) for n, square, label in zip(good, squares, labels, strict=True)}
+        return replace(scored, maps=maps, explain_s=time.perf_counter() - explaining_s)
+
+    async def _draw(self, square: NDArray[np.uint8], label: int) -> bytes:
+        explainer = self._explainer
+        assert explainer is not None, "the gateway lets no such request in where serve.explain is off"
+        return await asyncio.get_running_loop().run_in_executor(
+            self._drawing, lambda: heat_over(square, explainer.heat(square, label))
+        )
 
     @serve.batch(max_concurrent_batches=BATCHES_AT_ONCE, batch_size_fn=lambda slices: sum(map(len, slices)))
     async def _predict(self, slices: list[Slice]) -> list[tuple[NDArray[np.float32], int, ForwardBatch]]:
@@ -117,6 +141,8 @@ def card_of(predictor: Predictor) -> ModelCard:
         preprocessing=document.preprocessing.to_json(),
         thresholds=dict(zip(document.classes, calibration.thresholds, strict=True)),
         temperature=calibration.temperature,
+        views=predictor.views,
+        calibrated_views=document.views,
         target_error=calibration.target_error,
         answer_shares=dict(zip(document.classes, calibration.answer_shares, strict=False)),
         metrics=document.metrics,
@@ -126,8 +152,9 @@ def card_of(predictor: Predictor) -> ModelCard:
 class SharedReplica(Replica):
     """A replica that loads what was checked, whatever has become of the checkpoint's files by then."""
 
-    def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int) -> None:
-        """Fetch the checkpoint and load it."""
+    def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int, niceness: int) -> None:
+        """Fetch the checkpoint and load it, in threads that let others go first by so much."""
+        os.nice(niceness)
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)

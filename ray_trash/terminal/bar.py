@@ -7,21 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ray_trash.terminal.say import Terminal
 
 FIRST_LINE_S = 2.0
 LINE_EVERY_S = 10.0
+_MIB = 1 << 20
 
 
 @contextmanager
 def byte_bar(terminal: Terminal, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far a download is, on a live terminal only; to be told the bytes there and the whole, 0 for unknown."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=terminal.console, disable=not terminal.is_live) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done_bytes, total_bytes: bar.update(task, completed=done_bytes, total=total_bytes or None)
+    """Show how far a download is; to be told the bytes there and the whole, 0 for unknown."""
+    with Bar(terminal, total=None, noun="MiB", doing=f"downloading {what}:") as bar:
+        yield lambda done_bytes, total_bytes: bar.show(done_bytes // _MIB, total=total_bytes // _MIB or None)
 
 
 class Bar:
@@ -79,8 +78,17 @@ class Bar:
         """Count what is done."""
         self.show(self._done + n)
 
-    def show(self, done: int, *, total: int | None = None, doing: str | None = None, note: str | None = None) -> None:
+    def show(
+        self,
+        done: int,
+        *,
+        total: int | None = None,
+        noun: str | None = None,
+        doing: str | None = None,
+        note: str | None = None,
+    ) -> None:
         """Set what is done, and whatever else is given; `note` takes the place of the rate."""
+        self._noun = noun or self._noun
         if doing is not None and doing != self._doing:
             self.rate, self._doing = Rate(), doing
         self._total = self._total if total is None else total

@@ -45,7 +45,15 @@ class Begun:
     steps: int
 
 
-Event = str | Begun | Step | EpochRecord
+@dataclass(frozen=True)
+class Computed:
+    """Of so many views of photos, for how many the first worker has computed the activations of the frozen stages."""
+
+    views: int
+    wanted: int
+
+
+Event = str | Begun | Step | Computed | EpochRecord
 """A line for people, or what is shown as one."""
 
 
@@ -204,8 +212,13 @@ class Display:
     def _show(self, event: Event) -> None:
         if isinstance(event, Begun):
             return  # whoever listens has the words for it
+        if isinstance(event, Computed):
+            doing = "activations of the frozen stages:"
+            self._bar.show(event.views, total=event.wanted, noun="views of photos", doing=doing)
+            return
         if not isinstance(event, Step):
             self._terminal.say(event if isinstance(event, str) else event.line())
             return
         note = f"loss {event.loss:.4f}  {event.images_per_s:.1f} photos/s"
-        self._bar.show(event.step, total=event.steps, doing=f"epoch {event.epoch}:", note=note)
+        doing = f"epoch {event.epoch}:"
+        self._bar.show(event.step, total=event.steps, noun="steps", doing=doing, note=note)

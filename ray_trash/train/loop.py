@@ -19,7 +19,7 @@ from ray_trash.model.network import freeze_stages, set_training_mode
 from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
-from ray_trash.train.board import Begun, Step
+from ray_trash.train.board import Begun, Computed, Step
 from ray_trash.train.epoch import diverged_error, expect_photos, train_epoch, validate
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
@@ -148,7 +148,8 @@ def _epochs(
         return  # it has no use for the activations, which may take minutes
     views = job.config.evaluate.views
     freeze_stages(state.network, job.config.model.frozen_stages)
-    inputs = build_inputs(source, job, worker, state.network, job.board.post)
+    post = job.board.post
+    inputs = build_inputs(source, job, worker, state.network, post, lambda done, wanted: post(Computed(done, wanted)))
     ended = time.perf_counter()
     while state.run.stop_kind is None:
         ran = _run_epoch(job, state, worker, inputs, saver, since=ended)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,9 @@ from ray_trash.cluster.waiting import fetch
 from ray_trash.config import Config, override, why_not_cached
 from ray_trash.model.network import freeze_stages
 from ray_trash.model.precision import resolve_device, resolve_precision
-from ray_trash.train.frozen.compute import GIB, activation_files, compute_missing
+from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.say import Terminal
+from ray_trash.train.frozen.compute import GIB, OnViews, activation_files, compute_missing
 from ray_trash.train.job import TrainData
 from ray_trash.train.photos import PreparedRun, TrainingPhotos
 from ray_trash.train.start import build_source
@@ -32,7 +34,7 @@ COMPUTE_TIMEOUT_S = 12 * 3600.0
 
 
 def share_activations(
-    base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, points: Sequence[Point], say: Callable[[str], None]
+    base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, points: Sequence[Point], terminal: Terminal
 ) -> frozenset[int] | None:
     """Compute the activations that the points known beforehand have in common, on one machine of the cluster.
 
@@ -42,20 +44,22 @@ def share_activations(
     if not wanted:
         return None if wanted is None else frozenset()
     compute = partial(_compute, replace(base, config=wanted[max(wanted)]), photos, workers, sorted(wanted))
-    if workers.device == "cpu" and count_machines() == 1:
-        cached, line = compute()
-    else:
-        # The driver may be on a machine without GPUs, or without trials.
-        reserved = workers.resources_per_worker
-        remote: Any = ray.remote(carry).options(
-            num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1
-        )
-        what = "the activations of the frozen stages"
-        cached, line = fetch(remote.remote(compute), what=what, timeout_s=COMPUTE_TIMEOUT_S).value()
+    doing = "computing the activations of the frozen stages:"
+    with Bar(terminal, total=None, noun="views of photos", doing=doing) as bar:
+        if workers.device == "cpu" and count_machines() == 1:
+            cached, line = compute(on_views=lambda done, wanted: bar.show(done, total=wanted))
+        else:
+            # The driver may be on a machine without GPUs, or without trials.
+            reserved = workers.resources_per_worker
+            remote: Any = ray.remote(carry).options(
+                num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0), max_retries=1
+            )
+            what = "the activations of the frozen stages"
+            cached, line = fetch(remote.remote(compute), what=what, timeout_s=COMPUTE_TIMEOUT_S).value()
     if cached:
-        say(line)
+        terminal.say(line)
     for n_frozen in sorted(set(wanted) - cached):
-        say(f"trials with {n_frozen} frozen stages compute them anew: they do not fit train.cache_frozen_gib")
+        terminal.say(f"trials with {n_frozen} frozen stages compute them anew: they do not fit train.cache_frozen_gib")
     return cached
 
 
@@ -85,7 +89,12 @@ def fitting_stages(sizes_bytes: Mapping[int, int], budget_bytes: float) -> list[
 
 
 def _compute(
-    base: PreparedRun, photos: TrainingPhotos, workers: WorkerPlan, stages: Sequence[int]
+    base: PreparedRun,
+    photos: TrainingPhotos,
+    workers: WorkerPlan,
+    stages: Sequence[int],
+    *,
+    on_views: OnViews = lambda done, wanted: None,
 ) -> tuple[frozenset[int], str]:
     """Compute what fits for some numbers of frozen stages; return these, and what there is in a line."""
     config, data = base.config, TrainData(base.config, photos.train, photos.val)
@@ -103,7 +112,7 @@ def _compute(
         return frozenset(), ""
     with closing(build_source(base.listing.root, photos.decoded, device)) as source:
         started = time.perf_counter()
-        n_computed = compute_missing(fitting, source, data, worker, network)
+        n_computed = compute_missing(fitting, source, data, worker, network, on_views=on_views)
         seconds = time.perf_counter() - started
     sizes = {n_frozen: own.sets["train"].bytes_per_photo / 1024 for n_frozen, own in sorted(fitting.items())}
     line = (

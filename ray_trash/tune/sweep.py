@@ -155,7 +155,7 @@ def _build(prepared: PreparedSweep, plan: TrialPlan, finished: Sequence[TrialRec
         metric=metric_of(config),
         photos=photos,
         plan=plan,
-        cached_stages=share_activations(base, photos, plan.workers, prepared.points, terminal.say),
+        cached_stages=share_activations(base, photos, plan.workers, prepared.points, terminal),
         finished=frozenset(record.run for record in finished),
     )
 

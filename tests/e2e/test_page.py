@@ -17,10 +17,11 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from ray_trash.config import ServeConfig
-from ray_trash.serve.contract import ModelCard, Scored, ServeError
+from ray_trash.serve.contract import ModelCard, Scored, ServeError, ShadowState
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import Keys
 from tests.e2e.command import wait_until
+from tests.encoded import encode, smooth_photo
 
 KEY = "a-key-of-the-test"
 CARD = ModelCard(
@@ -34,6 +35,7 @@ CARD = ModelCard(
     answer_shares={},
     metrics={},
 )
+MAP = encode(smooth_photo(48, 48), "PNG")
 SURE, UNSURE = (0.012, 0.931, 0.021, 0.004, 0.03, 0.002), (0.05, 0.21, 0.09, 0.4, 0.15, 0.1)
 
 
@@ -43,16 +45,19 @@ class Backend:
     def __init__(self) -> None:
         self.busy = 0
         self.batches: list[int] = []
+        self.explained: list[bool] = []
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         if self.busy > 0:
             self.busy -= 1
             raise ServeError(503, "busy", "come again", retry_after_s=1)
         self.batches.append(len(photos))
+        self.explained.append(explain)
         unsure = np.array([photo.startswith(b"\x89PNG") for photo in photos], np.bool_)
         bad = {n for n, photo in enumerate(photos) if not photo.startswith((b"\xff\xd8", b"\x89PNG"))}
         rows = np.array([UNSURE if each else SURE for each in unsure], np.float32)
-        return Scored(CARD, rows, unsure, dict.fromkeys(bad, ("unsupported_format", "not a photo")))
+        maps = {n: MAP for n in range(len(photos)) if explain and n not in bad}
+        return Scored(CARD, rows, unsure, dict.fromkeys(bad, ("unsupported_format", "not a photo")), maps=maps)
 
     async def card(self) -> ModelCard | None:
         return CARD
@@ -65,6 +70,15 @@ class Backend:
 
     def exchanges(self) -> Mapping[str, int]:
         return {}
+
+    async def shadow(self) -> ShadowState:
+        return ShadowState()
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        return await self.score(photos, timeout_s=timeout_s)
+
+    async def promote(self) -> ModelCard:
+        return await self.roll_back()
 
     async def roll_back(self) -> ModelCard:
         raise ServeError(409, "no_model_before", "there is none")
@@ -95,7 +109,7 @@ def shared() -> Iterator[tuple[Backend, str]]:
 @pytest.fixture
 def backend(shared: tuple[Backend, str]) -> Backend:
     backend, _ = shared
-    backend.busy, backend.batches = 0, []
+    backend.busy, backend.batches, backend.explained = 0, [], []
     return backend
 
 
@@ -205,6 +219,48 @@ def test_a_photo_is_chosen_and_cleared_with_the_keyboard_alone(page: Page, origi
         assert page.evaluate("document.activeElement.id") == "clear"
         page.keyboard.press("Enter")
         expect(page.locator(".card")).to_have_count(0)
+
+
+def test_maps_are_asked_for_with_the_keyboard_for_photos_that_are_there_and_for_new_ones(
+    page: Page, backend: Backend
+) -> None:
+    with serving(backend, explain=True) as origin:
+        page.goto(origin)
+        page.locator("#files").set_input_files([photo("a.jpg"), text_file("c.jpg")])
+        expect(page.get_by_role("status")).to_have_text("2 photos: 1 glass, 1 failed.")
+        expect(page.locator(".map")).to_have_count(0)
+        toggle = page.get_by_role("checkbox", name="Show what the model looked at")
+        expect(toggle).to_have_accessible_description("Warm colours speak for the answer. It takes longer.")
+        while page.evaluate("document.activeElement.id") != "explain":
+            page.keyboard.press("Tab")
+        assert toggle.evaluate("box => getComputedStyle(box).outlineStyle") == "solid"
+        page.keyboard.press("Space")
+        drawn = page.get_by_role("img", name="a.jpg: what speaks for glass, in warm colours")
+        expect(drawn).to_be_visible()
+        assert drawn.evaluate("image => image.complete && image.naturalWidth") == 48
+        own, beside = (page.locator(f".card {which}").first.bounding_box() for which in ("img:not(.map)", ".map"))
+        assert own is not None
+        assert beside is not None
+        assert own["x"] + own["width"] <= beside["x"] + 1
+        page.locator("#files").set_input_files([photo("b.png", "PNG")])
+        expect(page.locator(".map")).to_have_count(2)
+        expect(page.get_by_role("status")).to_have_text("3 photos: 1 not sure, 1 glass, 1 failed.")
+        # What was refused is not sent again, and what has its map neither.
+        assert (backend.batches, backend.explained) == ([2, 1, 1], [False, True, True])
+        toggle.focus()
+        page.keyboard.press("Space")
+        expect(drawn).to_be_hidden()
+        page.set_viewport_size({"width": 360, "height": 700})
+        page.keyboard.press("Space")
+        expect(drawn).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert len(backend.batches) == 3
+
+
+def test_a_server_that_draws_no_maps_offers_none(page: Page, origin: str) -> None:
+    page.goto(origin)
+    expect(page.locator("#classes li")).to_have_count(len(CARD.classes))
+    expect(page.get_by_role("checkbox")).to_have_count(0)
 
 
 def test_a_hostile_file_name_is_text(page: Page, origin: str) -> None:

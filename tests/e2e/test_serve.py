@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import re
@@ -22,6 +24,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from ray_trash.doctor.access import listeners_of
 from ray_trash.model.checkpoint import MARKER
@@ -66,6 +69,7 @@ def served(models: Path) -> Iterator[Endpoint]:
         "max_batch_images": 64,
         "precision": "fp32",
         "engine": "torch",
+        "explain": "true",
     }
     changes = [part for key, value in settings.items() for part in ("--set", f"serve.{key}={value}")]
     with endpoint("--watch", models / "run", "--replicas", 2, *changes) as running:
@@ -153,6 +157,19 @@ def test_a_batch_of_64_with_one_bad_photo_is_63_answers_and_one_error_in_order(s
     assert results[30]["error"]["code"] == "truncated"
     said = [list(results[number]["probabilities"].values()) for number in good]
     np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+def test_what_an_answer_looked_at_is_a_picture_of_what_the_network_saw(served: Endpoint, photo: bytes) -> None:
+    url = f"{served.url}/v1/score"
+    plain, explained = (
+        httpx.post(url, content=photo, headers=JPEG, params=params, timeout=60).json()["results"][0]
+        for params in ({}, {"explain": "true"})
+    )
+    with Image.open(io.BytesIO(base64.b64decode(explained.pop("map_png")))) as drawn:
+        assert (drawn.format, drawn.size) == ("PNG", (32, 32))
+    assert explained.keys() == plain.keys()
+    assert explained["label"] == plain["label"]
+    assert explained["confidence"] == pytest.approx(plain["confidence"], abs=1e-5)
 
 
 def test_killed_and_hung_replicas_under_load_cost_no_request_and_are_replaced(served: Endpoint, photo: bytes) -> None:

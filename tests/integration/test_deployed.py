@@ -35,11 +35,13 @@ class Deployed:
         self.url = f"http://127.0.0.1:{port}"
         serve.start(http_options={"port": port})
 
-    def deploy(self, checkpoint: Path) -> None:
+    def deploy(self, checkpoint: Path, *, shadow: Path | None = None) -> None:
         tree = from_yaml(CONFIG.read_text(), str(CONFIG))
         (application,) = tree["applications"]
-        application["deployments"][0]["user_config"]["checkpoint"] = str(checkpoint)
-        application["args"]["operator_key_file"] = str(self._operator_key_file)
+        places = {"checkpoint": checkpoint, "shadow": shadow}
+        wish = {name: str(place) for name, place in places.items() if place is not None}
+        application["deployments"][0]["user_config"] = wish
+        application["args"] |= {"operator_key_file": str(self._operator_key_file), "shadow_share": 1.0}
         client: Any = _get_global_client()
         client.deploy_apps(ServeDeploySchema.model_validate(tree), _blocking=False)
 
@@ -48,6 +50,14 @@ class Deployed:
             return dict(httpx.get(f"{self.url}/v1/model", timeout=30).json())
         except (httpx.TransportError, ValueError):
             return {}
+
+    def shadow(self) -> dict[str, Any]:
+        return self.model().get("shadow") or {}
+
+    def score(self) -> dict[str, Any]:
+        image = {"content-type": "image/jpeg"}
+        answer = httpx.post(f"{self.url}/v1/score", content=jpeg(smooth_photo()), headers=image, timeout=60)
+        return dict(answer.raise_for_status().json())
 
     def wait_for(self, model_id: str) -> None:
         wait_until(lambda: self.model().get("id") == model_id, timeout_s=180, what=model_id)
@@ -79,7 +89,7 @@ def deployed(ray_cluster: None, tmp_path: Path) -> Iterator[Deployed]:
     serve.shutdown()
 
 
-def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_gateway_and_the_folder(
+def test_a_serve_config_exchanges_the_model_and_what_was_promoted_outlives_the_gateway_and_the_folder(
     deployed: Deployed, tmp_path: Path
 ) -> None:
     first, second = (write_model(tmp_path / str(seed), seed=seed).id for seed in (0, 1))
@@ -101,17 +111,23 @@ def test_a_serve_config_exchanges_the_model_and_what_was_accepted_outlives_the_g
     assert back.headers.get_list("x-request-id") == [back.headers["x-request-id"]]
     assert (back.status_code, back.json()["id"]) == (200, first)
 
-    # Neither folder is what it was, and nobody who was there is there any more.
-    shutil.rmtree(tmp_path / "0")
+    deployed.deploy(tmp_path / "0", shadow=tmp_path / "1")
+    wait_until(lambda: deployed.shadow().get("id") == second, timeout_s=180, what="the model on trial")
+    assert deployed.score()["model"]["id"] == first
+    wait_until(lambda: deployed.shadow()["figures"]["photos"] == 1, timeout_s=60, what="its answer")
+    promoted = httpx.post(f"{deployed.url}/v1/model/promote", headers=operator, timeout=240)
+    assert (promoted.status_code, promoted.json()["id"]) == (200, second)
+    assert promoted.json()["shadow"]["swap"]["status"] == "promoted"
+
+    # The folder is not what it was, and nobody who was there is there any more.
+    shutil.rmtree(tmp_path / "1")
     wait_until(lambda: len(deployed.models()) == 1, timeout_s=180, what="the end of the model before")
     before = deployed.models()
     deployed.kill("Gateway")
-    deployed.wait_for(first)
+    deployed.wait_for(second)
     deployed.kill("Models")
     wait_until(lambda: len(deployed.models()) == 1 and deployed.models() != before, timeout_s=180, what="new replicas")
     deployed.kill("Model")
-    image = {"content-type": "image/jpeg"}
-    answer = httpx.post(f"{deployed.url}/v1/score", content=jpeg(smooth_photo()), headers=image, timeout=60)
-    assert (answer.status_code, answer.json()["model"]["id"]) == (200, first)
+    assert deployed.score()["model"]["id"] == second
     serve.delete("ray-trash", _blocking=False)
     wait_until(lambda: not serve.status().applications, timeout_s=180, what="the end of all applications")

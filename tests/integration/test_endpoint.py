@@ -43,6 +43,8 @@ def port() -> Iterator[int]:
         ("good", ("--set", "serve.replica=2"), 2, "did you mean serve.replicas?"),
         ("good", ("--set", "train.epochs=2"), 2, "only keys of serve"),
         ("good", ("--replicas", "4096", "--port", "0", "--host", "0.0.0.0"), 6, "available"),
+        ("good", ("--set", "serve.shadow_share=0.5"), 2, "no effect without --shadow"),
+        ("good", ("--shadow", "anywhere", "--replicas", "4", "--port", "0"), 6, "and a model on trial ask for 5 CPUs"),
         ("spoilt", ("--port", "0"), 4, "answered differently"),
     ],
 )

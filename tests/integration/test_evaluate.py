@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import ray
 import torch
 from PIL import Image
+from rich.console import Console
 
 from ray_trash.cluster.capacity import ScoringPlan, plan_scoring
 from ray_trash.dataset.split import SplitRule
@@ -32,6 +35,7 @@ from ray_trash.model.predictor import Predictor
 from ray_trash.score.pool import Computation
 from ray_trash.score.rows import classes_of
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -213,6 +217,23 @@ def test_masks_come_with_pictures_of_no_class(evaluations, checkpoint, photos, t
     alone = pq.read_table(evaluations[1] / "predictions.parquet")
     assert pq.read_table(tmp_path / "predictions.parquet").equals(alone)
     assert "unknown" not in read_json(evaluations[1])
+
+
+def test_over_other_views_the_answers_are_their_mean_and_that_is_said(checkpoint, photos, tmp_path):
+    said = io.StringIO()
+    terminal = Terminal(Console(file=said, width=200))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ray_trash.terminal.bar.FIRST_LINE_S", 0.0)
+        result = evaluate(checkpoint, photos, tmp_path, split="all", workers=1, views=8, terminal=terminal)
+    assert result["scoring"]["views"] == 8
+    assert any("over 8 views" in warning and "over 1" in warning for warning in result["warnings"])
+    predictor = Predictor.load(checkpoint, device="cpu", precision="fp32", views=8)
+    predictions = pq.read_table(tmp_path / "predictions.parquet")
+    encoded = [(photos / path).read_bytes() for path in predictions.column("path").to_pylist()]
+    expected = predictor.predict(np.stack([predictor.prepare(photo) for photo in encoded]))
+    np.testing.assert_allclose(np.stack(predictions.column("probabilities").to_numpy()), expected, atol=1e-4)
+    for step in ("reading", "scoring"):
+        assert re.search(rf"^{step} .*\d+", said.getvalue(), re.MULTILINE), step
 
 
 def test_the_picture_is_written_beside_the_figures(evaluations):

@@ -83,7 +83,7 @@ def test_every_case_of_the_corpus_is_one_row_with_its_code(command: Command, che
     assert json.loads(result.out)["errors"] == {code: codes.count(code) for code in sorted(set(codes))}
 
 
-def test_photos_in_a_column_beside_photos_in_files(
+def test_photos_in_a_column_beside_photos_in_files_over_eight_views(
     command: Command, checkpoint: Path, photos: Path, predicted: dict, tmp_path: Path
 ) -> None:
     paths = sorted(predicted)
@@ -91,15 +91,21 @@ def test_photos_in_a_column_beside_photos_in_files(
     encoded[5], encoded[70] = b"", b"no photo"
     pq.write_table(pa.table({"path": paths, "photo": encoded}), tmp_path / "in.parquet", row_group_size=40)
     given = (tmp_path / "in.parquet", photos / "glass" / "001.jpg")
-    result = command("score", checkpoint, *given, "--column", "photo", "--out", tmp_path / "out.parquet")
+    options = ("--column", "photo", "--views", 8, "--out", tmp_path / "out.parquet", "--json")
+    result = command("score", checkpoint, *given, *options)
     assert result.code == 0, result.err
+    assert "answers are over 8 views" in result.err
+    assert json.loads(result.out)["views"] == 8
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["path"].to_pylist() == [*paths, str(given[1])]
     codes = {n: code for n, code in enumerate(table["error_code"].to_pylist()) if code}
     assert codes == {5: "empty_file", 70: "unsupported_format"}
-    expected = [predicted[path] for n, path in enumerate(paths) if n not in codes] + [predicted["glass/001.jpg"]]
+    assert table.schema.metadata[b"views"] == b"8"
+    predictor = Predictor.load(checkpoint, engine="auto", n_threads=1, views=8)
+    answered = [path for n, path in enumerate(paths) if n not in codes] + ["glass/001.jpg"]
+    expected = predictor.predict(np.stack([predictor.prepare((photos / path).read_bytes()) for path in answered]))
     said = np.stack(table["probabilities"].drop_null().to_numpy())
-    np.testing.assert_allclose(said, np.stack(expected), atol=1e-6)
+    np.testing.assert_allclose(said, expected, atol=1e-6)
 
 
 def test_three_workers_answer_as_the_predictor_alone_with_photos_checkpoint_and_output_on_s3(

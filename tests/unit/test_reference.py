@@ -69,6 +69,16 @@ def test_the_command_prints_both_and_wants_to_know_what_to_print(capsys: pytest.
 
 def test_every_reason_code_and_every_exit_code_is_explained() -> None:
     text = (ROOT / "docs" / "codes.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(get_args(ReasonCode))
+    reasons = text.partition("## Reason codes")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", reasons, re.M)) == set(get_args(ReasonCode))
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RayTrashError)]
     assert {int(code) for code in re.findall(r"^\| (\d) \|", text, re.M)} == {0, *(kind.exit_code for kind in kinds)}
+
+
+def test_every_error_code_over_http_is_explained() -> None:
+    text = (ROOT / "docs" / "codes.md").read_text(encoding="utf-8")
+    section = text.partition("## Error codes over HTTP")[2].partition("\n## ")[0]
+    explained = {code for row in re.findall(r"^\| (`[^|]*`) \|", section, re.M) for code in re.findall(r"`(\w+)`", row)}
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "ray_trash" / "serve").glob("*.py"))
+    said = set(re.findall(r'(?:ServeError\(\d+, |come_again\()"(\w+)"', source))
+    assert explained == said - {"hung_up"}  # to whom nobody listens any more

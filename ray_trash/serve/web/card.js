@@ -12,6 +12,7 @@ export class Photo {
     this.name = file.name;
     this.state = "waiting";
     this.result = null;
+    this.lacksMap = false;
     this.mayTryAgain = false;
     this.node = document.getElementById("card").content.cloneNode(true).firstElementChild;
     part(this.node, ".name").textContent = file.name;
@@ -49,6 +50,7 @@ export class Photo {
     if (result.abstained) this.show("unsure", "Not sure", "", `Best guess: ${result.label}, ${sure}`);
     else this.show("ok", result.label, `${sure} sure`);
     this.showBars(Object.entries(result.probabilities), colours);
+    this.showMap(result);
   }
 
   /** Says why the photo has no label; `mayTryAgain` where that is not the photo's fault. */
@@ -64,12 +66,23 @@ export class Photo {
 
   show(state, verdict, sure = "", reason = "") {
     this.state = state;
-    this.mayTryAgain = false;
+    this.mayTryAgain = this.lacksMap = false;
     this.node.dataset.state = state;
     part(this.node, ".verdict strong").textContent = verdict;
     part(this.node, ".sure").textContent = sure;
     part(this.node, ".reason").textContent = reason;
     part(this.node, ".reason").hidden = reason === "";
+  }
+
+  showMap({ label, map_png: png }) {
+    part(this.node, ".map")?.remove();
+    this.lacksMap = png === undefined;
+    if (this.lacksMap) return;
+    const image = document.createElement("img");
+    image.className = "map";
+    image.alt = `${this.name}: what speaks for ${label}, in warm colours`;
+    image.src = `data:image/png;base64,${png}`;
+    part(this.node, ".photo").append(image);
   }
 
   showBars(shares, colours) {

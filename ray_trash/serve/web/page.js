@@ -19,6 +19,7 @@ const GOLDEN_ANGLE = 137.508;
 
 const element = (id) => document.getElementById(id);
 const waitsForKey = () => !element("key-form").hidden;
+const wantsMaps = () => element("explain").checked;
 const colours = new Map();
 let photos = [];
 let queue = [];
@@ -80,6 +81,7 @@ async function learn(options) {
   const model = await loadModel(options);
   meet(model);
   limits = { images: model.limits.max_batch_images, bytes: model.limits.max_body_mib * MIB };
+  element("explain-option").hidden = !model.explain;
   element("promise").hidden = model.target_error === null;
   element("target-error").textContent = percent(model.target_error ?? 0);
 }
@@ -93,11 +95,14 @@ async function answerSome(options) {
   say(`Looking at ${counted(photos.length, "photo")}, ${done} done${slowly} …`);
   const started = performance.now();
   try {
-    const given = { ...options, hasFewer: batch.length > 1 };
+    const explain = wantsMaps();
+    const given = { ...options, explain, hasFewer: batch.length > 1 };
     const answer = await score(batch.map((photo) => photo.file), given);
     if (answer.results?.length !== batch.length) throw new Refused(200, { message: "It left photos out." });
     meet(answer.model);
     batch.forEach((photo, index) => photo.answer(answer.results[index], colours));
+    // Asked for while the answers were on their way.
+    if (wantsMaps() && !explain) askForMaps();
     acceptKey();
     keepPace(performance.now() - started, batch.length);
   } catch (error) {
@@ -192,6 +197,19 @@ function tryAgain() {
   work();
 }
 
+function askForMaps() {
+  const without = photos.filter((photo) => photo.lacksMap);
+  for (const photo of without) photo.wait();
+  queue.push(...without);
+}
+
+function toggleMaps() {
+  element("cards").classList.toggle("explained", wantsMaps());
+  if (!wantsMaps()) return;
+  askForMaps();
+  if (!waitsForKey()) work();
+}
+
 function clear() {
   run?.abort();
   run = null;
@@ -224,4 +242,5 @@ listen(element("zone"), element("files"), add);
 element("key-form").addEventListener("submit", takeKey);
 element("again").addEventListener("click", tryAgain);
 element("clear").addEventListener("click", clear);
+element("explain").addEventListener("change", toggleMaps);
 work();

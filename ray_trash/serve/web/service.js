@@ -43,10 +43,10 @@ export function loadModel(options) {
   return ask("v1/model", {}, options);
 }
 
-export function score(files, options) {
+export function score(files, { explain, ...options }) {
   const body = new FormData();
   for (const file of files) body.append("images", file, file.name);
-  return ask("v1/score", { method: "POST", body }, options);
+  return ask(explain ? "v1/score?explain=true" : "v1/score", { method: "POST", body }, options);
 }
 
 /**

@@ -32,12 +32,19 @@ _SIDES: tuple[Side, ...] = ("val", "train")
 GIB = 2**30
 TRAINING_FORMAT = torch.bfloat16
 """What training's activations are rounded to: half the bytes of float32, and what bf16 arithmetic gives anyway."""
+OnViews = Callable[[int, int], None]
+"""Is told of how many views of photos this worker has computed the activations, and of how many it will."""
 _BUILD_TRIES = 2
 """How often files that another run threw away while they were made are made again."""
 
 
 def build_inputs(
-    source: PhotoSource, data: TrainData, worker: Worker, network: ResNet, say: Callable[[str], None]
+    source: PhotoSource,
+    data: TrainData,
+    worker: Worker,
+    network: ResNet,
+    say: Callable[[str], None],
+    on_views: OnViews = lambda done, wanted: None,
 ) -> NetworkInputs:
     """Choose what a worker's network is fed with, and compute what is missing of it; all workers call this together.
 
@@ -59,7 +66,8 @@ def build_inputs(
         return photos
     if worker.is_first:
         say(f"activations of the {n_frozen} frozen stages are kept: {files.n_bytes / GIB:.2f} GiB in {files.folder}")
-    compute_missing({n_frozen: files}, source, data, worker, network)
+    on_views = on_views if worker.is_first else (lambda done, wanted: None)
+    compute_missing({n_frozen: files}, source, data, worker, network, on_views=on_views)
     return CachedInputs(files, n_frozen, worker)
 
 
@@ -120,7 +128,13 @@ def cache_folder(config: Config) -> Path:
 
 
 def compute_missing(
-    files: Mapping[int, ActivationFiles], source: PhotoSource, data: TrainData, worker: Worker, network: ResNet
+    files: Mapping[int, ActivationFiles],
+    source: PhotoSource,
+    data: TrainData,
+    worker: Worker,
+    network: ResNet,
+    *,
+    on_views: OnViews = lambda done, wanted: None,
 ) -> int:
     """Compute and write whatever files are missing, shared among the workers of a machine, and open all.
 
@@ -138,7 +152,7 @@ def compute_missing(
         missing = {side: {n: set(own.missing(side)) for n, own in files.items()} for side in _SIDES}
         # Each takes its share of the same list, so none may write before all have looked.
         worker.any_of(False)
-        compute = partial(_compute, files, missing, source, data, worker, network)
+        compute = partial(_compute, files, missing, source, data, worker, network, on_views)
         n_computed += worker.on_all(compute, failed="could not keep activations of the frozen stages")
         try:
             worker.on_all(open_all, failed="lost activations of the frozen stages")
@@ -156,6 +170,7 @@ def _compute(
     data: TrainData,
     worker: Worker,
     network: ResNet,
+    on_views: OnViews,
 ) -> int:
     config, n_computed = data.config, 0
     if worker.local_rank == 0:
@@ -166,9 +181,14 @@ def _compute(
             needed_bytes=sum(own.n_bytes for own in files.values()),
         )
     photos = PhotoInputs(source, data, worker)
-    for side in _SIDES:
-        chunks_of = next(iter(files.values())).sets[side]
-        wanted = sorted(frozenset().union(*missing[side].values()))[worker.local_rank :: worker.local_world]
+    sets = next(iter(files.values())).sets
+    wanted_of = {
+        side: sorted(frozenset().union(*missing[side].values()))[worker.local_rank :: worker.local_world]
+        for side in _SIDES
+    }
+    n_wanted = sum(len(sets[side].positions(chunk)) for side, wanted in wanted_of.items() for _, chunk in wanted)
+    for side, wanted in wanted_of.items():
+        chunks_of = sets[side]
         for view in sorted({view for view, _ in wanted}):
             chunks = [chunk for v, chunk in wanted if v == view]
             positions = [chunks_of.positions(chunk) for chunk in chunks]
@@ -179,6 +199,7 @@ def _compute(
                     lacking = [n for n in files if (view, chunk) in missing[side][n]]
                     for n, activations in activations_after(network, batch, lacking).items():
                         files[n].write(side, view, chunk, activations)
+                    on_views(n_computed, n_wanted)
     return n_computed
 
 

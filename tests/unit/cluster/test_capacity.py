@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ray_trash.cluster.capacity import plan_trials, plan_workers
+from ray_trash.cluster.capacity import plan_replicas, plan_trials, plan_workers
 from ray_trash.cluster.shares import TRIAL_MEMORY_BYTES
-from ray_trash.config import TrainConfig, TuneConfig
+from ray_trash.config import ServeConfig, TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
 
 
@@ -112,3 +112,10 @@ def test_trials_have_the_fewest_of_workers_that_come_and_go() -> None:
     plan = plan_trials(TrainConfig.model_validate({"workers": [1, 4]}), TuneConfig(), {"CPU": 8}, machines=2, trials=4)
     assert plan.workers.workers == 1
     assert plan.workers.in_process
+
+
+def test_a_model_on_trial_has_a_cpu_beside_those_of_the_replicas_and_takes_none_of_their_threads() -> None:
+    serve, resources = ServeConfig(replicas=2), {"CPU": 3}
+    assert plan_replicas(serve, resources, with_shadow=True) == plan_replicas(serve, resources)
+    with pytest.raises(ClusterError, match=r"replicas=3 and a model on trial ask for 4 CPUs; available: 3; ask for"):
+        plan_replicas(ServeConfig(replicas=3), resources, with_shadow=True)

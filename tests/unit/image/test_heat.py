@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ray_trash.image.heat import heat_picture
+from ray_trash.image.heat import heat_over, heat_picture
 
 
 def drawn(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +23,13 @@ def test_the_photo_stays_as_it_is_beside_its_map_and_warm_is_where_the_map_is_hi
     red, _, blue = warm[4, 60]
     assert red > blue > 100
     assert (warm[40:, :20] == 100).all()
+
+
+def test_alone_a_map_is_what_it_is_beside_the_photo() -> None:
+    photo, heat = np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3), np.eye(4, dtype=np.float32)
+    beside = np.asarray(Image.open(io.BytesIO(heat_picture(photo, heat))))
+    alone = np.asarray(Image.open(io.BytesIO(heat_over(photo, heat))))
+    np.testing.assert_array_equal(alone, beside[:, -48:])
 
 
 def test_where_nothing_speaks_for_the_answer_nothing_is_drawn() -> None:

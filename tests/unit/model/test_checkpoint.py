@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def reseal(directory: Path) -> None:
         data = (directory / name).read_bytes()
         entry.update(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     (directory / MARKER).write_text(json.dumps(marker))
+
+
+def change_document(directory: Path, **changes: object) -> None:
+    path = directory / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    reseal(directory)
 
 
 def test_document_survives_save_and_load(tmp_path, tiny_state, document):
@@ -108,13 +115,37 @@ def test_tensors_that_share_memory_are_both_written(tmp_path, tiny_state, docume
     assert weights["fc.more"].tolist() == [0, 1]
 
 
-def test_id_follows_the_weights_alone(tmp_path, tiny_state, document, make_document):
-    first = write_checkpoint(tmp_path / "1", tiny_state, document)
-    again = write_checkpoint(tmp_path / "2", tiny_state, make_document(epoch=9))
-    digest = hashlib.sha256((tmp_path / "1" / "weights.safetensors").read_bytes()).hexdigest()
-    assert first.id == again.id == digest[:12]
+def test_an_id_follows_the_weights_and_what_else_an_answer_depends_on(tmp_path, tiny_state, document, make_document):
+    def written(place: str, **changes: object) -> str:
+        return str(write_checkpoint(tmp_path / place, tiny_state, make_document(**changes)).id)
+
+    first = written("first")
+    assert written("later", epoch=9, metrics={"val_loss": 1.0}, config={"name": "again"}) == first
+    calibration = document.calibration
+    others = {
+        "temperature": written("temperature", calibration=replace(calibration, temperature=3.0)),
+        "thresholds": written("thresholds", calibration=replace(calibration, thresholds=(0.7, 0.7, 0.7))),
+        "classes": written("classes", classes=tuple(reversed(document.classes))),
+        "preprocessing": written("preprocessing", preprocessing=replace(document.preprocessing, fit="stretch")),
+    }
+    assert open_checkpoint(tmp_path / "thresholds").document.id == others["thresholds"]
     tiny_state["fc.bias"] = tiny_state["fc.bias"] + 1
-    assert write_checkpoint(tmp_path / "3", tiny_state, document).id != first.id
+    assert len({first, *others.values(), written("weights")}) == len(others) + 2
+
+
+def test_a_checkpoint_that_was_named_by_its_weights_alone_keeps_its_name(directory):
+    name = hashlib.sha256((directory / "weights.safetensors").read_bytes()).hexdigest()[:12]
+    change_document(directory, id=name)
+    assert open_checkpoint(directory).document.id == name
+
+
+def test_a_document_whose_thresholds_were_changed_is_refused_with_the_id_it_would_have(directory):
+    calibration = json.loads((directory / "checkpoint.json").read_text())["calibration"]
+    change_document(directory, calibration={**calibration, "thresholds": [0.7, 0.7, 0.7]})
+    with pytest.raises(CheckpointError, match=r"belongs to the model .*are (\w{12});") as raised:
+        open_checkpoint(directory)
+    change_document(directory, id=str(raised.value).rsplit(" are ", 1)[1][:12])
+    assert open_checkpoint(directory).document.calibration.thresholds == (0.7, 0.7, 0.7)
 
 
 def test_checkpoint_without_trainer_part_is_used_but_not_resumed_from(tmp_path, tiny_state, document):
@@ -196,7 +227,7 @@ def test_document_of_other_weights_is_refused(tmp_path, directory, tiny_state, d
     write_checkpoint(tmp_path / "other", other, document)
     (tmp_path / "other" / "checkpoint.json").replace(directory / "checkpoint.json")
     reseal(directory)
-    with pytest.raises(CheckpointError, match="belongs to the weights"):
+    with pytest.raises(CheckpointError, match="belongs to the model"):
         open_checkpoint(directory)
 
 

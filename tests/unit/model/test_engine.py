@@ -11,16 +11,18 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ray_trash.errors import ClusterError, ConfigError
+from ray_trash.errors import CheckpointError, ClusterError, ConfigError
 from ray_trash.image.tensor import normalise
 from ray_trash.model.checkpoint import write_checkpoint
 from ray_trash.model.engine import plan_engine
 from ray_trash.model.golden import compute_golden
+from ray_trash.model.openvino_engine import OpenVinoEngine
 from ray_trash.model.predictor import Predictor
 
 FP32_TOLERANCE = 1e-4
@@ -100,6 +102,24 @@ def test_openvino_answers_as_torch_does(openvino, torch_predictor, photos):
     clear = first - second >= 0.01
     assert clear.mean() > 0.9
     np.testing.assert_array_equal(ours.argmax(axis=1)[clear], reference.argmax(axis=1)[clear])
+
+
+def test_over_views_that_are_not_the_checkpoint_s_openvino_answers_as_torch_does(directory, photos):
+    ours, reference = (
+        Predictor.load(directory, engine=engine, device="cpu", precision="fp32", views=8)
+        for engine in ("openvino", "torch")
+    )
+    np.testing.assert_allclose(ours.predict(photos[:8]), reference.predict(photos[:8]), atol=FP32_TOLERANCE)
+
+
+def test_an_engine_that_answers_otherwise_over_other_views_is_refused(directory, monkeypatch):
+    class OneView(OpenVinoEngine):
+        def __init__(self, *given: Any, views: int, **options: Any) -> None:
+            super().__init__(*given, views=1, **options)
+
+    monkeypatch.setattr("ray_trash.model.predictor.OpenVinoEngine", OneView)
+    with pytest.raises(CheckpointError, match="answered differently"):
+        Predictor.load(directory, engine="openvino", device="cpu", precision="fp32", views=8)
 
 
 def test_openvino_answers_a_photo_to_the_bit_whatever_comes_with_it(openvino, photos):

@@ -83,6 +83,17 @@ def test_the_mean_over_views_does_not_depend_on_how_the_photo_lies(trained, pred
     assert np.abs(predictor.predict(turned) - predictor.predict(photos)).max() > 1e-3
 
 
+def test_over_other_views_than_its_own_a_checkpoint_answers_by_their_mean_with_its_own_calibration(
+    trained, predictor, photos
+):
+    eight = Predictor.load(trained.directory, device="cpu", precision="fp32", views=8)
+    assert (predictor.views, eight.views) == (1, 8)
+    assert eight.document == predictor.document
+    expected = other(trained, predictor, views=8).predict(photos)
+    np.testing.assert_allclose(eight.predict(photos), expected, atol=1e-5)
+    assert np.abs(expected - predictor.predict(photos)).max() > 1e-3
+
+
 def test_bf16_is_near_fp32(trained, predictor, photos):
     fp32, bf16 = predictor.predict(photos), other(trained, predictor, dtype=torch.bfloat16).predict(photos)
     assert 0 < np.abs(bf16 - fp32).max() < 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -12,12 +13,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from ray_trash.cli import main
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.report.page import PARTS as NAMED_PARTS
 from ray_trash.report.run import leave_report, write_report
 from ray_trash.storage import Storage
+from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import percent, percents
 from tests.photos import make_photos
 from tests.unit.report.folders import CLASSES, PER_CLASS, catalog_at, make_run, write_evaluation
@@ -26,16 +29,6 @@ from tests.unit.report.parsed import Page
 PARTS = [name for name, _ in NAMED_PARTS]
 LARGEST_BYTES = 5_000_000
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;{{ 7 * 7 }}"
-
-
-class Heard:
-    """A terminal that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -327,14 +320,17 @@ def test_what_is_no_folder_of_results_or_is_damaged_is_one_line_and_exit_3(
 
 
 def test_a_report_that_fails_does_not_fail_what_it_is_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: Any = Heard()
-    leave_report(Storage.at(run), heard)
-    assert heard.lines == ["writing the report", f"report {run / 'report.html'}"]
+    out = io.StringIO()
+    terminal = Terminal(Console(file=out, width=300))
+    leave_report(Storage.at(run), terminal)
     monkeypatch.setattr("ray_trash.report.run.report_page", lambda *_, **__: 1 / 0)
-    leave_report(Storage.at(run), heard)
-    assert "no report: ZeroDivisionError" in heard.lines[-1]
-    leave_report(Storage.at(run / "nothing"), heard)
-    assert heard.lines[-1].startswith("no report: ")
+    leave_report(Storage.at(run), terminal)
+    leave_report(Storage.at(run / "nothing"), terminal)
+    # What it has come to meanwhile is said where it takes seconds.
+    written, failed, absent = [line for line in out.getvalue().splitlines() if not line.endswith(" parts")]
+    assert written == f"report {run / 'report.html'}"
+    assert "no report: ZeroDivisionError" in failed
+    assert absent.startswith("no report: ")
 
 
 def test_the_report_of_a_run_completes_the_card_in_its_checkpoint_which_stays_whole(made: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_scoring_that_was_cut_short_goes_on(name: str, tmp_path: Path) -> None
     ("other", "word"),
     [
         (Plan(25, "fingerprint", "another", 10), "checkpoint"),
+        (Plan(25, "fingerprint", "abc", 10, views=8), "number of views"),
         (Plan(25, "of others", "abc", 10), "input"),
         (Plan(26, "of others", "abc", 10), "input"),
     ],

@@ -37,13 +37,15 @@ def score(endpoint: StandIn, given: Path, out: Path, **options: Any) -> dict[str
 
 
 def test_every_photo_is_a_row_and_no_name_leaves_the_machine(endpoint: StandIn, photos: Path, tmp_path: Path) -> None:
-    endpoint.script = [(200, {}, {"id": "abc123", "classes": ["glass", "metal"], "engine": "stand-in"}), (503, {}, {})]
+    card = {"id": "abc123", "classes": ["glass", "metal"], "engine": "stand-in", "views": 8}
+    endpoint.script = [(200, {}, card), (503, {}, {})]
     summary = score(endpoint, photos, tmp_path / "out.parquet", api_key="secret")
     assert (summary["n"], summary["scored"], summary["errors"]) == (61, 60, {"empty_file": 1})
     assert (summary["model_id"], summary["engine"]) == ("abc123", "stand-in")
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["path"].to_pylist() == sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
     assert json.loads(table.schema.metadata[b"classes"]) == ["glass", "metal"]
+    assert (summary["views"], table.schema.metadata[b"views"]) == (8, b"8")
     assert table["probabilities"].drop_null().to_pylist() == [[0.75, 0.25]] * 60
     assert set(table["model_id"].to_pylist()) == {"abc123"}
     assert all(name.isdigit() for batch in endpoint.batches for name in batch)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored, ServeError
+from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored, ServeError, ShadowState
 
 CLASSES = ("glass", "paper", "metal")
 CARD = ModelCard(
@@ -23,6 +23,7 @@ CARD = ModelCard(
     metrics={"val_macro_f1": 0.9},
 )
 GOOD, UNSURE, BAD = b"good", b"unsure", b"bad"
+MAP = b"a map"
 
 
 class FakeBackend:
@@ -33,11 +34,17 @@ class FakeBackend:
         self.problem: ServeError | None = None
         self.delay_s = 0.0
         self.asked: list[list[bytes]] = []
+        self.explained: list[bool] = []
         self.cancelled = 0
         self.rolled_back = 0
+        self.on_trial: ModelCard | None = None
+        self.shadow_asked: list[list[bytes]] = []
+        self.shadow_problem: Exception | None = None
+        self.shadow_delay_s = 0.0
 
-    async def score(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+    async def score(self, photos: Sequence[bytes], *, timeout_s: float, explain: bool = False) -> Scored:
         self.asked.append(list(photos))
+        self.explained.append(explain)
         if self.problem is not None:
             raise self.problem
         try:
@@ -49,7 +56,9 @@ class FakeBackend:
         probabilities = np.array([rows.get(photo, (0.0, 0.0, 0.0)) for photo in photos], np.float32).reshape(-1, 3)
         refused = {n: ("truncated", "it ends early") for n, photo in enumerate(photos) if photo not in rows}
         abstained = np.array([photo == UNSURE for photo in photos], bool)
-        return Scored(CARD, probabilities, abstained, refused, (ForwardBatch(len(photos), 0.01),), 0.001)
+        maps = {n: MAP for n in range(len(photos)) if explain and n not in refused}
+        batches = (ForwardBatch(len(photos), 0.01),)
+        return Scored(CARD, probabilities, abstained, refused, batches, 0.001, maps, 0.02 if explain else 0.0)
 
     async def card(self) -> ModelCard | None:
         return CARD if self.ready else None
@@ -66,3 +75,22 @@ class FakeBackend:
     async def roll_back(self) -> ModelCard:
         self.rolled_back += 1
         return CARD
+
+    async def shadow(self) -> ShadowState:
+        return ShadowState(self.on_trial, {"status": "on_trial"} if self.on_trial else {})
+
+    async def score_shadow(self, photos: Sequence[bytes], *, timeout_s: float) -> Scored:
+        """Call everything metal, and be sure of nothing."""
+        assert self.on_trial is not None
+        self.shadow_asked.append(list(photos))
+        await asyncio.sleep(self.shadow_delay_s)
+        if self.shadow_problem is not None:
+            raise self.shadow_problem
+        probabilities = np.tile(np.array([0.2, 0.2, 0.6], np.float32), (len(photos), 1))
+        batch = ForwardBatch(len(photos), 0.5 * len(photos))
+        return Scored(self.on_trial, probabilities, np.ones(len(photos), bool), {}, (batch,), 0.001)
+
+    async def promote(self) -> ModelCard:
+        if self.on_trial is None:
+            raise ServeError(409, "no_shadow", "there is no model on trial")
+        return self.on_trial

@@ -26,7 +26,7 @@ class Replica:
     def __init__(self, reply: Reply) -> None:
         self.answer, self._reply = self, reply
 
-    async def remote(self, photos: list[bytes]) -> str:
+    async def remote(self, photos: list[bytes], *, explain: bool) -> str:
         return await self._reply()
 
 

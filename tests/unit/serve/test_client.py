@@ -4,7 +4,8 @@ import email.utils
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -134,10 +135,11 @@ def test_what_is_no_address_is_a_mistake(url: str) -> None:
         client.model()
 
 
-def test_a_rollback_is_asked_for_once(endpoint: StandIn) -> None:
+@pytest.mark.parametrize("exchange", [Client.roll_back, Client.promote])
+def test_an_exchange_is_asked_for_once(exchange: Callable[[Client], Any], endpoint: StandIn) -> None:
     endpoint.script = [failure(503)]
     with Client(endpoint.url) as client, pytest.raises(ClusterError, match="1 attempts"):
-        client.roll_back()
+        exchange(client)
     assert len(endpoint.keys) == 1
 
 

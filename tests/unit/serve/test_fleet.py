@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,11 @@ from ray.serve._private.common import ReplicaState
 
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
-from ray_trash.model.checkpoint import Checkpoint
+from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from ray_trash.serve import fleet
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.fleet import Fleet, Generation
+from tests.models import write_model
 from tests.unit.serve.backends import CARD, CLASSES
 
 # Of Ray Serve's own configuration, when it is imported.
@@ -38,8 +41,8 @@ class FakeShelf:
 class Instant(Fleet):
     """A fleet whose replicas take a moment to start, and then are there."""
 
-    def __init__(self, *, replicas: int = 1) -> None:
-        super().__init__(ServeConfig(replicas=replicas), name="mine")
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(ServeConfig(**settings), name="endpoint")
         self.alive: set[str] = set()
         self.made = 0
         self.full = False
@@ -160,6 +163,43 @@ def test_other_classes_are_refused_before_anything_is_started(models: tuple[Chec
     finish(run())
 
 
+def test_other_classes_are_exchanged_as_any_where_they_are_allowed_and_there_is_a_way_back(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        fleet = Instant(allow_new_classes=True)
+        await fleet.swap(models[0])
+        assert (await fleet.swap(made_up("other", classes=("a", "b")))).classes == ("a", "b")
+        assert (await fleet.roll_back()).classes == CLASSES
+        assert fleet.exchanges() == {"done": 2, "rolled_back": 1}
+
+    finish(run())
+
+
+def test_the_same_weights_with_another_calibration_are_another_model_and_with_other_classes_refused(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path / "first")
+    first = open_checkpoint(tmp_path / "first")
+
+    def with_other(**changes: Any) -> Checkpoint:
+        write_checkpoint(tmp_path / "other", first.weights(), replace(first.document, **changes))
+        return open_checkpoint(tmp_path / "other")
+
+    async def run() -> None:
+        fleet, ids = Instant(), {first.document.id}
+        await fleet.swap(first)
+        for change in ({"thresholds": (0.9,) * 6}, {"temperature": 2.0}):
+            calibration = replace(first.document.calibration, **change)
+            ids.add((await fleet.swap(with_other(calibration=calibration))).id)
+        assert len(ids) == 3
+        assert fleet.exchanges() == {"done": 2}
+        with pytest.raises(CheckpointError, match=r"are trash, .*; served are cardboard, .*allow_new_classes"):
+            await fleet.swap(with_other(classes=tuple(reversed(first.document.classes))))
+
+    finish(run())
+
+
 def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
     models: tuple[Checkpoint, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,9 +281,9 @@ def test_replicas_of_a_fleet_of_which_none_is_left_are_not_waited_for(monkeypatc
     async def run() -> None:
         starting = SimpleNamespace(replica_states={ReplicaState.STARTING: 1})
         about = SimpleNamespace(last_deployed_time_s=1.0, deployments={"Model": starting})
-        monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"mine-1": about}))
+        monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"endpoint-1": about}))
         instant = Instant()
-        instant.alive = {"mine-1"}
+        instant.alive = {"endpoint-1"}
         assert await instant.adopt() is None
         assert instant.alive == set()
 

@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError
 from ray_trash.cluster.carry import Carried
 from ray_trash.config import ServeConfig
 from ray_trash.serve import follower
-from ray_trash.serve.contract import ServeError
+from ray_trash.serve.contract import ServeError, ShadowState
 from ray_trash.serve.follower import FleetState, Follower
 from tests.unit.serve.backends import CARD
 
@@ -26,8 +26,8 @@ class Method:
     def __init__(self, work: Callable[..., Any]) -> None:
         self._work = work
 
-    async def remote(self, *arguments: Any) -> Any:
-        return self._work(*arguments)
+    async def remote(self, *arguments: Any, **options: Any) -> Any:
+        return self._work(*arguments, **options)
 
 
 class Models:
@@ -35,19 +35,29 @@ class Models:
 
     def __init__(self) -> None:
         self.application: str | None = None
+        self.on_trial: str | None = None
         self.is_away = False
-        self.state, self.roll_back = Method(self._state), Method(self._roll_back)
+        self.state, self.roll_back, self.promote = (
+            Method(work) for work in (self._state, self._roll_back, self._promote)
+        )
 
     def _state(self) -> FleetState:
         if self.is_away:
             raise RayActorError
         card = CARD if self.application else None
-        return FleetState(self.application, card, {"status": "done"}, {"done": 1})
+        shadow = ShadowState(CARD if self.on_trial else None, {"status": "on_trial"})
+        return FleetState(self.application, card, {"status": "done"}, {"done": 1}, None, shadow, self.on_trial)
 
     def _roll_back(self) -> Carried[Any]:
         if self.application == "first":
             return Carried(None, ServeError(409, "no_model_before", "there is none"))
         self.application = "first"
+        return Carried(CARD)
+
+    def _promote(self) -> Carried[Any]:
+        if self.on_trial is None:
+            return Carried(None, ServeError(409, "no_shadow", "there is none"))
+        self.application, self.on_trial = self.on_trial, None
         return Carried(CARD)
 
 
@@ -59,7 +69,7 @@ class Replicas:
     def __init__(self, application: str) -> None:
         self.application, self.answer = application, Method(self._answer)
 
-    def _answer(self, photos: list[bytes]) -> str:
+    def _answer(self, photos: list[bytes], *, explain: bool) -> str:
         if self.application not in self.alive:
             raise RayActorError
         return f"by {self.application}"
@@ -156,5 +166,29 @@ def test_a_rollback_is_noticed_with_its_answer_and_its_refusal_arrives_whole() -
         with pytest.raises(ServeError) as raised:
             await backend.roll_back()
         assert (raised.value.status, raised.value.code) == (409, "no_model_before")
+
+    following(talk)
+
+
+def test_a_model_on_trial_is_asked_while_there_is_one_and_a_promotion_is_noticed_with_its_answer() -> None:
+    async def talk(backend: Follower, models: Models) -> None:
+        models.application = "first"
+
+        async def is_on_trial() -> bool:
+            return (await backend.shadow()).card is not None
+
+        with pytest.raises(ServeError) as raised:
+            await backend.score_shadow([b"photo"], timeout_s=5)
+        assert raised.value.code == "not_ready"
+        models.on_trial = "second"
+        await until(is_on_trial)
+        tried: Any = await backend.score_shadow([b"photo"], timeout_s=5)
+        assert (await score(backend), tried) == ("by first", "by second")
+        await backend.promote()
+        assert await score(backend) == "by second"
+        assert not await is_on_trial()
+        with pytest.raises(ServeError) as raised:
+            await backend.promote()
+        assert (raised.value.status, raised.value.code) == (409, "no_shadow")
 
     following(talk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from ray_trash.serve.contract import ServeError
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import Keys
 from tests.unit.serve.asking import JPEG, code_of, encoded, files, post, talk
-from tests.unit.serve.backends import BAD, GOOD, UNSURE
+from tests.unit.serve.backends import BAD, GOOD, MAP, UNSURE
 
 
 def test_a_batch_is_answered_in_order_and_a_bad_photo_costs_only_itself(backend):
@@ -34,6 +35,42 @@ def test_a_batch_is_answered_in_order_and_a_bad_photo_costs_only_itself(backend)
         }
         assert (unsure["label"], unsure["abstained"]) == ("metal", True)
         assert [result["name"][0] for result in body["results"]] == ["0", "1", "2"]
+
+
+PLAIN: dict[str, Any] = {}
+EXPLAIN: dict[str, Any] = {"params": {"explain": "true"}}
+
+
+@pytest.mark.parametrize("request_", [{"files": files(GOOD, BAD, UNSURE)}, {"json": encoded(GOOD, BAD, UNSURE)}])
+def test_maps_come_with_the_answers_where_they_are_on_and_asked_for(backend, request_):
+    plain, off, on = (
+        post(backend, settings={"explain": True}, **request_, **query)
+        for query in (PLAIN, {"params": {"explain": "false"}}, EXPLAIN)
+    )
+    assert backend.explained == [False, False, True]
+    assert plain.content == off.content == post(backend, **request_).content
+    good, bad, unsure = on.json()["results"]
+    assert base64.b64decode(good.pop("map_png")) == base64.b64decode(unsure.pop("map_png")) == MAP
+    assert [good, bad, unsure] == plain.json()["results"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "code"),
+    [({}, "true", "explain_off"), ({"explain": True}, "maybe", "bad_request"), ({}, "1", "bad_request")],
+)
+def test_maps_that_are_off_and_questions_that_are_none_are_refused_unread(backend, settings, asked, code):
+    response = post(backend, settings=settings, params={"explain": asked}, content=GOOD, headers=JPEG)
+    assert (response.status_code, code_of(response)) == (400, code)
+    assert backend.asked == []
+
+
+def test_the_model_says_whether_it_draws_maps_and_over_how_many_views_it_answers(backend):
+    async def model(client: httpx.AsyncClient) -> dict:
+        return (await client.get("/v1/model")).json()
+
+    off, on = talk(backend, model), talk(backend, model, explain=True)
+    assert (off["explain"], on["explain"]) == (False, True)
+    assert (on["views"], on["calibrated_views"]) == (1, 1)
 
 
 def test_a_raw_photo_is_answered_and_a_bad_one_is_422(backend):
@@ -363,11 +400,11 @@ def test_an_operator_may_ask_what_clients_may(backend):
 
 def test_counters_count_photos_by_what_became_of_them(backend):
     async def ask(client: httpx.AsyncClient) -> str:
-        await client.post("/v1/score", files=files(GOOD, BAD, UNSURE))
+        await client.post("/v1/score", files=files(GOOD, BAD, UNSURE), **EXPLAIN)
         await client.post("/v1/score", content=b"x", headers={"content-type": "text/html"})
         return (await client.get("/metrics")).text
 
-    lines = talk(backend, ask).splitlines()
+    lines = talk(backend, ask, explain=True).splitlines()
     for line in (
         'ray_trash_photos_total{label="glass",model="0123456789ab"} 1.0',
         'ray_trash_photos_total{label="metal",model="0123456789ab"} 1.0',
@@ -375,6 +412,7 @@ def test_counters_count_photos_by_what_became_of_them(backend):
         'ray_trash_confidence_count{model="0123456789ab"} 2.0',
         'ray_trash_forward_seconds_count{model="0123456789ab"} 1.0',
         "ray_trash_decode_seconds_count 1.0",
+        "ray_trash_explain_seconds_count 1.0",
         "ray_trash_queue_seconds_count 1.0",
         'ray_trash_exchanges_total{outcome="done"} 3.0',
         'ray_trash_exchanges_total{outcome="rolled_back"} 0.0',

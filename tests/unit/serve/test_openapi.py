@@ -24,7 +24,7 @@ def api() -> Any:
 
     for kind in (*IMAGE_TYPES, ANY_TYPE):
         schemathesis.openapi.media_type(kind, strategies.just(GOOD))
-    gateway = Gateway(FakeBackend(), ServeConfig(), keys=Keys())
+    gateway = Gateway(FakeBackend(), ServeConfig(explain=True), keys=Keys())
     return schemathesis.openapi.from_asgi("/openapi.json", gateway.application())
 
 

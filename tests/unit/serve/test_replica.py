@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import ray.serve
 import torch
+from PIL import Image
 
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
+from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.explainer import Explainer
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.replica import Replica
+from tests.encoded import encode, jpeg, smooth_photo
 from tests.models import spoil_weights, write_model
 
 # Of Ray Serve's own configuration, when it is imported.
@@ -32,6 +39,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def good(model: Path) -> Predictor:
     return Predictor.load(model, device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def of_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be in a deployment, as far as Ray Serve's batches ask."""
+    deployment = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=100))
+    monkeypatch.setattr(ray.serve, "get_replica_context", lambda: deployment)
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture, int)
 
 
 class Broken:
@@ -55,6 +74,32 @@ def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(
             await replica.check_health()
         assert len(await replica.compute(good, squares)) == 1
         await replica.check_health()
+
+    asyncio.run(run())
+
+
+def test_a_map_is_of_the_answer_s_label_over_its_views_and_an_answer_without_one_is_the_same(model: Path) -> None:
+    photos = [jpeg(smooth_photo()), b"no photo", encode(smooth_photo(40, 70), "PNG")]
+
+    async def run() -> None:
+        opened = open_checkpoint(model)
+        replica = Replica(opened, SETTINGS | {"explain": True, "views": 8}, 1)
+        plain, explained = await replica.answer(photos), await replica.answer(photos, explain=True)
+        assert (plain.maps, plain.explain_s) == ({}, 0.0)
+        np.testing.assert_array_equal(explained.probabilities, plain.probabilities)
+        card = (await replica.card()).value()
+        assert (card.views, card.calibrated_views) == (8, 1)
+        predictor = Predictor.load(opened, device="cpu", precision="fp32", views=8)
+        explainer = Explainer(opened, views=8)
+        assert list(explained.maps) == [0, 2]
+        assert explained.explain_s > 0
+        for n, png in explained.maps.items():
+            square = predictor.prepare(photos[n])
+            answer = predictor.predict(square[None])
+            np.testing.assert_allclose(explained.probabilities[n], answer[0], atol=1e-6)
+            expected = heat_over(square, explainer.heat(square, int(answer.argmax())))
+            # Another thread adds up in another order.
+            np.testing.assert_allclose(pixels_of(png), pixels_of(expected), atol=2)
 
     asyncio.run(run())
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from ray_trash.terminal.bar import Bar
+from ray_trash.terminal.bar import Bar, byte_bar
 from ray_trash.terminal.say import Terminal
 
 
@@ -32,6 +32,18 @@ def test_a_terminal_gets_a_bar() -> None:
     with Bar(Terminal(Console(file=out, force_terminal=True, width=80)), total=10, done=0) as bar:
         bar.advance(5)
     assert "5/10 photos" in out.getvalue()
+
+
+def test_a_download_is_told_in_mebibytes_where_there_is_no_terminal_too(clock: list[float]) -> None:
+    out, mib = io.StringIO(), 1 << 20
+    with byte_bar(Terminal(Console(file=out)), "photos.zip") as on_bytes:
+        for now, there, whole in [(1.0, mib // 2, 0), (3.0, 4 * mib, 0), (14.0, 15 * mib, 41 * mib)]:
+            clock[0] = now
+            on_bytes(there, whole)
+    assert out.getvalue().splitlines() == [
+        "downloading photos.zip: 4 MiB  2.0 MiB/s",
+        "downloading photos.zip: 15/41 MiB  1.2 MiB/s  0:23 min left",
+    ]
 
 
 def test_there_is_no_rate_before_the_second_answer(clock: list[float]) -> None:

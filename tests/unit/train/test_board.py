@@ -11,7 +11,7 @@ from rich.console import Console
 from ray_trash.cluster.carry import Carried
 from ray_trash.errors import DataError
 from ray_trash.terminal.say import Terminal
-from ray_trash.train.board import Board, Display, Step
+from ray_trash.train.board import Board, Computed, Display, Step
 from ray_trash.train.record import EpochRecord
 
 RECORD = EpochRecord(
@@ -53,6 +53,18 @@ def test_the_first_error_is_the_one_that_is_kept() -> None:
     board.end(Carried(None, DataError("second")))
     with pytest.raises(DataError, match="first"):
         board.outcome().value()
+
+
+def test_how_far_the_activations_are_is_shown_before_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_trash.terminal.bar.FIRST_LINE_S", 0.0)
+    monkeypatch.setattr("ray_trash.terminal.bar.LINE_EVERY_S", 0.0)
+    board, out = Board(), io.StringIO()
+    with Display(Terminal(Console(file=out, width=200))).following(board):
+        board.post(Computed(views=64, wanted=3000))
+        board.post(Step(epoch=1, step=1, steps=2, loss=0.5, images_per_s=20.0))
+    lines = [line for line in out.getvalue().splitlines() if "getting ready" not in line]
+    assert "activations of the frozen stages: 64/3000 views of photos" in lines
+    assert any(line.startswith("epoch 1: 1/2 steps  loss 0.5000  20.0 photos/s") for line in lines)
 
 
 def test_away_from_a_terminal_events_are_lines_also_those_posted_at_the_very_end() -> None:

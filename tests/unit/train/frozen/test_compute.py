@@ -159,7 +159,11 @@ def test_a_second_run_computes_nothing_again_and_a_new_seed_shares_the_views(tmp
 def test_views_that_are_computed_are_counted_and_none_is_computed_twice(tmp_path: Path) -> None:
     job, network = a_job(tmp_path), a_state(a_job(tmp_path)).network
     files = activation_files(job, WORKER.dtype, network, [4])
-    assert compute_missing(files, Counted(), job, WORKER, network) == 2 * N_TRAIN + N_VAL
+    told: list[tuple[int, int]] = []
+    n_all, on_views = 2 * N_TRAIN + N_VAL, lambda done, wanted: told.append((done, wanted))
+    assert compute_missing(files, Counted(), job, WORKER, network, on_views=on_views) == n_all
+    assert told[-1] == (n_all, n_all)
+    assert told == sorted(told)
     assert compute_missing(files, Counted(), job, WORKER, network) == 0
 
 
