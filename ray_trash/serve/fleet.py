@@ -214,7 +214,7 @@ class Fleet:
         self._deployed.update(found)
         for name, about in found.items():
             try:
-                if not _n_running(about):
+                if not any("RUNNING" in model.replica_states for model in about.deployments.values()):
                     raise ClusterError("none of its replicas is left")
                 async with asyncio.timeout(ADOPT_TIMEOUT_S):
                     handle: DeploymentHandle[Any] = serve.get_app_handle(name)
@@ -323,11 +323,6 @@ def _applications(fleet: str) -> dict[str, ApplicationStatusOverview]:
     # The newest first.
     found = {name: about for name, about in serve.status().applications.items() if name.startswith(f"{fleet}-")}
     return dict(sorted(found.items(), key=lambda item: item[1].last_deployed_time_s, reverse=True))
-
-
-def _n_running(about: ApplicationStatusOverview) -> int:
-    states = [state for model in about.deployments.values() for state in model.replica_states.items()]
-    return sum(n for state, n in states if state.value == "RUNNING")
 
 
 def _most_per_machine(settings: ServeConfig) -> int:

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.serve._private.common import ReplicaState
 
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
@@ -279,7 +278,7 @@ def test_once_the_process_that_keeps_the_checkpoint_was_killed_the_replicas_are_
 
 def test_replicas_of_a_fleet_of_which_none_is_left_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        starting = SimpleNamespace(replica_states={ReplicaState.STARTING: 1})
+        starting = SimpleNamespace(replica_states={"STARTING": 1})
         about = SimpleNamespace(last_deployed_time_s=1.0, deployments={"Model": starting})
         monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"endpoint-1": about}))
         instant = Instant()
