@@ -56,6 +56,7 @@ class Models:
         self._fleet = ShadowedFleet(self._settings, name=self._application, drain_s=NOTICED_S)
         self._one_at_a_time = asyncio.Lock()
         self._at_work: set[asyncio.Task[None]] = set()
+        self._begin(self._fleet.look_after())
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve the checkpoint that a Serve config names; one that is not good changes nothing but `swap_state`.
@@ -65,8 +66,8 @@ class Models:
         """
         if await self._fleet.card() is not None:
             self._begin(self._obey(user_config))
-        elif adopted := await self._fleet.adopt():
-            self._begin(self._take_over(adopted, user_config))
+        elif await self._fleet.adopt():
+            self._begin(self._take_over(user_config))
         else:
             self._fleet.wish = dict(user_config)
             await self._fleet.swap(await _open(user_config))
@@ -120,12 +121,9 @@ class Models:
         place = wish.get("shadow")
         await self._fleet.try_out(None if place is None else str(place))
 
-    async def _take_over(self, adopted: Checkpoint, wish: Mapping[str, Any]) -> None:
-        before = await self._fleet.card()
+    async def _take_over(self, wish: Mapping[str, Any]) -> None:
         if self._fleet.wish != wish:
             await self._move_to(wish)
-        if await self._fleet.card() is before:
-            await self._fleet.swap(adopted)
         await self._try_out(wish)
 
     async def __del__(self) -> None:

@@ -64,6 +64,7 @@ async def run_endpoint(
     serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
     stopping = asyncio.ensure_future(stop.wait())
     starting = asyncio.ensure_future(_start(fleet, checkpoint, settings, with_shadow=shadow is not None))
+    renewing = asyncio.ensure_future(fleet.look_after())
     watching: asyncio.Task[None] | None = None
     trying: asyncio.Task[None] | None = None
     try:
@@ -83,7 +84,7 @@ async def run_endpoint(
             gateway.draining = True
             await asyncio.sleep(settings.drain_s)
     finally:
-        for task in (starting, stopping, watching, trying):
+        for task in (starting, stopping, watching, trying, renewing):
             if task is not None:
                 task.cancel()
         server.should_exit = True

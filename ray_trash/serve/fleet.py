@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import secrets
 import time
 from collections import Counter
@@ -23,8 +24,10 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatusOverview
 
-from ray_trash.cluster.capacity import count_machines, plan_replicas
+from ray_trash.cluster.capacity import plan_replicas
+from ray_trash.cluster.machines import is_listening, usable_machines
 from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
@@ -42,18 +45,28 @@ DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
 DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
+ADOPT_TIMEOUT_S = 30.0
+"""How long replicas that are there may take to say by what they answer."""
+RENEW_S = 3.0
+"""How often a fleet looks whether its replicas are to be renewed."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
 
 
 @dataclass
 class Generation:
-    """One checkpoint and its replicas, an application of Ray Serve; `waiting` counts requests that are in work."""
+    """One checkpoint and its replicas, an application of Ray Serve.
+
+    Attributes:
+        most_per_machine: Replicas that a machine may have; infinite where they are another fleet's.
+        waiting: Requests that are in work.
+    """
 
     name: str
     checkpoint: Checkpoint
     handle: DeploymentHandle[Any]
     card: ModelCard
+    most_per_machine: float = math.inf
     waiting: int = 0
 
 
@@ -164,17 +177,46 @@ class Fleet:
         finally:
             now.waiting -= 1
 
+    async def look_after(self) -> None:
+        """Renew replicas again and again where that is needed; never returns."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await self._renew()
+            except (RayTrashError, RayError) as error:
+                why = last_line(error)
+                tell("not_renewed", f"replicas are not renewed yet: {why}", level=logging.WARNING, reason=why)
+
+    async def _renew(self) -> None:
+        """Start the replicas of this model anew where one that dies would stay away, or they could be spread more."""
+        async with self._exchanging:
+            now = self._now
+            if now is None:
+                return
+            most = await in_daemon_thread(lambda: _most_per_machine(self._settings), name="machines")
+            if most < now.most_per_machine or not await self._is_kept(now):
+                tell("renewing", f"starting the replicas of {now.card.id} anew", model=now.card.id)
+                await self._swap_to(now.checkpoint)
+
+    async def _is_kept(self, now: Generation) -> bool:
+        shelf = self._shelf
+        kept = shelf is not None and await in_daemon_thread(lambda: shelf.has(now.name), name="shelf")
+        if not kept:
+            self._shelf = None  # another one is started with the replicas
+        return kept
+
     async def adopt(self) -> Checkpoint | None:
         """Go on with the replicas of a fleet of this name whose process has ended; None where there are none.
 
-        Their checkpoint went from Ray's memory with that process: until what is returned is swapped to once more, a
-        replica that dies stays away.
+        Their checkpoint went from Ray's memory with that process: until they are renewed, one that dies stays away.
         """
-        names = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
-        self._deployed.update(names)
-        for name in names:
+        found = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
+        self._deployed.update(found)
+        for name, about in found.items():
             try:
-                async with asyncio.timeout(START_TIMEOUT_S):
+                if not any("RUNNING" in model.replica_states for model in about.deployments.values()):
+                    raise ClusterError("none of its replicas is left")
+                async with asyncio.timeout(ADOPT_TIMEOUT_S):
                     handle: DeploymentHandle[Any] = serve.get_app_handle(name)
                     card: ModelCard = (await handle.card.remote()).value()
                     checkpoint: Checkpoint
@@ -241,7 +283,8 @@ class Fleet:
         self._deployed.add(name)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                handle = await in_daemon_thread(functools.partial(self._run, name, checkpoint), name="serve.run")
+                run = functools.partial(self._run, name, checkpoint)
+                handle, most_per_machine = await in_daemon_thread(run, name="serve.run")
                 card = (await handle.card.remote()).value()
         except (TimeoutError, RayServeException, RayError, RuntimeError, RayTrashError) as error:
             await self._delete(name)
@@ -252,13 +295,13 @@ class Fleet:
                 asked = f"{self._settings.replicas} with {REPLICA_CPUS} CPUs each; is the cluster full?"
                 what = f"did not start within {START_TIMEOUT_S:g} s: {asked}"
             raise ClusterError(f"{checkpoint.uri}: its replicas {what}") from error
-        return Generation(name, checkpoint, handle, card)
+        return Generation(name, checkpoint, handle, card, most_per_machine)
 
-    def _run(self, name: str, checkpoint: Checkpoint) -> DeploymentHandle[Any]:
+    def _run(self, name: str, checkpoint: Checkpoint) -> tuple[DeploymentHandle[Any], int]:
         self._shelf = self._shelf or Shelf(self._name)
-        origin = self._shelf.keep(name, checkpoint, self.wish)
-        replicas = _describe_replicas(self._settings, origin, self._niceness)
-        return serve.run(replicas, name=name, route_prefix=None)
+        origin, most = self._shelf.keep(name, checkpoint, self.wish), _most_per_machine(self._settings)
+        replicas = _describe_replicas(self._settings, origin, self._niceness, most)
+        return serve.run(replicas, name=name, route_prefix=None), most
 
     async def _drain(self, generation: Generation) -> None:
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
@@ -276,22 +319,30 @@ class Fleet:
                 await in_daemon_thread(lambda: _end_application(name), name="serve.delete")
 
 
-def _applications(fleet: str) -> list[str]:
+def _applications(fleet: str) -> dict[str, ApplicationStatusOverview]:
     # The newest first.
     found = {name: about for name, about in serve.status().applications.items() if name.startswith(f"{fleet}-")}
-    return sorted(found, key=lambda name: found[name].last_deployed_time_s, reverse=True)
+    return dict(sorted(found.items(), key=lambda item: item[1].last_deployed_time_s, reverse=True))
 
 
-def _describe_replicas(settings: ServeConfig, origin: Origin, niceness: int) -> serve.Application:
+def _most_per_machine(settings: ServeConfig) -> int:
+    # A machine that has just died, or is silent, counts as living for a while, and its share would find no place.
+    machines = usable_machines(answers=is_listening)
+    return -(-settings.replicas // max(1, len(machines)))
+
+
+def _describe_replicas(
+    settings: ServeConfig, origin: Origin, niceness: int, most_per_machine: int
+) -> serve.Application:
     plan = plan_replicas(settings, ray.cluster_resources())
     options: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
         scaling: dict[str, Any] = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
         scaling["target_ongoing_requests"] = settings.target_requests_per_replica
         options = {"autoscaling_config": scaling}
-    elif (machines := count_machines()) > 1:
+    elif most_per_machine < settings.replicas:
         # While one machine is away, another has room for more than its share, and they would stay together there.
-        options["max_replicas_per_node"] = -(-settings.replicas // machines)
+        options["max_replicas_per_node"] = most_per_machine
     replicas = serve.deployment(
         name="Model",
         ray_actor_options={"num_cpus": REPLICA_CPUS, "num_gpus": plan.gpus},

@@ -6,13 +6,16 @@ through every exchange.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ray_trash.cluster.waiting import fetch
+from ray_trash.cluster.waiting import ANSWER_TIMEOUT_S, fetch
 
 _NAMESPACE = "ray-trash"
 
@@ -28,6 +31,9 @@ class _Shelf:
     def get(self, name: str) -> list[ray.ObjectRef[Any]]:
         return self._kept[name]
 
+    def has(self, name: str) -> bool:
+        return name in self._kept
+
     def forget(self, name: str) -> None:
         self._kept.pop(name, None)
 
@@ -36,14 +42,24 @@ class Shelf:
     """The end of it that the fleet has; it and what it keeps go with the fleet's process."""
 
     def __init__(self, fleet: str) -> None:
-        """Start it; needs a connection to Ray."""
-        self._name = f"{fleet}-shelf"
-        self._actor: Any = _Shelf.options(name=self._name, namespace=_NAMESPACE).remote()  # type: ignore[attr-defined]
+        """Start it on the machine of this process; needs a connection to Ray."""
+        # Of another fleet of this name, whose machine is silent, the shelf may still count as living.
+        self._name = f"{fleet}-shelf-{secrets.token_hex(4)}"
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"name": self._name, "namespace": _NAMESPACE, "scheduling_strategy": here}
+        self._actor: Any = _Shelf.options(**options).remote()  # type: ignore[attr-defined]
 
     def keep(self, name: str, value: Any, wish: Mapping[str, Any] | None) -> Origin:
         """Keep something by a name that is used once, and say where a replica finds it."""
         fetch(self._actor.keep.remote(name, [ray.put(value)]), what="the shelf of the checkpoints")
         return Origin(self._name, name, wish)
+
+    def has(self, name: str) -> bool:
+        """Say whether replicas that are yet to start find what is kept by a name: its process may have been killed."""
+        try:
+            return bool(ray.get(self._actor.has.remote(name), timeout=ANSWER_TIMEOUT_S))
+        except RayActorError:
+            return False
 
     def forget(self, name: str) -> None:
         """Let go of what is kept by a name; Ray's memory has it until the last replica that reads it ends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from ray_trash.config import ServeConfig
-from ray_trash.errors import CheckpointError
+from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
+from ray_trash.serve import fleet
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.fleet import Fleet, Generation
 from tests.models import write_model
@@ -23,6 +24,19 @@ from tests.unit.serve.backends import CARD, CLASSES
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+class FakeShelf:
+    """Keeps everything, unless its process was killed."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def has(self, name: str) -> bool:
+        return not self.killed
+
+    def forget(self, name: str) -> None:
+        pass
+
+
 class Instant(Fleet):
     """A fleet whose replicas take a moment to start, and then are there."""
 
@@ -30,18 +44,50 @@ class Instant(Fleet):
         super().__init__(ServeConfig(**settings), name="endpoint")
         self.alive: set[str] = set()
         self.made = 0
+        self.full = False
 
     async def _deploy(self, checkpoint: Checkpoint) -> Any:
         self.made += 1
+        if self.full:
+            raise ClusterError("there is no room")
         name = f"generation-{self.made}"
         await asyncio.sleep(0.02)
         self.alive.add(name)
         document = checkpoint.document
         card = CARD.model_copy(update={"id": document.id, "classes": document.classes})
-        return Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
+        self._shelf = self._shelf or FakeShelf()  # type: ignore[assignment]
+        return Generation(name, checkpoint, None, card, fleet._most_per_machine(self._settings))  # type: ignore[arg-type]
 
     async def _delete(self, name: str) -> None:
         self.alive.discard(name)
+
+
+class Machines:
+    """Those that answer, and how often somebody looked."""
+
+    def __init__(self) -> None:
+        self.answering, self.looks = ["one"], 0
+
+    def look(self, *, answers: object) -> list[str]:
+        self.looks += 1
+        return self.answering
+
+    async def wait_for_looks(self, n: int) -> None:
+        enough = self.looks + n
+        await until(lambda: self.looks >= enough)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
+    found = Machines()
+    monkeypatch.setattr(fleet, "usable_machines", found.look)
+    monkeypatch.setattr(fleet, "RENEW_S", 0.01)
+    return found
 
 
 def made_up(model_id: str, *, classes: tuple[str, ...] = CLASSES) -> Any:
@@ -174,5 +220,70 @@ def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
         now = await fleet.card()
         assert now is not None
         assert now.id == first.document.id
+
+    finish(run())
+
+
+def test_replicas_that_had_to_share_a_machine_are_spread_once_another_is_back(
+    models: tuple[Checkpoint, Checkpoint], machines: Machines
+) -> None:
+    async def run() -> None:
+        instant = Instant(replicas=2)
+        await instant.swap(models[0])
+        looking = asyncio.ensure_future(instant.look_after())
+        await machines.wait_for_looks(3)
+        assert instant.made == 1
+        machines.answering = ["one", "two"]
+        await until(lambda: instant.alive == {"generation-2"})
+        machines.answering = ["one"]
+        await machines.wait_for_looks(3)
+        assert instant.made == 2
+        assert (instant.exchanges(), await instant.swap_state()) == ({}, {})
+        looking.cancel()
+
+    finish(run())
+
+
+def test_replicas_of_a_fleet_whose_process_ended_are_renewed_as_soon_as_there_is_room(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        instant = Instant()
+        card = CARD.model_copy(update={"id": "first"})
+        instant._now = Generation("adopted", models[0], None, card)  # type: ignore[arg-type]
+        instant.alive, instant.full = {"adopted"}, True
+        looking = asyncio.ensure_future(instant.look_after())
+        await until(lambda: instant.made > 1)
+        assert instant.application() == "adopted"
+        instant.full = False
+        await until(lambda: instant.alive == {f"generation-{instant.made}"})
+        looking.cancel()
+
+    finish(run())
+
+
+def test_once_the_process_that_keeps_the_checkpoint_was_killed_the_replicas_are_renewed_with_another(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        instant = Instant()
+        await instant.swap(models[0])
+        instant._shelf.killed = True  # type: ignore[union-attr]
+        looking = asyncio.ensure_future(instant.look_after())
+        await until(lambda: instant.alive == {"generation-2"})
+        looking.cancel()
+
+    finish(run())
+
+
+def test_replicas_of_a_fleet_of_which_none_is_left_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        starting = SimpleNamespace(replica_states={"STARTING": 1})
+        about = SimpleNamespace(last_deployed_time_s=1.0, deployments={"Model": starting})
+        monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"endpoint-1": about}))
+        instant = Instant()
+        instant.alive = {"endpoint-1"}
+        assert await instant.adopt() is None
+        assert instant.alive == set()
 
     finish(run())
