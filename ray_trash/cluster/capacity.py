@@ -192,13 +192,13 @@ class ReplicaPlan:
     gpus: float
 
 
-def plan_replicas(serve: ServeConfig, resources: Resources) -> ReplicaPlan:
-    """Decide what each replica of an endpoint has."""
+def plan_replicas(serve: ServeConfig, resources: Resources, *, grows: bool = False) -> ReplicaPlan:
+    """Decide what each replica of an endpoint has; on a cluster that `grows` there may be more than it has room for."""
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0)
     replicas = serve.max_replicas or serve.replicas
-    if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus:
+    if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus and not grows:
         raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
-    if replicas > max(cpus, 1):
+    if replicas > max(cpus, 1) and not grows:
         raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
     share = max(1, cpus // replicas)
     # Of several, one that is left alone while another is replaced has its processors to use too.

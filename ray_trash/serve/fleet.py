@@ -24,7 +24,9 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from ray_trash.cluster.capacity import count_machines, plan_replicas
+from ray_trash.cluster.capacity import count_machines, machine_cpus, plan_replicas
+from ray_trash.cluster.ending import cluster_is_ours
+from ray_trash.cluster.growing import can_grow
 from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
@@ -41,6 +43,9 @@ DRAIN_TIMEOUT_S = 60.0
 """How long replicas of the model before may take to answer what they have."""
 DELETE_TIMEOUT_S = 4.0
 """How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
+SCALING = {"upscale_delay_s": 10.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}
+"""How long there must be more requests than replicas are for, or fewer. A replica is there ten seconds after it was
+asked for; one that has gone is missed when the next burst comes."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
 """Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
 
@@ -91,7 +96,10 @@ class Fleet:
             try:
                 return await self._swap_to(checkpoint)
             except RayTrashError as error:
-                self.refuse(checkpoint.document.id, error, checkpoint.uri)
+                if isinstance(error, ClusterError) and self._now is None:
+                    self._wait(checkpoint, error)
+                else:
+                    self.refuse(checkpoint.document.id, error, checkpoint.uri)
                 raise
 
     async def roll_back(self) -> ModelCard:
@@ -184,6 +192,12 @@ class Fleet:
         for name in list(self._deployed):
             await self._delete(name)
 
+    def _wait(self, checkpoint: Checkpoint, error: ClusterError) -> None:
+        detail = str(error).replace(checkpoint.uri, "the checkpoint")
+        if self._swap.get("detail") != detail:
+            tell("waiting", f"not served yet: {error}", level=logging.WARNING, checkpoint=checkpoint.uri)
+        self._note("waiting", checkpoint.document.id, detail)
+
     def _note(self, status: str, what: str, detail: str) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self._swap = {"status": status, "checkpoint": what, "detail": detail, "at": at}
@@ -254,13 +268,17 @@ def _applications(fleet: str) -> list[str]:
 
 
 def _describe_replicas(settings: ServeConfig, origin: Origin) -> serve.Application:
-    plan = plan_replicas(settings, ray.cluster_resources())
+    grows = not cluster_is_ours() and bool(can_grow())
+    plan = plan_replicas(settings, ray.cluster_resources(), grows=grows)
     options: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
         scaling: dict[str, Any] = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
         scaling["target_ongoing_requests"] = settings.target_requests_per_replica
-        options = {"autoscaling_config": scaling}
-    elif (machines := count_machines()) > 1:
+        options = {"autoscaling_config": scaling | SCALING}
+    if grows and not plan.gpus:
+        # What a replica reserves is less than it needs, so an autoscaler would add no machine for it.
+        options["max_replicas_per_node"] = max(1, int(max(machine_cpus(), default=1)))
+    elif settings.max_replicas is None and (machines := count_machines()) > 1:
         # While one machine is away, another has room for more than its share, and they would stay together there.
         options["max_replicas_per_node"] = -(-settings.replicas // machines)
     replicas = serve.deployment(

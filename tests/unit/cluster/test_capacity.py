@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ray_trash.cluster.capacity import plan_trials, plan_workers
+from ray_trash.cluster.capacity import ReplicaPlan, plan_replicas, plan_trials, plan_workers
 from ray_trash.cluster.shares import TRIAL_MEMORY_BYTES
-from ray_trash.config import TrainConfig, TuneConfig
+from ray_trash.config import ServeConfig, TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
 
 
@@ -112,3 +112,12 @@ def test_trials_have_the_fewest_of_workers_that_come_and_go() -> None:
     plan = plan_trials(TrainConfig.model_validate({"workers": [1, 4]}), TuneConfig(), {"CPU": 8}, machines=2, trials=4)
     assert plan.workers.workers == 1
     assert plan.workers.in_process
+
+
+def test_replicas_have_a_cpu_each_and_more_of_them_than_cpus_only_where_an_autoscaler_adds_machines() -> None:
+    assert plan_replicas(ServeConfig(replicas=2), {"CPU": 8}) == ReplicaPlan(8, 0.0)
+    for wish, resources in ((ServeConfig(replicas=9), {"CPU": 8}), (ServeConfig(device="cuda"), {"CPU": 8})):
+        with pytest.raises(ClusterError, match=r"available: [80]"):
+            plan_replicas(wish, resources)
+        plan_replicas(wish, resources, grows=True)
+    assert plan_replicas(ServeConfig(replicas=9), {"CPU": 8}, grows=True).n_threads == 2

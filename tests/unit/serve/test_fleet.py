@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ray_trash.config import ServeConfig
-from ray_trash.errors import CheckpointError
+from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.fleet import Fleet, Generation
@@ -134,5 +134,35 @@ def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
         now = await fleet.card()
         assert now is not None
         assert now.id == first.document.id
+
+    finish(run())
+
+
+def test_a_first_model_that_finds_no_room_waits_and_is_not_refused_and_a_later_one_is(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    class Full(Instant):
+        is_full = True
+
+        async def _deploy(self, checkpoint: Checkpoint) -> Any:
+            if self.is_full:
+                raise ClusterError(f"{checkpoint.uri}: asks for more than there is")
+            return await super()._deploy(checkpoint)
+
+    async def run() -> None:
+        fleet = Full()
+        for _ in range(2):
+            with pytest.raises(ClusterError):
+                await fleet.swap(models[0])
+        state = await fleet.swap_state()
+        assert (state["status"], state["detail"]) == ("waiting", "the checkpoint: asks for more than there is")
+        assert not fleet.exchanges()
+        fleet.is_full = False
+        await fleet.swap(models[0])
+        fleet.is_full = True
+        with pytest.raises(ClusterError):
+            await fleet.swap(models[1])
+        assert (await fleet.swap_state())["status"] == "refused"
+        assert fleet.exchanges() == {"refused": 1}
 
     finish(run())

@@ -36,6 +36,7 @@ class Models:
     def __init__(self) -> None:
         self.application: str | None = None
         self.is_away = False
+        self.notice: dict[str, Any] = {}
         self.state, self.roll_back = Method(self._state), Method(self._roll_back)
 
     def _state(self) -> FleetState:
@@ -75,7 +76,7 @@ def replicas(monkeypatch: pytest.MonkeyPatch) -> None:
 def following(conversation: Callable[[Follower, Models], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         models = Models()
-        backend = Follower(models, ServeConfig())  # type: ignore[arg-type]
+        backend = Follower(models, ServeConfig(), notice=lambda: models.notice)  # type: ignore[arg-type]
         task = asyncio.ensure_future(backend.follow())
         await conversation(backend, models)
         assert not task.done()
@@ -156,5 +157,29 @@ def test_a_rollback_is_noticed_with_its_answer_and_its_refusal_arrives_whole() -
         with pytest.raises(ServeError) as raised:
             await backend.roll_back()
         assert (raised.value.status, raised.value.code) == (409, "no_model_before")
+
+    following(talk)
+
+
+def test_before_there_is_a_model_a_gateway_says_why_there_is_none() -> None:
+    async def talk(backend: Follower, models: Models) -> None:
+        models.is_away, models.notice = True, {"status": "refused", "detail": "the checkpoint: answered differently"}
+
+        async def has_read_it() -> bool:
+            return bool(await backend.swap_state())
+
+        await until(has_read_it)
+        with pytest.raises(
+            ServeError, match="there is no model: the checkpoint: answered differently; come again"
+        ) as raised:
+            await score(backend)
+        assert (raised.value.status, raised.value.code) == (503, "model_refused")
+        models.is_away, models.application = False, "first"
+
+        async def has_card() -> bool:
+            return await backend.card() is not None
+
+        await until(has_card)
+        assert await score(backend) == "by first"
 
     following(talk)
