@@ -140,6 +140,10 @@ def build_parser() -> argparse.ArgumentParser:
         text = "file with the operator's key (RAY_TRASH_OPERATOR_KEY; of an endpoint of yours on this machine, its own)"
         add("--operator-key-file", metavar="FILE", help=text)
 
+    add = command("deployment", answering.deployment, "the endpoint of `serve deploy` on a cluster: its state, its end")
+    add("what", choices=("status", "down"), help="status: who answers, or why nobody does; down: take it away")
+    add("--name", default="ray-trash", help="the application's name in the Serve config (ray-trash)")
+
     add = command(
         "export", judging.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"
     )

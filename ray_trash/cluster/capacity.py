@@ -192,15 +192,20 @@ class ReplicaPlan:
     gpus: float
 
 
-def plan_replicas(serve: ServeConfig, resources: Resources, *, with_shadow: bool = False) -> ReplicaPlan:
-    """Decide what each replica of an endpoint has; a model on trial, the shadow, has a CPU beside theirs."""
+def plan_replicas(
+    serve: ServeConfig, resources: Resources, *, grows: bool = False, with_shadow: bool = False
+) -> ReplicaPlan:
+    """Decide what each replica of an endpoint has; a model on trial, the shadow, has a CPU beside theirs.
+
+    On a cluster that `grows` there may be more than it has room for.
+    """
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0)
     replicas = serve.max_replicas or serve.replicas
-    if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus:
+    if serve.device == "cuda" and replicas * REPLICA_GPUS > gpus and not grows:
         raise ClusterError(f"serve.replicas={replicas} asks for {replicas * REPLICA_GPUS:g} GPUs; available: {gpus:g}")
-    if replicas > max(cpus, 1):
+    if replicas > max(cpus, 1) and not grows:
         raise ClusterError(f"serve.replicas={replicas} asks for a CPU each; available: {cpus}; ask for at most {cpus}")
-    if with_shadow and replicas + 1 > cpus:
+    if with_shadow and replicas + 1 > cpus and not grows:
         raise ClusterError(
             f"serve.replicas={replicas} and a model on trial ask for {replicas + 1} CPUs; available: {cpus}; ask for "
             "fewer replicas, or for no model on trial"

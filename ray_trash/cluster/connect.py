@@ -9,12 +9,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.exceptions
 from ray._private import ray_constants
 
-from ray_trash.cluster.ending import remember_cluster_is_ours, stop_signals, threads_left
+from ray_trash.cluster.ending import begin_cluster, remember_cluster_is_ours, stop_signals, threads_left
 from ray_trash.cluster.environment import own_folder, prepare_environment
 from ray_trash.cluster.growing import holding_machines
 from ray_trash.cluster.head import lost_head, require_listener, watching_head
@@ -107,9 +108,10 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
     choose_folder()
     if worker_niceness is not None:
         os.environ.setdefault("RAY_worker_niceness", str(worker_niceness))
+    begin_cluster(Path(_folder()))
     try:
         with _on_loopback():
-            ray.init(
+            started: Any = ray.init(
                 address="local",
                 include_dashboard=dashboard,
                 log_to_driver=False,
@@ -125,7 +127,7 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
             f"Ray does not start on this machine: {_first_line(error)}; it needs room in {_folder()} and in /dev/shm, "
             "and ports of its own"
         ) from error
-    remember_cluster_is_ours()
+    remember_cluster_is_ours(Path(started.address_info["session_dir"]))
 
 
 @contextmanager

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
 
 from ray_trash.cluster.head import lost_head
+from ray_trash.errors import RayTrashError
 
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-_CLUSTER_IS_OURS = threading.Event()
+_OUR_SESSIONS: list[Path] = []
+_UNFINISHED: list[Callable[[], set[Path]]] = []
+"""The session of a Ray that is being started, once there is one: until it has started, nobody knows its name."""
 _WAYS_ON = ["To continue: a run with --resume, a scoring with the same command."]
 
 
@@ -43,14 +48,25 @@ def threads_left() -> bool:
     return any(thread.is_alive() for thread in _STARTED)
 
 
-def remember_cluster_is_ours() -> None:
-    """Note that a cluster was started by this process, and ends with it."""
-    _CLUSTER_IS_OURS.set()
+def remember_cluster_is_ours(session: Path) -> None:
+    """Note that a cluster was started by this process, and ends with it, and the folder of its sockets and logs."""
+    _UNFINISHED.clear()
+    _OUR_SESSIONS.append(session)
+
+
+def begin_cluster(folder: Path) -> None:
+    """Note that Ray is being started, with a session in a folder: whatever there is of it ends with this process."""
+
+    def sessions() -> set[Path]:
+        return set(folder.glob(f"session_*_{os.getpid()}"))
+
+    before = sessions()
+    _UNFINISHED.append(lambda: sessions() - before)
 
 
 def cluster_is_ours() -> bool:
     """Say whether this process has started the cluster that it uses."""
-    return _CLUSTER_IS_OURS.is_set()
+    return bool(_OUR_SESSIONS)
 
 
 def remember_way_on(text: str) -> None:
@@ -64,16 +80,33 @@ def way_on() -> str:
 
 
 def exit_process(exit_code: int) -> NoReturn:
-    """End this process, in good order if no thread may be inside Ray, and Ray is there."""
-    if threads_left() or lost_head():
+    """End this process, in good order if no thread may be inside Ray, and Ray is there.
+
+    The folder of a cluster that ended with it goes too, except after something unforeseen, which its logs may explain.
+    """
+    # Ray takes its time to end what it has half started.
+    in_good_order = not (threads_left() or lost_head() or _UNFINISHED)
+    if not in_good_order and (cluster_is_ours() or _UNFINISHED):
+        _end_descendants()
+    if exit_code != RayTrashError.exit_code:
+        _remove_sessions()
+    if not in_good_order:
         for stream in (sys.stdout, sys.stderr):
             # Whoever read it may have gone.
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        if _CLUSTER_IS_OURS.is_set():
-            _end_descendants()
         os._exit(exit_code)
     sys.exit(exit_code)
+
+
+def _remove_sessions() -> None:
+    for session in [*_OUR_SESSIONS, *(session for found in _UNFINISHED for session in found())]:
+        shutil.rmtree(session, ignore_errors=True)
+        latest = session.parent / "session_latest"
+        with contextlib.suppress(OSError):
+            # Another command's may have taken its place.
+            if latest.is_symlink() and not latest.exists():
+                latest.unlink()
 
 
 def _end_descendants() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from logging import WARNING
+import os
+from dataclasses import asdict
+from logging import ERROR, WARNING, getLogger
 from typing import TYPE_CHECKING, Any
 
+from ray_trash.commands import Ended
 from ray_trash.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -131,3 +134,29 @@ def _waiting(url: str, for_what: str, terminal: Terminal) -> Bar:
     from ray_trash.terminal.bar import Bar
 
     return Bar(terminal, total=None, doing=f"waiting for {url} to {for_what} and move to it")
+
+
+def deployment(options: argparse.Namespace, terminal: Terminal) -> Ended | dict[str, Any]:
+    """Say what an application of a Serve config is doing, or take it away."""
+    import ray
+
+    if os.environ.get("RAY_ADDRESS", "") in ("", "local") and not ray.is_initialized():
+        raise ConfigError(
+            f"deployment {options.what}: of which cluster? On a machine of it set RAY_ADDRESS=auto; from elsewhere, "
+            f"`ray-trash submit --address URL deployment {options.what}`"
+        )
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.serve.deployment import look_at, take_down
+    from ray_trash.terminal.text import counted
+
+    getLogger("ray.serve").setLevel(ERROR)
+    with ray_session(dashboard=False):
+        if options.what == "down":
+            take_down(options.name)
+            terminal.say(f"{options.name}: taken away")
+            return {"name": options.name, "down": True}
+        found = look_at(options.name)
+    by = f" by {found.model}" if found.model else ""
+    processes = f"{counted(found.replicas, 'replica')}, {counted(found.gateways, 'gateway')}"
+    terminal.say(f"{options.name}: {found.state}{by}, {processes}" + (f": {found.detail}" if found.detail else ""))
+    return Ended({"name": options.name, **asdict(found)}, found.exit_code)

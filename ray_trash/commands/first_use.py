@@ -71,7 +71,7 @@ def _chosen(
             has_weights=has_imagenet_file(),
             overrides=overrides,
             minutes=options.minutes,
-            estimated=lambda config: plan_run(config, find_room(config, there_is), load_s=load_s),
+            estimated=lambda config: plan_run(config, find_room(config, there_is), load_s=load_s, terminal=terminal),
         )
     for line in chosen.lines():
         terminal.say(line)

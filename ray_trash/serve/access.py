@@ -6,6 +6,8 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -39,6 +41,22 @@ def this_visit() -> Visit:
     return _VISIT.get(None) or Visit(secrets.token_hex(8))
 
 
+def visit_of(scope: Scope) -> Visit:
+    """Begin the visit of a request, with the id that it brings where that is one."""
+    given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+    return Visit(given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8))
+
+
+@contextmanager
+def during(visit: Visit) -> Iterator[None]:
+    """Make it `this_visit` inside the block."""
+    before = _VISIT.set(visit)
+    try:
+        yield
+    finally:
+        _VISIT.reset(before)
+
+
 class AccessLog:
     """Stands in front of an application: its answers have the header `X-Request-ID`."""
 
@@ -51,9 +69,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        visit = Visit(given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8))
-        status = 0
+        visit, status = visit_of(scope), 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -63,11 +79,11 @@ class AccessLog:
                     MutableHeaders(scope=message)[REQUEST_ID_HEADER] = visit.request_id
             await send(message)
 
-        before, started = _VISIT.set(visit), time.perf_counter()
+        started = time.perf_counter()
         try:
-            await self._app(scope, receive, send_with_id)
+            with during(visit):
+                await self._app(scope, receive, send_with_id)
         finally:
-            _VISIT.reset(before)
             _write_line(scope, status, visit, 1000 * (time.perf_counter() - started))
 
 

@@ -46,8 +46,13 @@ class Admission:
     nothing, so a client that sends nothing keeps nobody out.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeConfig, *, keys: Keys, turned_away: Callable[[str], None]) -> None:
-        """Stand in front of an application; `turned_away` hears the code of every refusal."""
+    def __init__(
+        self, app: ASGIApp, settings: ServeConfig, *, keys: Keys | None, turned_away: Callable[[str], None]
+    ) -> None:
+        """Stand in front of an application; `turned_away` hears the code of every refusal.
+
+        Without `keys` everybody is let in: somebody else asks for them.
+        """
         self._app, self._turned_away, self._keys = app, turned_away, keys
         self.settings = settings
         self.max_body_bytes = int(settings.max_body_mib * _MIB)
@@ -96,6 +101,8 @@ class Admission:
 
     def _require_key(self, headers: Headers, path: str) -> None:
         # Nothing else makes an operator: behind a proxy every address, and every name, may be this machine's own.
+        if self._keys is None:
+            return
         if path in OPERATED:
             accepted, whose = [self._keys.operator], "the operator's key"
         elif self._keys.client is not None and path.startswith(PROTECTED):

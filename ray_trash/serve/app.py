@@ -1,38 +1,41 @@
 """The same endpoint as a Ray Serve application, for `serve deploy configs/serve-deploy.yaml`.
 
-Ray's own proxy stands in front of it then, which reads a body whole before the gateway may refuse it: put a proxy
-with limits before that.
+Ray's own proxy stands in front of it then; `ray_trash.serve.proxy` bounds what it reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any
 
-import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 from starlette.types import ASGIApp
 
-from ray_trash.cluster.capacity import count_machines, plan_replicas
+from ray_trash.cluster.capacity import count_machines
 from ray_trash.cluster.carry import Carried
 from ray_trash.cluster.shares import GATEWAY_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig, serve_config
-from ray_trash.errors import ConfigError, RayTrashError
-from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
+from ray_trash.errors import ClusterError, ConfigError, RayTrashError
+from ray_trash.model.checkpoint import MARKER, Checkpoint, open_checkpoint
+from ray_trash.serve import notice
 from ray_trash.serve.contract import ModelCard
-from ray_trash.serve.fleet import HEALTH_PERIOD_S, HEALTH_TIMEOUT_S
 from ray_trash.serve.follower import NOTICED_S, FleetState, Follower
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import keys_of
 from ray_trash.serve.log import start_log
+from ray_trash.serve.replicas import HEALTH_PERIOD_S, HEALTH_TIMEOUT_S
 from ray_trash.serve.shadow import ShadowedFleet, uri_of
+from ray_trash.storage import Storage
 
 STARTS = 3
 """How often Ray Serve starts the fleet before it calls the application failed."""
+LOOK_S = 5.0
+"""How often an application without a model looks for a good checkpoint, and for room."""
 OF_THE_PROXY = {
     "drain_s": "set the deployment's graceful_shutdown_timeout_s",
     "keep_alive_s": "set http_options.keep_alive_timeout_s",
@@ -61,17 +64,16 @@ class Models:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve the checkpoint that a Serve config names; one that is not good changes nothing but `swap_state`.
 
-        Raises:
-            RayTrashError: It is not good, and there is none before it.
+        Before the first model this waits until there is a good one, and machines for it, however long: an application
+        that runs, for Ray and for what moves traffic to it, is one that answers.
         """
         if await self._fleet.card() is not None:
             self._begin(self._obey(user_config))
         elif await self._fleet.adopt():
             self._begin(self._take_over(user_config))
         else:
-            self._fleet.wish = dict(user_config)
-            await self._fleet.swap(await _open(user_config))
-            self._begin(self._try_out(user_config))
+            await self._start(user_config)
+            self._begin(self._try_out(self._fleet.wish or user_config))
 
     async def state(self) -> FleetState:
         """Say whose replicas answer."""
@@ -104,18 +106,50 @@ class Models:
         await self._move_to(wish)
         await self._try_out(wish)
 
+    async def _start(self, wish: Mapping[str, Any]) -> None:
+        seen, told = b"", ""
+        while True:
+            self._fleet.wish, checkpoint = dict(wish), None
+            try:
+                checkpoint = await _look(wish, seen)
+                if checkpoint is not None:
+                    await self._fleet.swap(checkpoint)
+                    break
+            except ClusterError:
+                pass  # nothing is wrong with it: there may be room for it later
+            except RayTrashError as error:
+                if checkpoint is not None:
+                    seen = checkpoint.marker  # the fleet has told why
+                elif str(error) != told:
+                    self._refuse(wish, error)
+                told = str(error)
+            said = dict(await self._fleet.swap_state())
+            await in_daemon_thread(partial(notice.post, self._application, said), name="notice")
+            await asyncio.sleep(LOOK_S)
+            # Ray has a process that is starting finish with the config it began with.
+            wish = await in_daemon_thread(partial(_asked_for, self._application), name="serve.details") or wish
+        await in_daemon_thread(partial(notice.take_down, self._application), name="notice")
+
     async def _move_to(self, wish: Mapping[str, Any]) -> None:
         async with self._one_at_a_time:
             before, self._fleet.wish = self._fleet.wish, dict(wish)
             try:
                 checkpoint = await _open(wish)
-                card = await self._fleet.card()
-                if card is None or card.id != checkpoint.document.id:
-                    await self._fleet.swap(checkpoint)
             except RayTrashError as error:
                 self._fleet.wish = before
-                uri = uri_of(str(wish.get("checkpoint", "")))
-                self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
+                self._refuse(wish, error)
+                return
+            card = await self._fleet.card()
+            if card is not None and card.id == checkpoint.document.id:
+                return
+            try:
+                await self._fleet.swap(checkpoint)
+            except RayTrashError:
+                self._fleet.wish = before  # the fleet has told why
+
+    def _refuse(self, wish: Mapping[str, Any], error: RayTrashError) -> None:
+        uri = uri_of(str(wish.get("checkpoint", "")))
+        self._fleet.refuse(uri.rsplit("/", 1)[-1], error, uri)
 
     async def _try_out(self, wish: Mapping[str, Any]) -> None:
         place = wish.get("shadow")
@@ -131,6 +165,7 @@ class Models:
         status = await in_daemon_thread(serve.status, name="serve.status")
         about = status.applications.get(self._application)
         if about is None or about.status == ApplicationStatus.DELETING:
+            await in_daemon_thread(partial(notice.take_down, self._application), name="notice")
             await self._fleet.stop()
 
 
@@ -141,7 +176,8 @@ class Deployed:
         """Follow the fleet; `settings` is the `serve` section."""
         self._settings = ServeConfig.model_validate(settings)
         start_log(self._settings.log_format)
-        self._follower = Follower(models, self._settings)
+        application = serve.get_replica_context().app_name
+        self._follower = Follower(models, self._settings, notice=partial(notice.read, application))
         self._following = asyncio.ensure_future(self._follower.follow())
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -158,10 +194,32 @@ async def _carried(work: Coroutine[Any, Any, ModelCard]) -> Carried[ModelCard]:
 
 
 async def _open(wish: Mapping[str, Any]) -> Checkpoint:
+    return await in_daemon_thread(lambda: open_checkpoint(_place(wish)), name="open")
+
+
+async def _look(wish: Mapping[str, Any], seen: bytes) -> Checkpoint | None:
+    """Open the checkpoint of a wish, unless its marker is one that was seen."""
+
+    def look() -> Checkpoint | None:
+        place = Storage.at(_place(wish))
+        is_seen = seen and place.exists(MARKER) and place.read_bytes(MARKER) == seen
+        return None if is_seen else open_checkpoint(place)
+
+    return await in_daemon_thread(look, name="open")
+
+
+def _place(wish: Mapping[str, Any]) -> str:
     place = wish.get("checkpoint")
     if not isinstance(place, str):
         raise ConfigError("user_config of Models: expected `checkpoint: PLACE`")
-    return await in_daemon_thread(lambda: open_checkpoint(place), name="open")
+    return place
+
+
+def _asked_for(application: str) -> Mapping[str, Any]:
+    client: Any = serve.context._get_global_client()
+    deployments = client.get_serve_details()["applications"].get(application, {}).get("deployments", {})
+    found: Mapping[str, Any] = deployments.get("Models", {}).get("deployment_config", {}).get("user_config") or {}
+    return found
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
@@ -175,7 +233,6 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     for key in OF_THE_PROXY.keys() & args.keys():
         raise ConfigError(f"serve.{key}: has no effect behind Ray's own proxy; {OF_THE_PROXY[key]}")
     settings = serve_config({}, {f"serve.{key}": value for key, value in args.items()})
-    plan_replicas(settings, ray.cluster_resources())  # a cluster that is too small is better told here
     process: dict[str, Any] = {
         "ray_actor_options": {"num_cpus": GATEWAY_CPUS},
         "health_check_period_s": HEALTH_PERIOD_S,

@@ -263,6 +263,11 @@ def come_again(code: str, reason: str, retry_after_s: int) -> ServeError:
     return ServeError(503, code, f"{reason}; come again", retry_after_s=retry_after_s)
 
 
-def not_ready(retry_after_s: int) -> ServeError:
-    """Say that there is no model yet."""
-    return come_again("not_ready", "the model is being loaded", retry_after_s)
+def not_ready(retry_after_s: int, swap: Mapping[str, Any] | None = None) -> ServeError:
+    """Say that there is no model yet, and what became of the attempt to have one, as `swap_state` says it."""
+    detail = (swap or {}).get("detail")
+    if detail is None:
+        return come_again("not_ready", "the model is being loaded", retry_after_s)
+    if swap and swap["status"] == "refused":
+        return come_again("model_refused", f"there is no model: {detail}", retry_after_s)
+    return come_again("not_ready", f"there is no model yet: {detail}", retry_after_s)

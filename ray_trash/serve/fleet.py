@@ -19,15 +19,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatusOverview
 
-from ray_trash.cluster.capacity import plan_replicas
-from ray_trash.cluster.machines import is_listening, usable_machines
 from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
@@ -37,8 +34,9 @@ from ray_trash.model.document import CheckpointDocument
 from ray_trash.serve.asking import ask_replicas
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.log import tell
-from ray_trash.serve.replica import START_TIMEOUT_S, SharedReplica
-from ray_trash.serve.shelf import Origin, Shelf
+from ray_trash.serve.replica import START_TIMEOUT_S
+from ray_trash.serve.replicas import describe_replicas, most_per_machine
+from ray_trash.serve.shelf import Shelf
 from ray_trash.terminal.text import last_line
 
 DRAIN_TIMEOUT_S = 60.0
@@ -49,8 +47,6 @@ ADOPT_TIMEOUT_S = 30.0
 """How long replicas that are there may take to say by what they answer."""
 RENEW_S = 3.0
 """How often a fleet looks whether its replicas are to be renewed."""
-HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 4.0
-"""Ray replaces a replica that fails three checks in a row, each a question every second with so long to answer."""
 
 
 @dataclass
@@ -106,7 +102,10 @@ class Fleet:
             try:
                 return await self._swap_to(checkpoint)
             except RayTrashError as error:
-                self.refuse(checkpoint.document.id, error, checkpoint.uri)
+                if isinstance(error, ClusterError) and self._now is None:
+                    self._wait(checkpoint, error)
+                else:
+                    self.refuse(checkpoint.document.id, error, checkpoint.uri)
                 raise
 
     async def roll_back(self) -> ModelCard:
@@ -193,7 +192,7 @@ class Fleet:
             now = self._now
             if now is None:
                 return
-            most = await in_daemon_thread(lambda: _most_per_machine(self._settings), name="machines")
+            most = await in_daemon_thread(lambda: most_per_machine(self._settings), name="machines")
             if most < now.most_per_machine or not await self._is_kept(now):
                 tell("renewing", f"starting the replicas of {now.card.id} anew", model=now.card.id)
                 await self._swap_to(now.checkpoint)
@@ -244,6 +243,12 @@ class Fleet:
         for name in list(self._deployed):
             await self._delete(name)
 
+    def _wait(self, checkpoint: Checkpoint, error: ClusterError) -> None:
+        detail = str(error).replace(checkpoint.uri, "the checkpoint")
+        if self._swap.get("detail") != detail:
+            tell("waiting", f"not served yet: {error}", level=logging.WARNING, checkpoint=checkpoint.uri)
+        self.note("waiting", checkpoint.document.id, detail)
+
     async def _swap_to(self, checkpoint: Checkpoint) -> ModelCard:
         old, document = self._now, checkpoint.document
         self.require_classes(document)
@@ -284,7 +289,7 @@ class Fleet:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 run = functools.partial(self._run, name, checkpoint)
-                handle, most_per_machine = await in_daemon_thread(run, name="serve.run")
+                handle, most = await in_daemon_thread(run, name="serve.run")
                 card = (await handle.card.remote()).value()
         except (TimeoutError, RayServeException, RayError, RuntimeError, RayTrashError) as error:
             await self._delete(name)
@@ -295,12 +300,12 @@ class Fleet:
                 asked = f"{self._settings.replicas} with {REPLICA_CPUS} CPUs each; is the cluster full?"
                 what = f"did not start within {START_TIMEOUT_S:g} s: {asked}"
             raise ClusterError(f"{checkpoint.uri}: its replicas {what}") from error
-        return Generation(name, checkpoint, handle, card, most_per_machine)
+        return Generation(name, checkpoint, handle, card, most)
 
     def _run(self, name: str, checkpoint: Checkpoint) -> tuple[DeploymentHandle[Any], int]:
         self._shelf = self._shelf or Shelf(self._name)
-        origin, most = self._shelf.keep(name, checkpoint, self.wish), _most_per_machine(self._settings)
-        replicas = _describe_replicas(self._settings, origin, self._niceness, most)
+        origin, most = self._shelf.keep(name, checkpoint, self.wish), most_per_machine(self._settings)
+        replicas = describe_replicas(self._settings, origin, self._niceness, most)
         return serve.run(replicas, name=name, route_prefix=None), most
 
     async def _drain(self, generation: Generation) -> None:
@@ -323,38 +328,6 @@ def _applications(fleet: str) -> dict[str, ApplicationStatusOverview]:
     # The newest first.
     found = {name: about for name, about in serve.status().applications.items() if name.startswith(f"{fleet}-")}
     return dict(sorted(found.items(), key=lambda item: item[1].last_deployed_time_s, reverse=True))
-
-
-def _most_per_machine(settings: ServeConfig) -> int:
-    # A machine that has just died, or is silent, counts as living for a while, and its share would find no place.
-    machines = usable_machines(answers=is_listening)
-    return -(-settings.replicas // max(1, len(machines)))
-
-
-def _describe_replicas(
-    settings: ServeConfig, origin: Origin, niceness: int, most_per_machine: int
-) -> serve.Application:
-    plan = plan_replicas(settings, ray.cluster_resources())
-    options: dict[str, Any] = {"num_replicas": settings.replicas}
-    if settings.max_replicas is not None:
-        scaling: dict[str, Any] = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
-        scaling["target_ongoing_requests"] = settings.target_requests_per_replica
-        options = {"autoscaling_config": scaling}
-    elif most_per_machine < settings.replicas:
-        # While one machine is away, another has room for more than its share, and they would stay together there.
-        options["max_replicas_per_node"] = most_per_machine
-    replicas = serve.deployment(
-        name="Model",
-        ray_actor_options={"num_cpus": REPLICA_CPUS, "num_gpus": plan.gpus},
-        # The gateway lets in no more than these, so they wait here, not there.
-        max_ongoing_requests=settings.max_waiting_requests,
-        health_check_period_s=HEALTH_PERIOD_S,
-        health_check_timeout_s=HEALTH_TIMEOUT_S,
-        graceful_shutdown_wait_loop_s=0.5,
-        graceful_shutdown_timeout_s=settings.timeout_s,
-        **options,
-    )(SharedReplica)
-    return replicas.bind(origin, settings.model_dump(), plan.n_threads, niceness)
 
 
 def _end_application(name: str) -> None:

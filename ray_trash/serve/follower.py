@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +52,11 @@ class Follower:
     While the fleet is away, as when its machine died, the model that answered last goes on.
     """
 
-    def __init__(self, models: DeploymentHandle[Any], settings: ServeConfig) -> None:
-        """Know nothing yet: `follow` asks."""
-        self._models, self._settings = models, settings
+    def __init__(
+        self, models: DeploymentHandle[Any], settings: ServeConfig, *, notice: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Know nothing yet: `follow` asks. `notice` says why there is no model yet; it may take a while."""
+        self._models, self._settings, self._notice = models, settings, notice
         self._state = FleetState()
         self._handle: DeploymentHandle[Any] | None = None
         self._shadow: tuple[str, DeploymentHandle[Any]] | None = None
@@ -67,10 +69,13 @@ class Follower:
                 await self._look()
                 was_there = True
             except AWAY as error:
-                if was_there:
+                if was_there and self._handle is not None:
                     what = f"the fleet does not say who answers, the model before goes on: {last_line(error)}"
                     tell("fleet_away", what, level=logging.WARNING)
                 was_there = False
+                if self._handle is None:
+                    with contextlib.suppress(*AWAY):
+                        self._state = FleetState(swap=await in_daemon_thread(self._notice, name="notice"))
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
@@ -94,7 +99,7 @@ class Follower:
         """Answer encoded photos; what a failing replica leaves unanswered, another is asked."""
         retry_after_s = self._settings.retry_after_s
         if self._handle is None:
-            raise not_ready(retry_after_s)
+            raise not_ready(retry_after_s, self._state.swap)
         return await ask_replicas(
             self._handle_for, photos, explain=explain, timeout_s=timeout_s, retry_after_s=retry_after_s
         )

@@ -214,7 +214,7 @@ class Gateway:
     async def _card(self) -> contract.ModelCard:
         card = await self._backend.card()
         if card is None:
-            raise not_ready(self._settings.retry_after_s)
+            raise not_ready(self._settings.retry_after_s, await self._backend.swap_state())
         self._telemetry.show_model(card)
         return card
 

@@ -25,6 +25,10 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     environment.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     # Ray ends a worker that is idle for a second, and the next test would wait for another to start.
     environment.setenv("RAY_idle_worker_killing_time_threshold_ms", "600000")
+    # As machines have it on which endpoints are deployed.
+    environment.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "ray_trash.serve.proxy:middlewares")
+    # Ray says what replicas have to do every ten seconds.
+    environment.setenv("RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "1")
     import ray
 
     ray.init(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.cluster import Cluster, running_cluster
+from ray_trash.config.yaml import from_yaml
+from tests.e2e.cluster import RAY, Cluster, free_port, running_cluster
 from tests.e2e.command import kill, run, start, wait_until
+from tests.models import write_model
 from tests.photos import make_photos
 from tests.runs import epochs, error_line, settings, write_config
+
+SERVE_CONFIG = Path(__file__).parents[2] / "configs" / "serve-deploy.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,30 @@ def test_train_evaluate_and_score_have_machines_started_and_leave_none_behind(cl
     scored = run("score", checkpoint, photos, "--out", tmp_path / "scores.parquet", **cluster.joined)
     assert scored.returncode == 0, scored.stderr
     assert pq.read_table(tmp_path / "scores.parquet")["error_code"].null_count == 36
+    _wait_for_their_end(cluster)
+
+
+def test_a_deployment_waits_for_machines_says_so_and_leaves_none_behind(cluster: Cluster, tmp_path: Path) -> None:
+    config = from_yaml(SERVE_CONFIG.read_text(), SERVE_CONFIG.name)
+    config["http_options"]["port"] = free_port()
+    (application,) = config["applications"]
+    (models,) = application["deployments"]
+    # More than the processors of one machine, and machines come one by one.
+    application["args"]["replicas"] = 3
+    models["user_config"]["checkpoint"] = str(tmp_path / "model")
+    write_model(tmp_path / "model")
+    (tmp_path / "serve.yaml").write_text(json.dumps(config))
+    deploy = [RAY.parent / "serve", "deploy", "--address", cluster.jobs_at, tmp_path / "serve.yaml"]
+    subprocess.run(list(map(str, deploy)), env={**os.environ, **cluster.joined}, check=True, timeout=120)
+
+    def status() -> int:
+        return run("deployment", "status", **cluster.joined).returncode
+
+    assert status() == 6
+    wait_until(lambda: status() == 0, timeout_s=300, what="a deployment that serves")
+    assert cluster.nodes() == 3
+    down = run("deployment", "down", **cluster.joined)
+    assert down.returncode == 0, down.stderr
     _wait_for_their_end(cluster)
 
 

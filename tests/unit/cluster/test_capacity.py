@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_trash.cluster.capacity import plan_replicas, plan_trials, plan_workers
+from ray_trash.cluster.capacity import ReplicaPlan, plan_replicas, plan_trials, plan_workers
 from ray_trash.cluster.shares import TRIAL_MEMORY_BYTES
 from ray_trash.config import ServeConfig, TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
@@ -119,3 +119,12 @@ def test_a_model_on_trial_has_a_cpu_beside_those_of_the_replicas_and_takes_none_
     assert plan_replicas(serve, resources, with_shadow=True) == plan_replicas(serve, resources)
     with pytest.raises(ClusterError, match=r"replicas=3 and a model on trial ask for 4 CPUs; available: 3; ask for"):
         plan_replicas(ServeConfig(replicas=3), resources, with_shadow=True)
+
+
+def test_replicas_have_a_cpu_each_and_more_of_them_than_cpus_only_where_an_autoscaler_adds_machines() -> None:
+    assert plan_replicas(ServeConfig(replicas=2), {"CPU": 8}) == ReplicaPlan(8, 0.0)
+    for wish, resources in ((ServeConfig(replicas=9), {"CPU": 8}), (ServeConfig(device="cuda"), {"CPU": 8})):
+        with pytest.raises(ClusterError, match=r"available: [80]"):
+            plan_replicas(wish, resources)
+        plan_replicas(wish, resources, grows=True)
+    assert plan_replicas(ServeConfig(replicas=9), {"CPU": 8}, grows=True).n_threads == 2

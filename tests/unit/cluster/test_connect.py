@@ -22,11 +22,17 @@ from ray_trash.errors import ClusterError
 def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Have Ray start nothing. Returns how it was asked to."""
     asked: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> Any:
+        asked.append(options)
+        return SimpleNamespace(address_info={"session_dir": "/nowhere"})
+
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
+    monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:9"))
-    monkeypatch.setattr(connect, "remember_cluster_is_ours", lambda: None)
+    for name in ("begin_cluster", "remember_cluster_is_ours"):
+        monkeypatch.setattr(connect, name, lambda place: None)
     for name in ("RAY_ADDRESS", "RAY_TMPDIR", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
@@ -191,9 +197,10 @@ def test_a_ray_that_is_started_keeps_to_loopback_and_one_that_is_joined_later_do
     monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)
     addresses: list[str] = []
 
-    def start(**options: Any) -> None:
+    def start(**options: Any) -> Any:
         addresses.append(ray.util.get_node_ip_address())
         assert os.environ[name] == "0"
+        return SimpleNamespace(address_info={"session_dir": "/nowhere"})
 
     monkeypatch.setattr(ray, "init", start)
     with ray_session(dashboard=False):

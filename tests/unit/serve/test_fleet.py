@@ -14,9 +14,10 @@ import pytest
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
-from ray_trash.serve import fleet
+from ray_trash.serve import fleet, replicas
 from ray_trash.serve.contract import ServeError
 from ray_trash.serve.fleet import Fleet, Generation
+from ray_trash.serve.replicas import most_per_machine
 from tests.models import write_model
 from tests.unit.serve.backends import CARD, CLASSES
 
@@ -49,14 +50,14 @@ class Instant(Fleet):
     async def _deploy(self, checkpoint: Checkpoint) -> Any:
         self.made += 1
         if self.full:
-            raise ClusterError("there is no room")
+            raise ClusterError(f"{checkpoint.uri}: asks for more than there is")
         name = f"generation-{self.made}"
         await asyncio.sleep(0.02)
         self.alive.add(name)
         document = checkpoint.document
         card = CARD.model_copy(update={"id": document.id, "classes": document.classes})
         self._shelf = self._shelf or FakeShelf()  # type: ignore[assignment]
-        return Generation(name, checkpoint, None, card, fleet._most_per_machine(self._settings))  # type: ignore[arg-type]
+        return Generation(name, checkpoint, None, card, most_per_machine(self._settings))  # type: ignore[arg-type]
 
     async def _delete(self, name: str) -> None:
         self.alive.discard(name)
@@ -85,7 +86,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     found = Machines()
-    monkeypatch.setattr(fleet, "usable_machines", found.look)
+    monkeypatch.setattr(replicas, "usable_machines", found.look)
     monkeypatch.setattr(fleet, "RENEW_S", 0.01)
     return found
 
@@ -285,5 +286,28 @@ def test_replicas_of_a_fleet_of_which_none_is_left_are_not_waited_for(monkeypatc
         instant.alive = {"endpoint-1"}
         assert await instant.adopt() is None
         assert instant.alive == set()
+
+    finish(run())
+
+
+def test_a_first_model_that_finds_no_room_waits_and_is_not_refused_and_a_later_one_is(
+    models: tuple[Checkpoint, Checkpoint],
+) -> None:
+    async def run() -> None:
+        instant = Instant()
+        instant.full = True
+        for _ in range(2):
+            with pytest.raises(ClusterError):
+                await instant.swap(models[0])
+        state = await instant.swap_state()
+        assert (state["status"], state["detail"]) == ("waiting", "the checkpoint: asks for more than there is")
+        assert not instant.exchanges()
+        instant.full = False
+        await instant.swap(models[0])
+        instant.full = True
+        with pytest.raises(ClusterError):
+            await instant.swap(models[1])
+        assert (await instant.swap_state())["status"] == "refused"
+        assert instant.exchanges() == {"refused": 1}
 
     finish(run())

@@ -37,6 +37,7 @@ class Models:
         self.application: str | None = None
         self.on_trial: str | None = None
         self.is_away = False
+        self.notice: dict[str, Any] = {}
         self.state, self.roll_back, self.promote = (
             Method(work) for work in (self._state, self._roll_back, self._promote)
         )
@@ -85,7 +86,7 @@ def replicas(monkeypatch: pytest.MonkeyPatch) -> None:
 def following(conversation: Callable[[Follower, Models], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         models = Models()
-        backend = Follower(models, ServeConfig())  # type: ignore[arg-type]
+        backend = Follower(models, ServeConfig(), notice=lambda: models.notice)  # type: ignore[arg-type]
         task = asyncio.ensure_future(backend.follow())
         await conversation(backend, models)
         assert not task.done()
@@ -190,5 +191,29 @@ def test_a_model_on_trial_is_asked_while_there_is_one_and_a_promotion_is_noticed
         with pytest.raises(ServeError) as raised:
             await backend.promote()
         assert (raised.value.status, raised.value.code) == (409, "no_shadow")
+
+    following(talk)
+
+
+def test_before_there_is_a_model_a_gateway_says_why_there_is_none() -> None:
+    async def talk(backend: Follower, models: Models) -> None:
+        models.is_away, models.notice = True, {"status": "refused", "detail": "the checkpoint: answered differently"}
+
+        async def has_read_it() -> bool:
+            return bool(await backend.swap_state())
+
+        await until(has_read_it)
+        with pytest.raises(
+            ServeError, match="there is no model: the checkpoint: answered differently; come again"
+        ) as raised:
+            await score(backend)
+        assert (raised.value.status, raised.value.code) == (503, "model_refused")
+        models.is_away, models.application = False, "first"
+
+        async def has_card() -> bool:
+            return await backend.card() is not None
+
+        await until(has_card)
+        assert await score(backend) == "by first"
 
     following(talk)
