@@ -141,6 +141,7 @@ class Models:
                 return
             card = await self._fleet.card()
             if card is not None and card.id == checkpoint.document.id:
+                self._fleet.settle()
                 return
             try:
                 await self._fleet.swap(checkpoint)

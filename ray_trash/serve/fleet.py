@@ -134,6 +134,11 @@ class Fleet:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self._swap = {"status": status, "checkpoint": what, "detail": detail, "at": at}
 
+    def settle(self) -> None:
+        """Note that what answers is what was asked for: what was refused or waited for before is over."""
+        if self._swap.get("status") in ("refused", "waiting"):
+            self._swap = {}
+
     async def swap_state(self) -> Mapping[str, Any]:
         """Say what became of the newest attempt to change the model."""
         return self._swap
@@ -253,7 +258,9 @@ class Fleet:
         old, document = self._now, checkpoint.document
         self.require_classes(document)
         self._now = await self._deploy(checkpoint)
-        if old is not None:
+        if old is None:
+            self.settle()
+        else:
             if old.card.id != document.id:
                 self._before = old.checkpoint
                 self._exchanges["done"] += 1

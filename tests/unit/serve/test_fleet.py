@@ -304,10 +304,13 @@ def test_a_first_model_that_finds_no_room_waits_and_is_not_refused_and_a_later_o
         assert not instant.exchanges()
         instant.full = False
         await instant.swap(models[0])
+        assert not await instant.swap_state()
         instant.full = True
         with pytest.raises(ClusterError):
             await instant.swap(models[1])
         assert (await instant.swap_state())["status"] == "refused"
         assert instant.exchanges() == {"refused": 1}
+        instant.settle()
+        assert not await instant.swap_state()
 
     finish(run())
