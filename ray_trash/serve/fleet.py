@@ -260,14 +260,14 @@ class Fleet:
         self._now = await self._deploy(checkpoint)
         if old is None:
             self.settle()
-        else:
-            if old.card.id != document.id:
-                self._before = old.checkpoint
-                self._exchanges["done"] += 1
-                self.note("done", document.id, f"from {old.card.id}")
-                what = f"now answered by {document.id}, no longer by {old.card.id}"
-                tell("exchanged", what, model=document.id, before=old.card.id, checkpoint=checkpoint.uri)
-            self._end(old)
+            return self._now.card
+        if old.card.id != document.id:
+            self._before = old.checkpoint
+            self._exchanges["done"] += 1
+            self.note("done", document.id, f"from {old.card.id}")
+            what = f"now answered by {document.id}, no longer by {old.card.id}"
+            tell("exchanged", what, model=document.id, before=old.card.id, checkpoint=checkpoint.uri)
+        self._end(old)
         return self._now.card
 
     def require_classes(self, document: CheckpointDocument) -> None:
