@@ -70,4 +70,4 @@ def test_the_tutorial_can_be_followed_word_by_word(
     assert "time_budget_min" in written
     for left in ("report.html", "test/evaluation.json", "maps/explanations.json", "../compare.html", "../answers.csv"):
         assert (run / left).exists(), left
-    assert "photos" in (tmp_path / "runs" / "answers.csv").read_text()
+    assert "cardboard/" in (tmp_path / "runs" / "answers.csv").read_text()
