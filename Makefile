@@ -7,7 +7,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-deps
 DEMO_PHOTOS := data/sample
-DEMO_PER_CLASS := 150
 
 # Most of their time tests wait for processes to start and end. Of the levels that start some, what takes longest comes
 # first, or one process would be left alone with it.
@@ -50,7 +49,7 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU cores
-	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS) --per-class $(DEMO_PER_CLASS)
+	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS)
 	$(BIN)/ray-trash run configs/quickstart.yaml --overwrite
 	$(BIN)/python -m ray_trash.serve.demo runs/quickstart $(DEMO_PHOTOS)
 
