@@ -259,7 +259,9 @@ def test_a_cluster_that_answers_nothing_ends_the_scoring(
 ) -> None:
     # Less than any answer takes.
     monkeypatch.setattr(blocks, "NO_ANSWER_S", 0.01)
-    monkeypatch.setitem(blocks.map_blocks.__kwdefaults__, "no_answer_s", 0.01)
+    defaults = blocks.map_blocks.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "no_answer_s", 0.01)
     result = command("score", checkpoint, photos, "--out", tmp_path / "out.parquet")
     assert result.code == 6, result.err
     assert "waited 0.01 s for scored photos in vain" in error_line(result.err)
