@@ -43,8 +43,9 @@ def keep(bundles: Sequence[Bundle]) -> None:
     Raises:
         ClusterError: The coordinator does not answer.
     """
-    over = _end_renewal()
+    _end_renewal()
     fetch(_ask(bundles), what="the autoscaler to be asked")
+    over = threading.Event()
     _RENEWING.append(over)
     threading.Thread(target=_renew, args=(bundles, over), name="keeper", daemon=True).start()
 
@@ -55,10 +56,9 @@ def let_go() -> None:
     get_or_create_autoscaling_coordinator().cancel_request.remote(_requester())
 
 
-def _end_renewal() -> threading.Event:
+def _end_renewal() -> None:
     while _RENEWING:
         _RENEWING.pop().set()
-    return threading.Event()
 
 
 def _renew(bundles: Sequence[Bundle], over: threading.Event) -> None:

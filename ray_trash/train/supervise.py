@@ -21,7 +21,7 @@ from ray_trash.cluster.growing import most_workers, wait_for_machines, wanted_bu
 from ray_trash.cluster.machines import draining_machines, is_listening, resources_of, usable_machines
 from ray_trash.config import TrainConfig, override
 from ray_trash.errors import ClusterError, RayTrashError
-from ray_trash.terminal.text import counted, last_line
+from ray_trash.terminal.text import counted, last_line, shortened
 from ray_trash.train.board import Board, SharedBoard
 from ray_trash.train.job import TrainJob
 from ray_trash.train.stretches import Stretches
@@ -110,8 +110,7 @@ def _lost_machines() -> int:
 
 def _brief(why: Exception) -> str:
     # Libraries begin with the place in their source, and Ray ends with all that may have been.
-    text = re.sub(r"^\[\S+:\d+\]\s*", "", last_line(why))
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+    return shortened(re.sub(r"^\[\S+:\d+\]\s*", "", last_line(why)), _LONGEST_REASON)
 
 
 def _plan_again(train: TrainConfig, say: Callable[[str], None], *, fixed: int | None, run_uri: str) -> WorkerPlan:
