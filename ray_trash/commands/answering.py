@@ -150,7 +150,7 @@ def deployment(options: argparse.Namespace, terminal: Terminal) -> Ended | dict[
     from ray_trash.terminal.text import counted
 
     getLogger("ray.serve").setLevel(ERROR)
-    with ray_session(dashboard=False):
+    with ray_session(dashboard=False, terminal=terminal):
         if options.what == "down":
             take_down(options.name)
             terminal.say(f"{options.name}: taken away")

@@ -47,7 +47,7 @@ def run_photos(
         config, resume=resume, overwrite=overwrite, terminal=terminal, allow_changed_data=allow_changed_data
     )
     prepared = replace(prepared, written=text)
-    with ray_session(dashboard=False):
+    with ray_session(dashboard=False, terminal=terminal):
         return run_all(prepared, text, terminal=terminal)
 
 
