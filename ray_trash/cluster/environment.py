@@ -26,6 +26,9 @@ ENVIRONMENT = {
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
     # Nobody reads the metrics of a cluster that lives as long as a command, and every process of Ray sends them.
     "RAY_enable_metrics_collection": "0",
+    # Ray's log monitor keeps open what processes wrote that have long gone, up to 200 files, for nobody: with each
+    # exchange of a served model two more.
+    "RAY_LOG_MONITOR_MAX_OPEN_FILES": "32",
     # Serve's controller looks after its replicas ten times a second otherwise: 3 % of a core, for a replica that
     # is replaced a third of a second sooner.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",

@@ -123,8 +123,12 @@ class Bounded:
             tell(
                 "unforeseen", "Ray's proxy failed", level=logging.ERROR, error=error, request_id=this_visit().request_id
             )
+            refused = refused or ServeError(500, "internal", "something went wrong here; the endpoint's log says what")
         if refused is None and not started and not hung_up:
-            refused = ServeError(500, "internal", "something went wrong here; the endpoint's log says what")
+            # So Ray ends a request whose gateway died, or whose application raised: another may answer it.
+            refused = come_again(
+                "replica_failed", "who was asked failed before it answered", self._settings.retry_after_s
+            )
         if refused is not None and not started:
             raise refused
 

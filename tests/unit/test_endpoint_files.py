@@ -113,6 +113,7 @@ def test_the_ray_service_deploys_an_application_that_scales_and_whose_limits_its
 
     (container,) = workers["template"]["spec"]["containers"]
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
     assert environment["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] == "ray_trash.serve.proxy:middlewares"
     bounds = serve_config({}, dict(map(parse_override, environment["RAY_TRASH_PROXY"].split())))
     assert bounds.max_body_mib == settings.max_body_mib

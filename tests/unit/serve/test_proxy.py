@@ -107,11 +107,16 @@ def test_which_applications_there_are_is_nobody_s_business() -> None:
     assert code_of(ask(RaysProxy(JSONResponse({"/": "ray-trash"})), get("/-/routes"))) == (404, "not_found")
 
 
-@pytest.mark.parametrize("answer", [RuntimeError("at /a/path"), NO_ANSWER])
-def test_a_proxy_that_fails_is_an_error_without_a_trace(answer: Any) -> None:
-    refused = ask(RaysProxy(answer), get())
+def test_a_proxy_that_fails_is_an_error_without_a_trace() -> None:
+    refused = ask(RaysProxy(RuntimeError("at /a/path")), get())
     assert code_of(refused) == (500, "internal")
     assert "/a/path" not in refused.text
+
+
+def test_a_gateway_that_dies_before_it_answers_is_asked_again_elsewhere_and_not_called_a_mistake_of_the_endpoint() -> None:
+    refused = ask(RaysProxy(NO_ANSWER), get())
+    assert code_of(refused) == (503, "replica_failed")
+    assert refused.headers["retry-after"] == str(ServeConfig().retry_after_s)
 
 
 def test_a_body_over_the_limit_is_refused_before_or_while_ray_reads_it() -> None:
