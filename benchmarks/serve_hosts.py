@@ -39,6 +39,11 @@ NOTICED_S = 45.0
 """How long a machine stays away."""
 DEPLOYS = 5
 """How often it is tried: Ray has a deadline for its proxies that a busy machine misses."""
+ENVIRONMENT = {
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "ray_trash.serve.proxy:middlewares",
+}
+"""With which `docs/endpoint.md` has Ray started on every machine."""
 CALM_S = 5.0
 """Between two disturbances."""
 FULL_TIMEOUT_S = 300.0
@@ -58,6 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     if lack := missing():
         sys.exit(f"error: {lack}")
+    os.environ.update(ENVIRONMENT)
     figures = list[Figure]()
     with (
         tempfile.TemporaryDirectory() as folder,
