@@ -113,7 +113,7 @@ def test_a_proxy_that_fails_is_an_error_without_a_trace() -> None:
     assert "/a/path" not in refused.text
 
 
-def test_a_gateway_that_dies_before_it_answers_is_asked_again_elsewhere_and_not_called_a_mistake_of_the_endpoint() -> None:
+def test_a_request_whose_gateway_dies_may_be_answered_by_another() -> None:
     refused = ask(RaysProxy(NO_ANSWER), get())
     assert code_of(refused) == (503, "replica_failed")
     assert refused.headers["retry-after"] == str(ServeConfig().retry_after_s)
