@@ -1,10 +1,11 @@
 """What kills cost a run: `python -m benchmarks.chaos`.
 
-Several `ray start` nodes on this machine, a head without CPUs and two with one each. Run after run is disturbed at
-random moments: a worker killed, a node powered off and replaced, the driver killed and started again with `--resume`,
-a node drained with notice, then taken away and replaced. Runs take turns between one worker, whose every bit is
-compared with a run that nobody disturbed, and `[1, 2]` workers, whose losses are compared with theirs. Needs `tests/`.
-Prints a table, a run a line, and one JSON object: whether every epoch is there once, steps repeated, seconds lost.
+Three hosts of their own addresses, a head without CPUs and two machines with one each. Run after run is disturbed at
+random moments: a worker killed, a machine powered off and replaced, the driver killed and started again with
+`--resume`, a machine drained with notice, then taken away and replaced; and once in each run a cable is cut, and nobody
+is told. Runs take turns between one worker, whose every bit is compared with a run that nobody disturbed, and `[1, 2]`
+workers, whose losses are compared with theirs. Needs root and `tests/`. Prints a table, a run a line, and one JSON
+object: whether every epoch is there once, steps repeated, seconds lost.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,15 +25,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cluster import Cluster, Node, running_cluster
-from tests.e2e.command import kill, start, wait_until
+from tests.e2e.cluster import RAY
+from tests.e2e.command import kill, wait_until
+from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
 from tests.photos import make_photos
-from tests.processes import living
+from tests.processes import command_line
 from tests.runs import epochs, settings, write_config
 
-KINDS = ("worker", "node", "driver", "drain")
+KINDS = ("worker", "machine", "driver", "drain")
 NOTICE_S = 8.0
-"""Between the notice that a node is taken away, and its end."""
+"""Between the notice that a machine is taken away, and its end."""
+NOTICED_S = 120.0
+"""How long a cable stays cut, at most: until the run goes on without that machine."""
+BACK_S = 5.0
+"""How long a machine whose cable is mended goes on with what it did, before it joins anew."""
 INTERVAL_MIN = 0.1
 RICH: dict[str, Any] = {
     "model__frozen_stages": 4,
@@ -60,14 +67,16 @@ def main() -> None:
     """Run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=4, help="disturbances of each run (4)")
+    parser.add_argument("--kills", type=int, default=4, help="disturbances of each run, one of them a cut cable (4)")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--every-s", type=float, default=20.0, help="time between two of them, at most (20)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if lack := missing():
+        sys.exit(f"error: {lack}")
     draw, outcomes = random.Random(options.seed), list[Outcome]()
-    with tempfile.TemporaryDirectory() as folder, running_cluster(head_cpus=0) as cluster:
-        scene = Scene(cluster, Path(folder), options.epochs)
+    with tempfile.TemporaryDirectory() as folder, hosts(3) as (head, *machines), cluster_of([head, *machines]):
+        scene = Scene(head, machines, Path(folder), options.epochs)
         whole = {workers: scene.undisturbed(workers) for workers in ("1", "[1,2]")}
         for number in range(options.runs):
             workers = ("1", "[1,2]")[number % 2]
@@ -87,12 +96,11 @@ def main() -> None:
 
 
 class Scene:
-    """Nodes that come and go, and runs on them."""
+    """Machines that come and go, and runs on them."""
 
-    def __init__(self, cluster: Cluster, folder: Path, n_epochs: int) -> None:
-        """Start two nodes, and draw the photos."""
-        self._cluster, self._folder, self._n_epochs = cluster, folder, n_epochs
-        self._nodes = [cluster.add_node(), cluster.add_node()]
+    def __init__(self, head: Host, machines: list[Host], folder: Path, n_epochs: int) -> None:
+        """Take hosts on which Ray runs, and draw the photos."""
+        self._head, self._machines, self._folder, self._n_epochs = head, machines, folder, n_epochs
         self._photos = make_photos(folder / "photos", 40)
 
     def undisturbed(self, workers: str) -> tuple[Path, float]:
@@ -116,13 +124,14 @@ class Scene:
         folder, done = self._folder / f"disturbed-{number}", Counter[str]()
         run = folder / "runs" / "tiny"
         child, began = self._start(folder, workers), time.monotonic()
-        for _ in range(n_kills):
+        kinds = ["cut", *draw.choices(KINDS, k=n_kills - 1)]
+        draw.shuffle(kinds)
+        for kind in kinds:
             n_before = len(_document(run).get("stretches", [])) if done else 0
             self._wait_for_workers(child, run, n_before)
             time.sleep(draw.uniform(1.0, every_s))
             if child.poll() is not None:
                 break
-            kind = draw.choice(KINDS)
             child = self._disturb(kind, child, folder, workers, draw)
             done[kind] += 1
         self._wait_for_end(child)
@@ -147,20 +156,27 @@ class Scene:
         if kind == "driver":
             kill(child)
             return self._start(folder, workers)
-        node = draw.choice(self._nodes)
         if kind == "worker":
-            for pid in [pid for node in self._nodes for pid in living("RayTrainWorker", below=node.process.pid)][:1]:
+            for pid in [pid for host in self._machines for pid in host.pids() if "RayTrainWorker" in command_line(pid)][
+                :1
+            ]:
                 os.kill(pid, signal.SIGKILL)
             return child
+        host = draw.choice(self._machines)
+        if kind == "cut":
+            run = folder / "runs" / "tiny"
+            n_before = len(_document(run).get("stretches", []))
+            host.cut()
+            until_s = time.monotonic() + NOTICED_S
+            while not _has_begun(child, run, n_before) and time.monotonic() < until_s:
+                time.sleep(1)
+            host.mend()
+            time.sleep(BACK_S)
         if kind == "drain":
-            self._cluster.drain(node)
+            self._drain(host)
             time.sleep(NOTICE_S)
-        self._replace(node)
+        join(self._head, [host])
         return child
-
-    def _replace(self, node: Node) -> None:
-        node.power_off()
-        self._nodes[self._nodes.index(node)] = self._cluster.add_node()
 
     def _start(self, folder: Path, workers: str) -> subprocess.Popen[str]:
         folder.mkdir(exist_ok=True)
@@ -169,24 +185,36 @@ class Scene:
             changes += ["--set", "train.batch_size_per_worker=8"]
         config = write_config(folder, self._photos)
         log = (folder / "log.txt").open("a")
-        child = start("train", config, *changes, "--resume", **self._cluster.joined)
-        assert child.stderr is not None
-        # Read by nobody else, the pipe would fill up and the command would wait for its reader.
-        subprocess.Popen(["cat"], stdin=child.stderr, stdout=log, stderr=log)
-        child.stderr.close()
-        child.stderr = None
+        child = self._head.start(sys.executable, "-m", "ray_trash", "train", config, *changes, "--resume")
+        # Read by nobody else, the pipes would fill up and the command would wait for its reader.
+        for pipe in (child.stdout, child.stderr):
+            assert pipe is not None
+            subprocess.Popen(["cat"], stdin=pipe, stdout=log, stderr=log)
         return child
 
     def _wait_for_workers(self, child: subprocess.Popen[str], run: Path, n_before: int) -> None:
-        def have_begun() -> bool:
-            return child.poll() is not None or len(_document(run).get("stretches", [])) > n_before
+        wait_until(lambda: _has_begun(child, run, n_before), timeout_s=300, what="the workers to begin")
 
-        wait_until(have_begun, timeout_s=300, what="the workers to begin")
+    def _drain(self, host: Host) -> None:
+        """Have Ray know that a machine is about to be taken away, as a cloud's autoscaler does of a spot machine."""
+        (node_id,) = {
+            found.group(1) for pid in host.pids() if (found := re.search(r"--node_id=([0-9a-f]+)", command_line(pid)))
+        }
+        command = [RAY, "drain-node", "--address", host.environment["RAY_ADDRESS"], "--node-id", node_id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+        done = self._head.run(*command, "--deadline-remaining-seconds", 60)
+        if done.returncode != 0:
+            raise SystemExit(f"ray drain-node: {done.stderr}")
 
     def _wait_for_end(self, child: subprocess.Popen[str]) -> None:
         wait_until(lambda: child.poll() is not None, timeout_s=900, what="the run's end")
         if child.returncode != 0:
             raise SystemExit(f"a run ended with exit code {child.returncode}")
+
+
+def _has_begun(child: subprocess.Popen[str], run: Path, n_before: int) -> bool:
+    """Say whether workers have started since there were so many stretches, or the run is over."""
+    return child.poll() is not None or len(_document(run).get("stretches", [])) > n_before
 
 
 def _document(run: Path) -> dict[str, Any]:
