@@ -26,9 +26,8 @@ from ray_trash.model.checkpoint import MARKER
 
 NO_ANSWER = 0
 """What counts as the status of a request whose connection was lost, or that was not answered in time."""
-TRY_NEXT = (NO_ANSWER, 500, 502, 503, 504)
-"""After which a balancer tries its next gateway, as nginx and Envoy can be told; Ray's own proxy says 500 where the
-gateway behind it dies."""
+TRY_NEXT = (NO_ANSWER, 502, 503, 504)
+"""After which a balancer tries its next gateway. Source: Envoy's `gateway-error`."""
 HANG_UP_S = 0.02
 """After how long a client that hangs up goes away: its request has arrived, and is not answered yet."""
 CONNECT_TIMEOUT_S = 5.0
