@@ -35,8 +35,8 @@ from ray_trash.cluster.connect import ray_session
 from ray_trash.image.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor, load_network
-from ray_trash.score.inputs import BATCH_PHOTOS
 from ray_trash.score.run import score_here
+from ray_trash.score.work import BATCH_PHOTOS
 from ray_trash.terminal.bar import Rate
 from ray_trash.terminal.say import Terminal
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ray_trash.cluster.capacity import ScoringPlan
 from ray_trash.dataset.columns import table_of
 from ray_trash.image.mask import Mask
-from ray_trash.score.inputs import WORK_SCHEMA, Source
+from ray_trash.score.inputs import Source
 from ray_trash.score.pool import Computation, score_blocks
+from ray_trash.score.work import WORK_SCHEMA
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 

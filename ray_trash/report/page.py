@@ -17,6 +17,7 @@ from ray_trash.model.limits import limits_of
 from ray_trash.report import sections
 from ray_trash.report.material import Material
 from ray_trash.report.opening import opening_sentence
+from ray_trash.report.record import record_part
 from ray_trash.report.sections import Part, Photos
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.page import page_templates
@@ -58,7 +59,7 @@ def report_page(
         "answers": lambda: sections.answers_part(found, photos),
         "slices": lambda: sections.slices_part(found, photos),
         "shortcuts": lambda: sections.shortcuts_part(found),
-        "record": lambda: sections.record_part(found),
+        "record": lambda: record_part(found),
     }
     made: dict[str, Part | None] = {}
     # Photos are looked at once more, which takes seconds.

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from ray_trash.errors import ConfigError, StorageError
 from ray_trash.score.formats import FORMATS, row_writer
-from ray_trash.score.inputs import BATCH_PHOTOS
 from ray_trash.score.rows import Tally, classes_of, engine_of, parquet_bytes, schema_with
+from ray_trash.score.work import BATCH_PHOTOS
 from ray_trash.storage import Storage
 
 PLAN_FILE = "plan.json"

@@ -23,9 +23,10 @@ from ray_trash.cluster.shares import DECODE_TASK_CPUS, READ_TASK_CPUS, usable_cp
 from ray_trash.dataset.columns import table_of
 from ray_trash.errors import ImageError
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.score.inputs import BATCH_PHOTOS, WORK_SCHEMA, Source
+from ray_trash.score.inputs import Source
 from ray_trash.score.reading import PhotoReader, is_prepared, prepared_squares, take_rows
 from ray_trash.score.rows import OUTCOME_SCHEMA, Outcomes, answered, refused
+from ray_trash.score.work import BATCH_PHOTOS, WORK_SCHEMA
 
 BLOCK_BYTES = 16 << 20
 """Photos that tasks hand on at a time; keeps memory flat whatever the row groups of a table."""

@@ -22,7 +22,8 @@ from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
 from ray_trash.image.mask import mask_photo
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
-from ray_trash.score.inputs import BATCH_PHOTOS, WORK_SCHEMA, Source
+from ray_trash.score.inputs import Source
+from ray_trash.score.work import BATCH_PHOTOS, WORK_SCHEMA
 
 Square = NDArray[np.uint8]
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 from ray_trash.cluster.connect import ray_session
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
-from ray_trash.score.inputs import list_inputs, work_blocks
+from ray_trash.score.inputs import list_inputs
 from ray_trash.score.remote import score_remotely
 from ray_trash.score.rows import Outcomes, Tally, complete_rows, schema_with
+from ray_trash.score.work import work_blocks
 from ray_trash.serve.client import Client
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_trash.errors import ConfigError, DataError
-from ray_trash.score.inputs import BATCH_PHOTOS, ScoreInputs, list_inputs, work_blocks
+from ray_trash.score.inputs import ScoreInputs, list_inputs
+from ray_trash.score.work import BATCH_PHOTOS, work_blocks
 from ray_trash.storage import Storage
 from tests.packing import pack
 

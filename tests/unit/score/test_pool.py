@@ -13,10 +13,11 @@ from ray_trash.cluster.capacity import ScoringPlan
 from ray_trash.errors import CheckpointError, DataError
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.predictor import Predictor
-from ray_trash.score.inputs import ScoreInputs, list_inputs, work_blocks
+from ray_trash.score.inputs import ScoreInputs, list_inputs
 from ray_trash.score.pool import Computation, Scorer, prepare_block
 from ray_trash.score.reading import take_rows
 from ray_trash.score.rows import OUTCOME_SCHEMA
+from ray_trash.score.work import work_blocks
 from tests.models import write_model
 from tests.photos import make_photos
 

@@ -10,8 +10,9 @@ import pytest
 from ray_trash.errors import DataError, ImageError
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.score import reading
-from ray_trash.score.inputs import ScoreInputs, list_inputs, work_blocks
+from ray_trash.score.inputs import ScoreInputs, list_inputs
 from ray_trash.score.reading import PhotoReader, take_rows
+from ray_trash.score.work import work_blocks
 from tests.photos import make_photos
 
 PREPROCESSING = Preprocessing(32, 48, "crop")
