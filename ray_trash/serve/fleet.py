@@ -7,25 +7,15 @@ them; the old ones answer what they have and end. A checkpoint that is not good 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import logging
-import math
-import secrets
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ray import serve
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatusOverview
 
-from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError, ClusterError, RayTrashError
@@ -33,37 +23,13 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.serve.asking import ask_replicas
 from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
+from ray_trash.serve.generations import Generation, Generations
 from ray_trash.serve.log import tell
-from ray_trash.serve.replica import START_TIMEOUT_S
-from ray_trash.serve.replicas import describe_replicas, most_per_machine
-from ray_trash.serve.shelf import Shelf
+from ray_trash.serve.replicas import most_per_machine
 from ray_trash.terminal.text import last_line
 
-DRAIN_TIMEOUT_S = 60.0
-"""How long replicas of the model before may take to answer what they have."""
-DELETE_TIMEOUT_S = 4.0
-"""How long Ray Serve may take to note that replicas are to end; they end by themselves then, or with Ray."""
-ADOPT_TIMEOUT_S = 30.0
-"""How long replicas that are there may take to say by what they answer."""
 RENEW_S = 3.0
 """How often a fleet looks whether its replicas are to be renewed."""
-
-
-@dataclass
-class Generation:
-    """One checkpoint and its replicas, an application of Ray Serve.
-
-    Attributes:
-        most_per_machine: Replicas that a machine may have; infinite where they are another fleet's.
-        waiting: Requests that are in work.
-    """
-
-    name: str
-    checkpoint: Checkpoint
-    handle: DeploymentHandle[Any]
-    card: ModelCard
-    most_per_machine: float = math.inf
-    waiting: int = 0
 
 
 class Fleet:
@@ -80,16 +46,13 @@ class Fleet:
         """
         self.wish: Mapping[str, Any] | None = None
         """What the user's Serve config says, kept with what is started for `adopt`; None for `ray-trash serve`."""
-        self._settings, self._drain_s, self._niceness = settings, drain_s, niceness
+        self._settings = settings
+        self._generations = Generations(settings, name=name, drain_s=drain_s, niceness=niceness)
         self._now: Generation | None = None
         self._before: Checkpoint | None = None
         self._swap: dict[str, Any] = {}
         self._exchanges: Counter[str] = Counter()
-        self._name = name
-        self._deployed: set[str] = set()
-        self._shelf: Shelf | None = None
         self._exchanging = asyncio.Lock()
-        self._drains: set[asyncio.Task[None]] = set()
 
     async def swap(self, checkpoint: Checkpoint) -> ModelCard:
         """Start the first model, or move to another; requests see either the old one or the new one.
@@ -198,55 +161,28 @@ class Fleet:
             if now is None:
                 return
             most = await in_daemon_thread(lambda: most_per_machine(self._settings), name="machines")
-            if most < now.most_per_machine or not await self._is_kept(now):
+            if most < now.most_per_machine or not await self._generations.keeps(now):
                 tell("renewing", f"starting the replicas of {now.card.id} anew", model=now.card.id)
                 await self._swap_to(now.checkpoint)
-
-    async def _is_kept(self, now: Generation) -> bool:
-        shelf = self._shelf
-        kept = shelf is not None and await in_daemon_thread(lambda: shelf.has(now.name), name="shelf")
-        if not kept:
-            self._shelf = None  # another one is started with the replicas
-        return kept
 
     async def adopt(self) -> Checkpoint | None:
         """Go on with the replicas of a fleet of this name whose process has ended; None where there are none.
 
         Their checkpoint went from Ray's memory with that process: until they are renewed, one that dies stays away.
         """
-        found = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
-        self._deployed.update(found)
-        for name, about in found.items():
-            try:
-                if not any("RUNNING" in model.replica_states for model in about.deployments.values()):
-                    raise ClusterError("none of its replicas is left")
-                async with asyncio.timeout(ADOPT_TIMEOUT_S):
-                    handle: DeploymentHandle[Any] = serve.get_app_handle(name)
-                    card: ModelCard = (await handle.card.remote()).value()
-                    checkpoint: Checkpoint
-                    checkpoint, self.wish = await handle.left.remote()
-            except (TimeoutError, RayServeException, RayError, RayTrashError) as error:
-                what = f"{name} has no model to go on with: {last_line(error)}"
-                tell("not_adopted", what, level=logging.WARNING)
-                await self._delete(name)
-            else:
-                self._now = Generation(name, checkpoint, handle, card)
-                for other in self._deployed - {name}:
-                    await self._delete(other)
-                return checkpoint
-        return None
+        adopted = await self._generations.adopt()
+        if adopted is None:
+            return None
+        self._now, self.wish = adopted
+        return self._now.checkpoint
 
     async def end_left(self) -> None:
         """End the replicas of a fleet of this name whose process has ended."""
-        for name in await in_daemon_thread(lambda: _applications(self._name), name="serve.status"):
-            await self._delete(name)
+        await self._generations.end_left()
 
     async def stop(self) -> None:
         """End every replica, and nothing else that Ray Serve may run on this cluster."""
-        for drain in self._drains:
-            drain.cancel()
-        for name in list(self._deployed):
-            await self._delete(name)
+        await self._generations.stop()
 
     def _wait(self, checkpoint: Checkpoint, error: ClusterError) -> None:
         detail = str(error).replace(checkpoint.uri, "the checkpoint")
@@ -257,7 +193,7 @@ class Fleet:
     async def _swap_to(self, checkpoint: Checkpoint) -> ModelCard:
         old, document = self._now, checkpoint.document
         self.require_classes(document)
-        self._now = await self._deploy(checkpoint)
+        self._now = await self._generations.start(checkpoint, self.wish)
         if old is None:
             self.settle()
             return self._now.card
@@ -267,7 +203,7 @@ class Fleet:
             self.note("done", document.id, f"from {old.card.id}")
             what = f"now answered by {document.id}, no longer by {old.card.id}"
             tell("exchanged", what, model=document.id, before=old.card.id, checkpoint=checkpoint.uri)
-        self._end(old)
+        self._generations.end(old)
         return self._now.card
 
     def require_classes(self, document: CheckpointDocument) -> None:
@@ -282,61 +218,5 @@ class Fleet:
     def clear(self) -> None:
         """Let nobody answer any more; what is being answered is, first."""
         if self._now is not None:
-            self._end(self._now)
+            self._generations.end(self._now)
         self._now = None
-
-    def _end(self, generation: Generation) -> None:
-        drain = asyncio.ensure_future(self._drain(generation))
-        self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
-
-    async def _deploy(self, checkpoint: Checkpoint) -> Generation:
-        name = f"{self._name}-{secrets.token_hex(4)}"
-        self._deployed.add(name)
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                run = functools.partial(self._run, name, checkpoint)
-                handle, most = await in_daemon_thread(run, name="serve.run")
-                card = (await handle.card.remote()).value()
-        except (TimeoutError, RayServeException, RayError, RuntimeError, RayTrashError) as error:
-            await self._delete(name)
-            if isinstance(error, RayTrashError):
-                raise
-            what = f"do not start: {last_line(error)}"
-            if isinstance(error, TimeoutError):
-                asked = f"{self._settings.replicas} with {REPLICA_CPUS} CPUs each; is the cluster full?"
-                what = f"did not start within {START_TIMEOUT_S:g} s: {asked}"
-            raise ClusterError(f"{checkpoint.uri}: its replicas {what}") from error
-        return Generation(name, checkpoint, handle, card, most)
-
-    def _run(self, name: str, checkpoint: Checkpoint) -> tuple[DeploymentHandle[Any], int]:
-        self._shelf = self._shelf or Shelf(self._name)
-        origin, most = self._shelf.keep(name, checkpoint, self.wish), most_per_machine(self._settings)
-        replicas = describe_replicas(self._settings, origin, self._niceness, most)
-        return serve.run(replicas, name=name, route_prefix=None), most
-
-    async def _drain(self, generation: Generation) -> None:
-        deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
-        await asyncio.sleep(self._drain_s)
-        while generation.waiting and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.1)
-        await self._delete(generation.name)
-
-    async def _delete(self, name: str) -> None:
-        self._deployed.discard(name)
-        if self._shelf is not None:
-            self._shelf.forget(name)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DELETE_TIMEOUT_S):
-                await in_daemon_thread(lambda: _end_application(name), name="serve.delete")
-
-
-def _applications(fleet: str) -> dict[str, ApplicationStatusOverview]:
-    # The newest first.
-    found = {name: about for name, about in serve.status().applications.items() if name.startswith(f"{fleet}-")}
-    return dict(sorted(found.items(), key=lambda item: item[1].last_deployed_time_s, reverse=True))
-
-
-def _end_application(name: str) -> None:
-    serve.delete(name, _blocking=False)
-    serve.status()  # comes back once the controller has had that call, which does not wait

@@ -16,7 +16,8 @@ from ray_trash.errors import CheckpointError, ClusterError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from ray_trash.serve import fleet, replicas
 from ray_trash.serve.contract import ServeError
-from ray_trash.serve.fleet import Fleet, Generation
+from ray_trash.serve.fleet import Fleet
+from ray_trash.serve.generations import Generation, Generations
 from ray_trash.serve.replicas import most_per_machine
 from tests.models import write_model
 from tests.unit.serve.backends import CARD, CLASSES
@@ -38,16 +39,14 @@ class FakeShelf:
         pass
 
 
-class Instant(Fleet):
-    """A fleet whose replicas take a moment to start, and then are there."""
+class InstantGenerations(Generations):
+    """Replicas that take a moment to start, and then are there."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(ServeConfig(**settings), name="endpoint")
-        self.alive: set[str] = set()
-        self.made = 0
-        self.full = False
+    alive: set[str]
+    made = 0
+    full = False
 
-    async def _deploy(self, checkpoint: Checkpoint) -> Any:
+    async def start(self, checkpoint: Checkpoint, wish: Any) -> Any:
         self.made += 1
         if self.full:
             raise ClusterError(f"{checkpoint.uri}: asks for more than there is")
@@ -59,8 +58,18 @@ class Instant(Fleet):
         self._shelf = self._shelf or FakeShelf()  # type: ignore[assignment]
         return Generation(name, checkpoint, None, card, most_per_machine(self._settings))  # type: ignore[arg-type]
 
-    async def _delete(self, name: str) -> None:
+    async def delete(self, name: str) -> None:
         self.alive.discard(name)
+
+
+class Instant(Fleet):
+    """A fleet of such replicas."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(ServeConfig(**settings), name="endpoint")
+        self.replicas = InstantGenerations(self._settings, name="endpoint", drain_s=0.0, niceness=0)
+        self.replicas.alive = set()
+        self._generations = self.replicas
 
 
 class Machines:
@@ -143,9 +152,9 @@ def test_of_two_rollbacks_at_once_the_second_undoes_the_first_and_one_generation
         await fleet.swap(second)
         cards = await asyncio.gather(fleet.roll_back(), fleet.roll_back())
         assert [card.id for card in cards] == [first.document.id, second.document.id]
-        while len(fleet.alive) > 1:
+        while len(fleet.replicas.alive) > 1:
             await asyncio.sleep(0.01)
-        assert fleet.alive == {"generation-4"}
+        assert fleet.replicas.alive == {"generation-4"}
 
     finish(run())
 
@@ -158,7 +167,7 @@ def test_other_classes_are_refused_before_anything_is_started(models: tuple[Chec
         await fleet.swap(first)
         with pytest.raises(CheckpointError, match="its classes are a, b, c, d, e, f"):
             await fleet.swap(other)
-        assert fleet.alive == {"generation-1"}
+        assert fleet.replicas.alive == {"generation-1"}
 
     finish(run())
 
@@ -209,10 +218,10 @@ def test_one_that_is_not_good_is_noted_and_the_reason_tells_clients_no_place(
         fleet = Instant()
         await fleet.swap(first)
 
-        async def fail(checkpoint: Checkpoint) -> Any:
+        async def fail(checkpoint: Checkpoint, wish: Any) -> Any:
             raise CheckpointError(f"{checkpoint.uri}: answered differently")
 
-        monkeypatch.setattr(fleet, "_deploy", fail)
+        monkeypatch.setattr(fleet.replicas, "start", fail)
         with pytest.raises(CheckpointError):
             await fleet.swap(second)
         state = await fleet.swap_state()
@@ -233,12 +242,12 @@ def test_replicas_that_had_to_share_a_machine_are_spread_once_another_is_back(
         await instant.swap(models[0])
         looking = asyncio.ensure_future(instant.look_after())
         await machines.wait_for_looks(3)
-        assert instant.made == 1
+        assert instant.replicas.made == 1
         machines.answering = ["one", "two"]
-        await until(lambda: instant.alive == {"generation-2"})
+        await until(lambda: instant.replicas.alive == {"generation-2"})
         machines.answering = ["one"]
         await machines.wait_for_looks(3)
-        assert instant.made == 2
+        assert instant.replicas.made == 2
         assert (instant.exchanges(), await instant.swap_state()) == ({}, {})
         looking.cancel()
 
@@ -252,12 +261,12 @@ def test_replicas_of_a_fleet_whose_process_ended_are_renewed_as_soon_as_there_is
         instant = Instant()
         card = CARD.model_copy(update={"id": "first"})
         instant._now = Generation("adopted", models[0], None, card)  # type: ignore[arg-type]
-        instant.alive, instant.full = {"adopted"}, True
+        instant.replicas.alive, instant.replicas.full = {"adopted"}, True
         looking = asyncio.ensure_future(instant.look_after())
-        await until(lambda: instant.made > 1)
+        await until(lambda: instant.replicas.made > 1)
         assert instant.application() == "adopted"
-        instant.full = False
-        await until(lambda: instant.alive == {f"generation-{instant.made}"})
+        instant.replicas.full = False
+        await until(lambda: instant.replicas.alive == {f"generation-{instant.replicas.made}"})
         looking.cancel()
 
     finish(run())
@@ -269,9 +278,9 @@ def test_once_the_process_that_keeps_the_checkpoint_was_killed_the_replicas_are_
     async def run() -> None:
         instant = Instant()
         await instant.swap(models[0])
-        instant._shelf.killed = True  # type: ignore[union-attr]
+        instant.replicas._shelf.killed = True  # type: ignore[union-attr]
         looking = asyncio.ensure_future(instant.look_after())
-        await until(lambda: instant.alive == {"generation-2"})
+        await until(lambda: instant.replicas.alive == {"generation-2"})
         looking.cancel()
 
     finish(run())
@@ -283,9 +292,9 @@ def test_replicas_of_a_fleet_of_which_none_is_left_are_not_waited_for(monkeypatc
         about = SimpleNamespace(last_deployed_time_s=1.0, deployments={"Model": starting})
         monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"endpoint-1": about}))
         instant = Instant()
-        instant.alive = {"endpoint-1"}
+        instant.replicas.alive = {"endpoint-1"}
         assert await instant.adopt() is None
-        assert instant.alive == set()
+        assert instant.replicas.alive == set()
 
     finish(run())
 
@@ -295,17 +304,17 @@ def test_a_first_model_that_finds_no_room_waits_and_is_not_refused_and_a_later_o
 ) -> None:
     async def run() -> None:
         instant = Instant()
-        instant.full = True
+        instant.replicas.full = True
         for _ in range(2):
             with pytest.raises(ClusterError):
                 await instant.swap(models[0])
         state = await instant.swap_state()
         assert (state["status"], state["detail"]) == ("waiting", "the checkpoint: asks for more than there is")
         assert not instant.exchanges()
-        instant.full = False
+        instant.replicas.full = False
         await instant.swap(models[0])
         assert not await instant.swap_state()
-        instant.full = True
+        instant.replicas.full = True
         with pytest.raises(ClusterError):
             await instant.swap(models[1])
         assert (await instant.swap_state())["status"] == "refused"

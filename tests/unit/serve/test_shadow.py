@@ -14,7 +14,7 @@ from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
 from ray_trash.serve import shadow
 from ray_trash.serve.contract import ServeError
-from ray_trash.serve.fleet import Fleet, Generation
+from ray_trash.serve.generations import Generation, Generations
 from ray_trash.serve.shadow import ShadowedFleet
 from tests.unit.serve.backends import CARD, CLASSES
 
@@ -39,20 +39,20 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise CheckpointError("/place/of/nowhere: no checkpoint there")
         return made_up(place)
 
-    async def deploy(fleet: Fleet, checkpoint: Any) -> Generation:
+    async def start(generations: Generations, checkpoint: Any, wish: Any) -> Generation:
         await asyncio.sleep(0)
         if checkpoint.document.id == "spoilt":
             raise CheckpointError(f"{checkpoint.uri}: answered differently")
-        name = f"{fleet._name}-{next(numbers)}"
+        name = f"{generations._name}-{next(numbers)}"
         found.add(name)
         card = CARD.model_copy(update={"id": checkpoint.document.id, "classes": checkpoint.document.classes})
         return Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
 
-    async def delete(_: Fleet, name: str) -> None:
+    async def delete(_: Generations, name: str) -> None:
         found.discard(name)
 
-    monkeypatch.setattr(Fleet, "_deploy", deploy)
-    monkeypatch.setattr(Fleet, "_delete", delete)
+    monkeypatch.setattr(Generations, "start", start)
+    monkeypatch.setattr(Generations, "delete", delete)
     monkeypatch.setattr(shadow, "open_checkpoint", open_checkpoint)
     monkeypatch.setattr("ray_trash.serve.shadow.ray.cluster_resources", lambda: {"CPU": 2})
     return found
@@ -161,10 +161,10 @@ def test_one_that_cannot_be_started_to_answer_stays_on_trial(monkeypatch: pytest
     async def talk(fleet: ShadowedFleet) -> None:
         await fleet.try_out("second")
 
-        async def fail(_: Fleet, checkpoint: Any) -> Any:
+        async def fail(_: Generations, checkpoint: Any, wish: Any) -> Any:
             raise CheckpointError(f"{checkpoint.uri}: no room")
 
-        monkeypatch.setattr(Fleet, "_deploy", fail)
+        monkeypatch.setattr(Generations, "start", fail)
         with pytest.raises(ServeError) as raised:
             await fleet.promote()
         assert (raised.value.status, raised.value.code) == (503, "not_promoted")
@@ -178,7 +178,8 @@ def test_a_stop_ends_the_replicas_of_both(alive: set[str]) -> None:
     async def talk(fleet: ShadowedFleet) -> None:
         await fleet.try_out("second")
         for one in (fleet, fleet._shadow):
-            one._deployed.update(name for name in alive if name.startswith(one._name))
+            generations = one._generations
+            generations._deployed.update(name for name in alive if name.startswith(generations._name))
         await fleet.stop()
         assert alive == set()
 
