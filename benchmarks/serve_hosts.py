@@ -34,6 +34,7 @@ from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
 CONFIG = Path(__file__).parents[1] / "configs" / "serve-deploy.yaml"
 SERVE = Path(sys.executable).parent / "serve"
 PORT = 8000
+PROXY = "ProxyActor"
 LONGEST_GAP_S, LONGEST_GAP_OF_A_CUT_S, BACK_S = 10.0, 20.0, 30.0
 NOTICED_S = 45.0
 """How long a machine stays away."""
@@ -142,7 +143,10 @@ class Scene:
 
     def kill_one(self, name: str, draw: random.Random) -> list[float]:
         """Kill one process of a deployment, and wait until there is another."""
-        host, pid = draw.choice([(host, pid) for host in self.serving for pid in loaded(host.pids(), name)])
+        found = [(host, pid) for host in self.serving for pid in named(host, name)]
+        if not found:
+            sys.exit(f"no machine has a {name}")
+        host, pid = draw.choice(found)
         progress(f"kill {command_line(pid)} on {host.name}")
         os.kill(pid, signal.SIGKILL)
         time.sleep(1)
@@ -158,7 +162,7 @@ class Scene:
         return time.monotonic() - began_s
 
     def _is_full(self, host: Host) -> bool:
-        if not all(loaded(host.pids(), name) for name in (":Model:", ":Gateway:")):
+        if not all(loaded(host.pids(), name) for name in ("Model", "Gateway")):
             return False
         return self._outside.submit(is_ready, f"http://{host.address}:{PORT}").result()
 
@@ -168,6 +172,13 @@ class Scene:
         join(self._head, [host], cpus=2)
         progress(f"{host.name} is back")
         return [self.seconds_until_full()]
+
+
+def named(host: Host, name: str) -> list[int]:
+    """Return the processes of a deployment on a machine, or Ray's proxy there."""
+    if name == PROXY:
+        return [pid for pid in host.pids() if PROXY in command_line(pid)]
+    return loaded(host.pids(), name)
 
 
 def is_ready(url: str) -> bool:
@@ -199,10 +210,10 @@ def cut_cable(scene: Scene, draw: random.Random) -> list[float]:
 
 
 KINDS: dict[str, Callable[[Scene, random.Random], list[float]]] = {
-    "replica": lambda scene, draw: scene.kill_one(":Model:", draw),
-    "gateway": lambda scene, draw: scene.kill_one(":Gateway:", draw),
-    "models": lambda scene, draw: scene.kill_one(":Models:", draw),
-    "proxy": lambda scene, draw: scene.kill_one("ProxyActor", draw),
+    "replica": lambda scene, draw: scene.kill_one("Model", draw),
+    "gateway": lambda scene, draw: scene.kill_one("Gateway", draw),
+    "models": lambda scene, draw: scene.kill_one("Models", draw),
+    "proxy": lambda scene, draw: scene.kill_one(PROXY, draw),
     "machines": kill_machines,
     "cut": cut_cable,
 }

@@ -229,10 +229,11 @@ def session_of(session: int) -> list[int]:
     return found
 
 
-def loaded(pids: Iterable[int], name: str = "ServeReplica:") -> list[int]:
-    """Return those processes that Ray Serve has named after a deployment, and that have loaded what it is made of."""
+def loaded(pids: Iterable[int], deployment: str | None = None) -> list[int]:
+    """Return those that are replicas of Ray Serve, of one deployment or any, and have loaded what they run."""
     lines = {pid: command_line(pid) for pid in pids}
-    return [pid for pid, line in lines.items() if name in line and not line.endswith(LOADING)]
+    replicas = {pid: line for pid, line in lines.items() if "ServeReplica:" in line and not line.endswith(LOADING)}
+    return [pid for pid, line in replicas.items() if deployment in (None, line.rpartition(":")[2].partition(".")[0])]
 
 
 def command_line(pid: int) -> str:
