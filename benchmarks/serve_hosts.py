@@ -153,9 +153,11 @@ class Scene:
         return [1 + self.seconds_until_full()]
 
     def seconds_until_full(self) -> float:
-        """Wait until each machine has a replica and a gateway that answers."""
+        """Wait until each machine has a replica and a gateway that answers, and one of them what keeps the models."""
         began_s = time.monotonic()
-        while not all(map(self._is_full, self.serving)):
+        while not (
+            all(map(self._is_full, self.serving)) and any(loaded(host.pids(), "Models") for host in self.serving)
+        ):
             if time.monotonic() - began_s > FULL_TIMEOUT_S:
                 return math.inf
             time.sleep(0.5)
