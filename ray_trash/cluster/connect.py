@@ -79,7 +79,7 @@ def ray_session(
             _start(dashboard=dashboard, worker_niceness=worker_niceness)
         else:
             _join(address)
-    # Ray's start puts a handler of its own in place that aborts the process with a dump of its stack.
+    # A Ray that is joined takes SIGTERM; and what Ray is made of aborts the process at one, with a dump of its stack.
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
@@ -110,7 +110,7 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
         os.environ.setdefault("RAY_worker_niceness", str(worker_niceness))
     begin_cluster(Path(_folder()))
     try:
-        with _on_loopback():
+        with _on_loopback(), _signals_stay_ours():
             started: Any = ray.init(
                 address="local",
                 include_dashboard=dashboard,
@@ -147,6 +147,17 @@ def _on_loopback() -> Iterator[None]:
             del os.environ[_SEVERAL_MACHINES]
         else:
             os.environ[_SEVERAL_MACHINES] = variable
+
+
+@contextmanager
+def _signals_stay_ours() -> Iterator[None]:
+    """Keep a Ray that is started inside the block from taking SIGTERM: it would end this process with 15 or 1."""
+    taking = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = taking
 
 
 def choose_folder() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -92,6 +93,10 @@ async def run_endpoint(
         await serving
         refusing.cancel()
         await fleet.stop()
+        # What ends after this is ended once; the loop would have the next signal kill this process.
+        for number in stop_signals():
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def _watch(place: Storage, served: Checkpoint, fleet: ShadowedFleet, interval_s: float) -> None:

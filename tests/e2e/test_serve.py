@@ -332,7 +332,15 @@ def test_a_terminal_that_closes_while_it_starts_ends_it_too(models: Path) -> Non
     wait_until(lambda: not living(session=session), timeout_s=15, what="Ray's processes to end")
 
 
-def test_sigterm_answers_what_is_waiting_and_leaves_no_process(served: Endpoint, photo: bytes) -> None:
+def test_sigterm_answers_what_is_waiting_and_leaves_no_process_though_another_signal_follows(
+    served: Endpoint, photo: bytes
+) -> None:
+    def nobody_listens() -> bool:
+        try:
+            return not httpx.get(f"{served.url}/healthz", timeout=5)
+        except httpx.ConnectError:
+            return True
+
     answers: list[int] = []
     files = [("images", (f"{n}.jpg", photo, "image/jpeg")) for n in range(64)]
 
@@ -344,6 +352,9 @@ def test_sigterm_answers_what_is_waiting_and_leaves_no_process(served: Endpoint,
     time.sleep(0.3)
     started = time.monotonic()
     served.child.send_signal(signal.SIGTERM)
+    wait_until(nobody_listens, timeout_s=15, what="the gateway to end")
+    time.sleep(0.5)
+    served.child.send_signal(signal.SIGINT)
     assert served.child.wait(timeout=15) == 0
     assert time.monotonic() - started < 15
     waiting.join(timeout=5)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,6 +136,22 @@ def test_a_start_that_fails_is_one_line(started: list[dict[str, Any]], monkeypat
     monkeypatch.setattr(ray, "init", fail)
     with pytest.raises(ClusterError, match=r"does not start on this machine: .*No space left on device; it needs room"):
         ray_session(dashboard=False).__enter__()
+
+
+def test_a_signal_to_stop_is_ours_while_ray_starts(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = [signal.getsignal(signal.SIGTERM)]
+
+    def start(**_: object) -> Any:
+        ray._private.utils.set_sigterm_handler(lambda number, frame: sys.exit(number))
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return SimpleNamespace(address_info={"session_dir": "/nowhere"})
+
+    monkeypatch.setattr(ray, "init", start)
+    with ray_session(dashboard=False):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+    assert handlers == handlers[:1] * 3
 
 
 def test_a_long_folder_for_temporary_files_is_not_ray_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
