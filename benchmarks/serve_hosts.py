@@ -89,7 +89,7 @@ def main() -> None:
         with asking as clients:
             for kind in options.only:
                 for number in range(1, options.times + 1):
-                    time.sleep(CALM_S)
+                    scene.settle()
                     began_s = time.monotonic()
                     back = KINDS[kind](scene, draw)
                     time.sleep(CALM_S)
@@ -168,6 +168,20 @@ class Scene:
             return False
         return self._outside.submit(is_ready, f"http://{host.address}:{PORT}").result()
 
+    def settle(self) -> None:
+        """Wait until all replicas are of one generation: before that, a machine may have all that answer.
+
+        Replicas that had to share a machine are renewed, which spreads them, once another is there.
+        """
+        until_s = time.monotonic() + FULL_TIMEOUT_S
+        while (
+            len({command_line(pid).split(":")[-2] for host in self.serving for pid in loaded(host.pids(), "Model")}) > 1
+        ):
+            if time.monotonic() > until_s:
+                sys.exit("replicas of several generations stay")
+            time.sleep(0.5)
+        time.sleep(CALM_S)
+
     def replace(self, host: Host) -> list[float]:
         """Have a machine join again, and wait until it serves."""
         host.mend()
@@ -195,6 +209,7 @@ def kill_machines(scene: Scene, draw: random.Random) -> list[float]:
     """Kill a machine, have it come back, and kill the other."""
     back = []
     for host in draw.sample(scene.serving, 2):
+        scene.settle()
         progress(f"kill all of {host.name}: {[command_line(pid) for pid in loaded(host.pids())]}")
         host.stop()
         time.sleep(NOTICED_S)
