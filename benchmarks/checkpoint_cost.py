@@ -69,10 +69,10 @@ class TimedSaver(saving.Saver):
 
     stood_still_s = 0.0
 
-    def go_on(self, progress: EpochProgress, steps_left: int) -> bool:
+    def go_on(self, progress: EpochProgress, steps_left: int, settle: Callable[[], None]) -> bool:
         """As it is."""
         with timed():
-            return super().go_on(progress, steps_left)
+            return super().go_on(progress, steps_left, settle)
 
     def save_epoch(self, announce: Callable[[], None]) -> bool:
         """As it is."""

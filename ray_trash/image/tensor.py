@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,15 @@ def normalise(batch: Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype
     """
     # (B, S, S, 3) contiguous, seen as (B, 3, S, S), is channels_last: only the conversion copies.
     photos = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
-    mean = torch.tensor(preprocessing.mean, device=batch.device).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=batch.device).view(3, 1, 1)
+    mean, std = (_of_channels(levels, batch.device) for levels in (preprocessing.mean, preprocessing.std))
     return photos.sub_(mean * 255).div_(std * 255).to(dtype)
+
+
+def _of_channels(levels: Sequence[float], device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return torch.tensor(levels).view(3, 1, 1)
+    # A copy from this process would wait for all that a GPU is still to compute, and cannot be recorded in a CUDA graph.
+    return torch.stack([torch.full((1, 1), level, device=device) for level in levels])
 
 
 def symmetries(images: Tensor, views: int) -> list[Tensor]:

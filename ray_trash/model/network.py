@@ -21,6 +21,10 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 """ResNet50's stages below its head, from the photo upwards; the order in which they freeze."""
 
 
+_IMPLEMENTATION = ("foreach", "fused", "capturable")
+"""Keys of an optimizer's group that say how it computes, not what."""
+
+
 def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
     """Build ResNet50 with random weights, from (B, 3, S, S) normalised photos to (B, n_classes) logits.
 
@@ -158,8 +162,11 @@ def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
                     f"{tuple(parameters[index].shape)}; it belongs to another architecture, resume with the config of "
                     "the run"
                 )
+    # Which of torch's implementations steps is the machine's to say, not that of the one that stored the state.
+    made_here = [{name: group[name] for name in _IMPLEMENTATION if name in group} for group in groups]
+    taken_over = [{**stored, **here} for stored, here in zip(state["param_groups"], made_here, strict=True)]
     # The moments come in the memory format they had, their parameters'; in another one every step would be slow.
-    optimizer.load_state_dict(dict(state))
+    optimizer.load_state_dict({**state, "param_groups": taken_over})
 
 
 def _outline(groups: list[dict[str, Any]]) -> list[tuple[Any, int, frozenset[str]]]:

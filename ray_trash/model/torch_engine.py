@@ -1,4 +1,7 @@
-"""Answers computed by torch: as they come on a CPU, by recorded CUDA graphs on a GPU."""
+"""Answers computed by torch: as they come on a CPU, by recorded CUDA graphs on a GPU.
+
+A GPU is given the next photos while it computes: threads that call at the same time wait for their own answers alone.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.answering import probabilities_of
+from ray_trash.model.transfer import Uploads, to_host
 
 _LARGEST_GRAPH = 64
 """Photos in the largest graph: beyond it the launches of kernels no longer matter."""
@@ -30,18 +34,18 @@ class TorchEngine:
         def forward(photos: Tensor) -> Tensor:
             return probabilities_of(network, photos, preprocessing, views=views, dtype=dtype)
 
-        self._device = device
         # A recorded graph has one input, and threads that compute side by side on a CPU wait for one another.
         self._lock = threading.Lock()
         self._forward: Callable[[Tensor], Tensor] = forward
+        self._upload = Uploads(device)
         if device.type == "cuda":
             self._forward = _CudaGraphs(forward, preprocessing.size_px, device)
 
     def probabilities(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, C) float32 for (B, S, S, 3) uint8; every row adds up to 1."""
         with self._lock:
-            batch = torch.from_numpy(np.ascontiguousarray(photos)).to(self._device)
-            return self._forward(batch).cpu().numpy()
+            answers = to_host(self._forward(self._upload(np.ascontiguousarray(photos))))
+        return answers()
 
 
 class _CudaGraphs:
@@ -72,6 +76,7 @@ class _CudaGraphs:
                 self._forward(given)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # What other threads do with the GPU meanwhile is not recorded, and does not end the recording.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             said = self._forward(given)
         return graph, given, said

@@ -122,7 +122,7 @@ class Bench:
         set_training_mode(self._state.network, self._variant.n_frozen)
         step_s = self._step_s(inputs, steps_s)
         size = self._job.config.evaluate.forward_batch_photos
-        timed = _Timed(inputs)
+        timed = _Timed(inputs, self._worker)
         validate(self._state.served, self._job, self._worker, timed)
         return Pace(step_s, timed.seconds / ((VALIDATED_BATCHES - 1) * size), activations_s)
 
@@ -147,8 +147,11 @@ class Bench:
             if len(ended) > FEWEST_STEPS and ended[-1] - ended[0] >= steps_s:
                 raise _Enough
 
+        # Looked at in every step, a GPU has done what is timed.
         with contextlib.suppress(_Enough):
-            train_epoch(self._state, self._job, self._worker, inputs, EpochProgress(), on_step=on_step)
+            train_epoch(
+                self._state, self._job, self._worker, inputs, EpochProgress(), on_step=on_step, look_every_steps=1
+            )
         return (ended[-1] - ended[0]) / (len(ended) - 1)
 
     def _inputs(self) -> tuple[float, NetworkInputs]:
@@ -176,8 +179,8 @@ class Bench:
 class _Timed(NetworkInputs):
     """Inputs of a validation, and the seconds from its second batch to its end."""
 
-    def __init__(self, inputs: NetworkInputs) -> None:
-        self._inputs = inputs
+    def __init__(self, inputs: NetworkInputs, worker: Worker) -> None:
+        self._inputs, self._worker = inputs, worker
         self.seconds = 0.0
 
     def trained_part(self, network: ResNet) -> nn.Module:
@@ -190,9 +193,14 @@ class _Timed(NetworkInputs):
         started = 0.0
         for number, batch in enumerate(self._inputs.validation(batches)):
             if number == 1:
-                started = time.perf_counter()
+                started = self._now_s()
             yield batch
-        self.seconds = time.perf_counter() - started
+        self.seconds = self._now_s() - started
+
+    def _now_s(self) -> float:
+        if self._worker.device.type == "cuda":
+            torch.cuda.synchronize(self._worker.device)  # nobody has waited for what it was told to do
+        return time.perf_counter()
 
 
 class _Kept(NetworkInputs):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -129,7 +130,8 @@ class Scorer:
         )
         self._batch_photos = computation.batch_photos
         self._reader = PhotoReader(sources, decoders=n_threads)
-        self._computing = threading.Lock()
+        # A GPU has the next batch on its way while it computes; the cores of a CPU compute one at a time.
+        self._computing: AbstractContextManager[object] = threading.Lock() if plan.device == "cpu" else nullcontext()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score a block: work, or what a task has made of it."""

@@ -17,18 +17,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ray_trash.config import Config
-from ray_trash.errors import DivergedError
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.image.tensor import symmetries
 from ray_trash.model.network import STAGES
 from ray_trash.model.resnet import ResNet
+from ray_trash.model.transfer import to_device
 from ray_trash.train.frozen.inputs import NetworkInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
+from ray_trash.train.moving_average import MovingAverage
 from ray_trash.train.progress import EpochProgress, LearningRates
 from ray_trash.train.schedule import learning_rate_at
 from ray_trash.train.state import TrainState
 from ray_trash.train.steps import own_batches, plan_epoch, validation_batches
+from ray_trash.train.tally import Tally, diverged_error
 from ray_trash.train.worker import Worker
 
 DIVERGED_LOSS = 1e3
@@ -63,36 +65,44 @@ def train_epoch(
     progress: EpochProgress,
     *,
     on_step: Callable[[int, int, float, float], None] | None = None,
-    go_on: Callable[[int], bool] = lambda _: True,
+    go_on: Callable[[int, Callable[[], None]], bool] = lambda _, settle: True,
     rate_at: Callable[[int], float] | None = None,
+    look_every_steps: int | None = None,
 ) -> TrainingFigures | None:
     """Train from where an epoch has come to its end; every worker raises `DivergedError` at the same step.
 
-    Which stages are frozen, and the network's mode, are the caller's. `progress` is brought forward with every step.
-    `on_step` is called with step, steps, the step's mean loss on this worker, and photos per second over all workers;
-    then `go_on` with the steps that are left, and where it denies, the epoch stays as it is and there are no figures.
-    `rate_at` gives the learning rate of a step of the run, from 0, in place of the schedule.
+    Which stages are frozen, and the network's mode, are the caller's. `progress` is brought forward with every step,
+    but for the sums in it, which a GPU keeps until they are asked for. `on_step` is called with step, steps, the mean
+    loss on this worker of the newest step that is known, and photos per second over all workers; then `go_on` with the
+    steps that are left and what brings the sums up to date, and where it denies, the epoch stays as it is and there are
+    no figures. `rate_at` gives the learning rate of a step of the run, from 0, in place of the schedule;
+    `look_every_steps` is that of `Tally`.
     """
     config, train = job.config, job.config.train
     epoch, begun_at = state.run.epochs_done, progress.step
     plan = plan_epoch(job, worker.world, epoch)
     steps = len(plan.sizes)
     own = own_batches(job, worker, plan)[begun_at:]
-    batches = inputs.training([positions for parts in own for positions in parts], epoch)
+    in_turn = [positions for parts in own for positions in parts]
+    batches = inputs.training(in_turn, epoch)
+    drawn = job.train.labels[np.concatenate([*in_turn, np.empty(0, np.int64)])]
+    labels = iter(to_device(drawn, worker.device).split([len(positions) for positions in in_turn]))
     class_weights = None
     if train.class_balance == "weights":
         class_weights = inverse_frequency_weights(job.train.labels, len(job.classes)).to(worker.device)
     network = _wrapped(inputs.trained_part(state.network), worker)
+    average = MovingAverage(state.ema, state.network) if state.ema is not None else None
+    tally = Tally(progress, epoch, worker.device, look_every_steps=look_every_steps)
     n_seen, before_s, started = 0, progress.training_s, time.perf_counter()
     for step, parts in enumerate(own, start=begun_at):
         random = _seeded(config, epoch, step, worker)
         rates = _set_learning_rates(state, job, step, steps, rate_at)
         progress.first_rates = progress.first_rates or rates
-        step_loss = torch.zeros((), device=worker.device)
-        for number, positions in enumerate(parts, start=1):
+        n_own = sum(map(len, parts))
+        step_loss, step_correct = (torch.zeros((), device=worker.device) for _ in range(2))
+        for number in range(1, len(parts) + 1):
             adds_on = isinstance(network, DistributedDataParallel) and number < len(parts)
-            labels = torch.from_numpy(job.train.labels[positions]).to(worker.device)
-            batch = mix(next(batches), labels, config.augment, random)
+            batch = mix(next(batches), next(labels), config.augment, random)
             with cast(DistributedDataParallel, network).no_sync() if adds_on else nullcontext():
                 with worker.autocast():
                     logits = network(batch.photos)
@@ -100,17 +110,22 @@ def train_epoch(
                 # DDP averages gradients over workers; this makes the result the mean over the step's photos.
                 (loss * worker.world / plan.sizes[step]).backward()
             step_loss += loss.detach()
-            progress.correct += float((logits.detach().argmax(1) == batch.labels).sum())
-            progress.seen += len(positions)
-        _take_step(state, job, float(step_loss) / plan.sizes[step], step, rates)
-        progress.loss_sum += float(step_loss)
+            step_correct += (logits.detach().argmax(1) == batch.labels).sum()
+        norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
+        tally.add(step, step_loss, step_correct, norm, rates, own=n_own, photos=plan.sizes[step])
+        _take_step(state, norm, train.clip_gradient_norm, tally)
+        if average is not None:
+            average.follow(train.ema_decay, state.run.steps_done + step)
+        progress.seen += n_own
         progress.step = step + 1
+        if progress.step == steps:
+            tally.settle()
         elapsed = time.perf_counter() - started
         progress.training_s = before_s + elapsed
         n_seen += plan.sizes[step]
         if on_step is not None:
-            on_step(step + 1, steps, float(step_loss) / max(1, sum(map(len, parts))), n_seen / elapsed)
-        if not go_on(steps - step - 1):
+            on_step(step + 1, steps, tally.last_loss, n_seen / elapsed)
+        if not go_on(steps - step - 1, tally.settle):
             return None
     sums = np.array([progress.loss_sum, progress.correct, progress.seen], dtype=np.float64)
     loss_sum, correct, seen = worker.add_up(sums)
@@ -133,7 +148,11 @@ def _wrapped(network: nn.Module, worker: Worker) -> nn.Module:
         return network
     # Batch-norm statistics are averaged once an epoch by `average_statistics`, not copied from rank 0 every step.
     return DistributedDataParallel(
-        network, device_ids=[worker.device.index] if worker.device.type == "cuda" else None, broadcast_buffers=False
+        network,
+        device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
+        broadcast_buffers=False,
+        # Gradients are what is exchanged, not copied there and back.
+        gradient_as_bucket_view=True,
     )
 
 
@@ -156,38 +175,14 @@ def _set_learning_rates(
     return LearningRates(rates.get(STAGES[-1], rates["head"]), rates["head"])
 
 
-def _take_step(state: TrainState, job: TrainJob, mean_loss: float, step: int, rates: LearningRates) -> None:
-    norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
-    # Gradients are the same on every worker by now, so all of them stop here together.
-    if not torch.isfinite(norm):
-        what = f"the gradient is {float(norm):g} (loss {mean_loss:g})"
-        raise diverged_error(what, state.run.epochs_done, rates, step=step + 1)
-    limit = job.config.train.clip_gradient_norm
+def _take_step(state: TrainState, norm: torch.Tensor, limit: float | None, tally: Tally) -> None:
     if limit is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), limit, norm)
+    if not tally.is_immediate:
+        # How GradScaler has fused optimizers leave out a step, and what no other optimizer looks at.
+        state.optimizer.found_inf = tally.diverged  # type: ignore[attr-defined]
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    if state.ema is not None:
-        _update_ema(state.ema, state.network, job.config.train.ema_decay, state.run.steps_done + step)
-
-
-def diverged_error(what: str, epoch: int, rates: LearningRates, *, step: int | None = None) -> DivergedError:
-    """Say where it diverged, and what to do; `epoch` is from 0."""
-    return DivergedError(
-        f"training diverged in epoch {epoch + 1}{'' if step is None else f', step {step}'}: {what} at learning rate "
-        f"{rates.body:g}; lower train.learning_rate, add warm-up or set train.clip_gradient_norm"
-    )
-
-
-@torch.no_grad()
-def _update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    # Early averages forget faster, or the random head would linger. Source: tf.train.ExponentialMovingAverage.
-    decay = min(decay, (1 + step) / (10 + step))
-    for average, value in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
-        if average.is_floating_point():
-            average.lerp_(value, 1 - decay)
-        else:
-            average.copy_(value)
 
 
 def validate(
@@ -203,12 +198,17 @@ def validate(
     scores = np.zeros((len(job.val), len(job.classes)), dtype=np.float64)
     network.eval()
     part = inputs.trained_part(network)
+    answers = []
     with torch.inference_mode(), worker.autocast():
-        for positions, batch in zip(batches, inputs.validation(batches), strict=True):
+        for batch in inputs.validation(batches):
             said = [part(view).float().softmax(1) for view in symmetries(batch, views)]
-            probabilities = torch.stack(said).mean(0).cpu().numpy()
-            sums.update(probabilities, job.val.labels[positions])
-            scores[positions] = probabilities
+            answers.append(torch.stack(said).mean(0))
+    # Only now is a GPU waited for, once for all of them.
+    ends = np.cumsum([len(positions) for positions in batches])[:-1]
+    probabilities = np.split(torch.cat(answers).cpu().numpy(), ends) if answers else []
+    for positions, of_batch in zip(batches, probabilities, strict=True):
+        sums.update(of_batch, job.val.labels[positions])
+        scores[positions] = of_batch
     # Every photo belongs to one worker and is zero on all others, so adding up puts them together.
     together = worker.add_up(scores.reshape(-1)).reshape(scores.shape)
     return ClassificationSums.from_array(worker.add_up(sums.to_array())), together.astype(np.float32)

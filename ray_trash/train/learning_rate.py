@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -115,14 +115,23 @@ def find_learning_rate(state: TrainState, job: TrainJob, worker: Worker, inputs:
         nonlocal own
         own = loss
 
-    def go_on(steps_left: int) -> bool:
+    def go_on(steps_left: int, settle: Callable[[], None]) -> bool:
         losses.append(float(worker.add_up(np.array([own]))[0]) / worker.world)
         now = smoothed(losses)
         return len(losses) < RANGE_STEPS and now[-1] <= _DIVERGED_TIMES * min(now)
 
     try:
+        # Each loss says whether there is another step.
         while figures := train_epoch(
-            trial, job, worker, inputs, EpochProgress(), on_step=on_step, go_on=go_on, rate_at=range_rate
+            trial,
+            job,
+            worker,
+            inputs,
+            EpochProgress(),
+            on_step=on_step,
+            go_on=go_on,
+            rate_at=range_rate,
+            look_every_steps=1,
         ):
             done = trial.run
             trial.run = replace(done, epochs_done=done.epochs_done + 1, steps_done=done.steps_done + figures.steps)

@@ -20,7 +20,7 @@ from ray_trash.model.precision import resolve_precision
 from ray_trash.storage import Storage
 from ray_trash.terminal.text import counted
 from ray_trash.train.board import Begun, Computed, Step
-from ray_trash.train.epoch import diverged_error, expect_photos, train_epoch, validate
+from ray_trash.train.epoch import expect_photos, train_epoch, validate
 from ray_trash.train.frozen.compute import build_inputs
 from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
@@ -33,6 +33,7 @@ from ray_trash.train.schedule import frozen_stages_at
 from ray_trash.train.state import TrainState, build_state, restore_state, restore_within
 from ray_trash.train.statistics import average_statistics
 from ray_trash.train.steps import global_batch_size, plan_epoch
+from ray_trash.train.tally import diverged_error
 from ray_trash.train.tracking import Tracking
 from ray_trash.train.worker import Worker
 
@@ -187,10 +188,10 @@ def _run_epoch(
     set_training_mode(state.network, frozen)
     expect_photos(state, job, worker, inputs)
 
-    def go_on(steps_left: int) -> bool:
+    def go_on(steps_left: int, settle: Callable[[], None]) -> bool:
         now = time.perf_counter()
         progress.epoch_s, progress.with_writing_s = now - started, now - since
-        return saver.go_on(progress, steps_left)
+        return saver.go_on(progress, steps_left, settle)
 
     on_step = _step_poster(job, epoch) if worker.is_first else None
     training = train_epoch(state, job, worker, inputs, progress, on_step=on_step, go_on=go_on)

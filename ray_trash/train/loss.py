@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_trash.config import AugmentConfig
+from ray_trash.model.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def mix(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.rando
     kind = kinds[int(random.integers(len(kinds)))]
     alpha = getattr(augment, f"{kind}_alpha")
     share = float(random.beta(alpha, alpha))
-    partner = torch.from_numpy(random.permutation(len(labels))).to(labels.device)
+    partner = to_device(random.permutation(len(labels)), labels.device)
     if kind == "mixup":
         mixed = photos * share + photos[partner] * (1 - share)
         return Mixture(mixed, labels, labels[partner], share)

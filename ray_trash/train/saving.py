@@ -100,8 +100,11 @@ class Saver:
         self._saved_at = self._agreed_at = time.monotonic()
         self._steps = self._agreed_step = self._turn_at = 0
 
-    def go_on(self, progress: EpochProgress, steps_left: int) -> bool:
-        """Do after a step what is due; False where the run is to stop here, saved, with nothing trained that is not."""
+    def go_on(self, progress: EpochProgress, steps_left: int, settle: Callable[[], None]) -> bool:
+        """Do after a step what is due; False where the run is to stop here, saved, with nothing trained that is not.
+
+        `settle` brings the sums of the progress up to date before they are saved, and may raise `DivergedError`.
+        """
         self._steps += 1
         if self._steps < self._turn_at:
             return True
@@ -110,6 +113,7 @@ class Saver:
         if turn.settle:
             self.settle()
         if turn.save:
+            settle()
             self._save_within(progress)
         if turn.stop:
             self.settle()

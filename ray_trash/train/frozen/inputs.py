@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.tensor import normalise
 from ray_trash.model.frozen import TrainedStages
 from ray_trash.model.resnet import ResNet
+from ray_trash.model.transfer import Uploads
 from ray_trash.train.frozen.files import ActivationFiles, Side
 from ray_trash.train.job import TrainData, training_transform
 from ray_trash.train.worker import Worker
@@ -54,7 +54,7 @@ class PhotoInputs(NetworkInputs):
 
     def __init__(self, source: PhotoSource, data: TrainData, worker: Worker) -> None:
         """Take photos from a source."""
-        self._source, self._data, self._worker = source, data, worker
+        self._source, self._data, self._upload = source, data, Uploads(worker.device)
         self._fitted = Transform(Preprocessing.from_config(data.config.image))
 
     def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
@@ -80,7 +80,7 @@ class PhotoInputs(NetworkInputs):
 
     def _transformed(self, table: PhotoTable, batches: Batches, transform: Transform) -> Iterator[Tensor]:
         for photos in self._source.batches(table, batches, transform):
-            yield normalise(torch.from_numpy(photos).to(self._worker.device), transform.preprocessing)
+            yield normalise(self._upload(photos), transform.preprocessing)
 
 
 class CachedInputs(NetworkInputs):
@@ -88,7 +88,7 @@ class CachedInputs(NetworkInputs):
 
     def __init__(self, files: ActivationFiles, n_frozen: int, worker: Worker) -> None:
         """Read from files that are open."""
-        self._files, self._n_frozen, self._worker = files, n_frozen, worker
+        self._files, self._n_frozen, self._dtype, self._upload = files, n_frozen, worker.dtype, Uploads(worker.device)
 
     def training(self, batches: Batches, epoch: int) -> Iterator[Tensor]:
         """Yield each batch as training sees it in an epoch, from 0."""
@@ -107,4 +107,4 @@ class CachedInputs(NetworkInputs):
             return self._files.read(side, view, positions)
 
         for activations in prepared_ahead(prepare, batches, n_threads=1):
-            yield activations.to(self._worker.device, self._worker.dtype)
+            yield self._upload(activations).to(self._dtype)
