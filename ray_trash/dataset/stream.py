@@ -22,7 +22,7 @@ from ray_trash.cluster.shares import ReadingPlan
 from ray_trash.config import AugmentConfig
 from ray_trash.dataset.ahead import PREFETCH_BATCHES, Part, Sequel, prepared_ahead
 from ray_trash.dataset.read import PhotoFolder
-from ray_trash.image.augment import augment_photo
+from ray_trash.image.augment import Change, augment_photo, draw_change
 from ray_trash.image.preprocess import Preprocessing, fit_photo
 
 Photo = NDArray[np.uint8]
@@ -76,6 +76,12 @@ class Transform:
             return fit_photo(photo, self.preprocessing)
         return augment_photo(photo, self.augment, self.preprocessing, seed=self.seed, epoch=self.epoch, photo_key=key)
 
+    def draw(self, height: int, width: int, key: int) -> Change:
+        """Draw what happens to a stored photo of so many pixels, where something is drawn."""
+        assert self.augment is not None
+        drawn = {"seed": self.seed, "epoch": self.epoch, "photo_key": key}
+        return draw_change(height, width, self.augment, self.preprocessing, **drawn)
+
 
 class PhotoSource(Protocol):
     """Where a worker's photos come from; whoever makes one closes it."""
@@ -106,6 +112,10 @@ class MemoryPhotos:
                     view = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)
                     self._photos[rows[position]] = view.reshape(heights[position], widths[position], 3)
         self._n_threads = n_threads
+
+    def stored(self, table: PhotoTable) -> list[Photo]:
+        """Return the photos of a table as they are kept, (height, width, 3) each."""
+        return [self._photos[int(row)] for row in table.rows]
 
     def batches(self, table: PhotoTable, batches: Batches, transform: Transform) -> Iterator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order."""

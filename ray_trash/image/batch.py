@@ -21,6 +21,9 @@ _GREY = (19595.0, 38470.0, 7471.0)
 _GREY_SCALE = 65536.0
 """Shares of red, green and blue. Source of both: Pillow's Convert.c, for ITU-R 601-2 luma."""
 
+_LAST_BITS = 1e-3
+"""Of a level of 0..255: far more than float32 rounds off."""
+
 _Transpose = Image.Transpose
 _MIRRORED_AND_TRANSPOSED = {
     None: (False, False, False),
@@ -101,8 +104,8 @@ def _turned(squares: Tensor, turns: Tensor) -> Tensor:
     grid = F.affine_grid(F.pad(turns, (0, 1)), [len(squares), 3, *squares.shape[1:3]], align_corners=False)
     planes = squares.permute(0, 3, 1, 2)
     turned = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # Pillow does not round here, it cuts off.
-    return turned.floor().permute(0, 2, 3, 1)
+    # Pillow does not round here, it cuts off; what is a whole number is one but for the last bits.
+    return (turned + _LAST_BITS).floor().permute(0, 2, 3, 1)
 
 
 def _recoloured(squares: Tensor, factors: Tensor) -> Tensor:

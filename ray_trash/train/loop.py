@@ -22,7 +22,7 @@ from ray_trash.terminal.text import counted
 from ray_trash.train.board import Begun, Computed, Step
 from ray_trash.train.epoch import expect_photos, train_epoch, validate
 from ray_trash.train.frozen.compute import build_inputs
-from ray_trash.train.frozen.inputs import NetworkInputs, PhotoInputs
+from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.learning_rate import find_learning_rate, leave_range_test, range_line, take_rate
 from ray_trash.train.progress import EpochProgress
@@ -163,7 +163,7 @@ def _epochs(
         ended = time.perf_counter()
         if record.is_best and views > 1:
             # The temperature has to fit what is answered, which is the mean over the views; epochs are compared by one.
-            photos = PhotoInputs(source, job, worker)
+            photos = PhotoInputs(source, job, worker) if isinstance(inputs, CachedInputs) else inputs
             _, state.val_probabilities = validate(state.served, job, worker, photos, views=views)
         yield record, validation
 

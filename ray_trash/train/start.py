@@ -81,6 +81,8 @@ def _build_worker(
 ) -> Worker:
     # Ray sets one thread for a worker that reserves one CPU or less; the machine has more to give.
     torch.set_num_threads(max(1, usable_cpus() // (local_world * job.runs_per_machine)))
+    # A step's shapes are those of the step before, or one photo less: a GPU's fastest kernels are worth looking for.
+    torch.backends.cudnn.benchmark = device.type == "cuda"
     dtype, _ = resolve_precision(job.config.train.precision, device)
     return Worker(rank, world, device, dtype, local_rank, local_world)
 

@@ -23,6 +23,7 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.frozen import activation_shape, activations_after, frozen_digest
 from ray_trash.model.network import evaluation_mode
 from ray_trash.model.resnet import ResNet
+from ray_trash.train.device_photos import photo_inputs
 from ray_trash.train.frozen.files import ActivationFiles, ActivationSet, Side, key_of, make_room
 from ray_trash.train.frozen.inputs import CachedInputs, NetworkInputs, PhotoInputs
 from ray_trash.train.job import TrainData
@@ -51,10 +52,9 @@ def build_inputs(
     The frozen stages of `network` must be as they stay. A `ConfigError` where `train.cache_frozen` is `on` and what is
     to be kept does not fit, a `StorageError` where a disk does not take it, on this worker or another.
     """
-    photos = PhotoInputs(source, data, worker)
     n_frozen = data.config.model.frozen_stages
     if not pays_to_keep(data.config):
-        return photos
+        return photo_inputs(source, data, worker, say)
     files = activation_files(data, worker.dtype, network, [n_frozen])[n_frozen]
     missing = any(files.missing(side) for side in _SIDES)
     obstacle = lack_of_room(data.config, files.n_bytes, missing=missing)
@@ -63,7 +63,7 @@ def build_inputs(
         if data.config.train.cache_frozen == "on":
             raise ConfigError(f"train.cache_frozen=on: {obstacle}")
         say(f"the frozen stages are computed anew in every epoch: {obstacle}")
-        return photos
+        return photo_inputs(source, data, worker, say)
     if worker.is_first:
         say(f"activations of the {n_frozen} frozen stages are kept: {files.n_bytes / GIB:.2f} GiB in {files.folder}")
     on_views = on_views if worker.is_first else (lambda done, wanted: None)
