@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-deps
 DEMO_PHOTOS := data/sample
+GPU_PHOTOS ?= data/trashnet
 
 # Most of their time tests wait for processes to start and end. Of the levels that start some, what takes longest comes
 # first, or one process would be left alone with it.
@@ -24,7 +25,7 @@ quietly = $(1) > $(2) 2>&1 || { status=$$?; tail -n 40 $(2) >&2; echo "failed: $
 # Hundreds of processes would each compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo unit integration machines test lint check format lock
+.PHONY: help setup demo unit integration machines gpu test lint check format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -64,6 +65,17 @@ integration: setup ## run the tests of whole processes and clusters
 # One after another: what they wait for is a machine that is given up, and a busy one looks like that.
 machines: setup ## run the tests of machines that come, die and are cut off; minutes each
 	$(BIN)/python -m pytest -n 0 tests/machines --durations=0
+
+# Each part has its minutes, ten in all, and none keeps the next from being seen.
+gpu: setup ## the tests, benchmarks and a timed run that need a GPU; ten minutes on one card
+	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "no CUDA GPU here")'
+	@test -d $(GPU_PHOTOS) || $(BIN)/ray-trash fetch trashnet --to $(GPU_PHOTOS)
+	@status=0; \
+	timeout -k 10 100 $(BIN)/python -m pytest -n 0 -q -m gpu tests/unit || status=1; \
+	timeout -k 10 310 $(BIN)/python -m benchmarks --gpu || status=1; \
+	time timeout -k 10 180 $(BIN)/ray-trash run configs/trashnet.yaml --overwrite --set data.root=$(GPU_PHOTOS) \
+		--set train.time_budget_min=1.5 || status=1; \
+	exit $$status
 
 check: lint ## lint, and the floor of branches that unit tests reach, which takes half as long again as they do
 	$(PYTEST) -q tests/unit --cov --cov-report=

@@ -29,6 +29,7 @@ import ray
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from benchmarks.figures import Figure, conclude, ratio
 from benchmarks.process_memory import Taken, run_measured
 from ray_trash.cluster.connect import ray_session
 from ray_trash.cluster.shares import READ_TASK_CPUS
@@ -155,19 +156,24 @@ def audit_files(folder: Path, n_files: int, checkout: str) -> tuple[Taken, float
     return taken, right / max(1, n_files - first_copy), right / max(1, len(groups))
 
 
-def line(what: str, n: int, seconds: float, taken: Taken, recall: float, precision: float, growth: str) -> None:
-    """Print one row."""
+def line(what: str, n: int, seconds: float, taken: Taken, recall: float, precision: float, growth: str) -> list[Figure]:
+    """Print one row, and return its figures."""
     sys.stdout.write(
         f"{what:10} {n:8} {seconds:8.1f} {taken.driver_mib:10.0f} {taken.all_mib:8.0f} {recall:7.3f} {precision:10.3f} "
         f"{growth:>12}\n"
     )
     sys.stdout.flush()
+    return [
+        Figure(f"{n} {what}", seconds, "s"),
+        Figure(f"{n} {what}: copies that are found", recall, at_least=0.99),
+        Figure(f"{n} {what}: findings that are copies", precision, at_least=0.99),
+    ]
 
 
 def main() -> None:
     """Print a table, one line a size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="*", help="sketches, in thousands (25,000 and 100,000)")
+    parser.add_argument("--sizes", type=int, nargs="*", help="sketches, whole thousands (25,000 and 100,000)")
     parser.add_argument("--files", type=int, help="pictures to audit instead")
     parser.add_argument("--against", help="another checkout of this program, that audits them first")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
@@ -177,12 +183,16 @@ def main() -> None:
         return
     sys.stdout.write("what         photos  seconds driver MiB  all MiB  recall  precision  time/linear\n")
     before: tuple[int, float] | None = None
+    figures = list[Figure]()
     for size in options.sizes if options.sizes is not None else [] if options.files else [25_000, 100_000]:
         size -= size % BLOCK_PHOTOS
         taken = run_measured([sys.executable, "-m", "benchmarks.audit_scale", "--one", str(size)])
         row = json.loads(taken.stdout)
         growth = f"{row['search_s'] / before[1] / (size / before[0]):.2f}" if before else "-"
-        line("sketches", size, row["search_s"], taken, row["recall"], row["precision"], growth)
+        figures += line("sketches", size, row["search_s"], taken, row["recall"], row["precision"], growth)
+        if before:
+            linear_s = before[1] * size / before[0]
+            figures.append(ratio("time over what linear growth takes", row["search_s"], linear_s, "s", at_most=1.2))
         before = size, row["search_s"]
     if options.files:
         with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +200,8 @@ def main() -> None:
             for what, checkout in (("before", options.against), ("now", os.getcwd())):
                 if checkout:
                     taken, recall, precision = audit_files(Path(folder), options.files, checkout)
-                    line(what, options.files, taken.seconds, taken, recall, precision, "-")
+                    figures += line(what, options.files, taken.seconds, taken, recall, precision, "-")
+    conclude(figures)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure, conclude
 from tests.e2e.cluster import RAY
 from tests.e2e.command import kill, wait_until
 from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
@@ -86,13 +87,18 @@ def main() -> None:
         noise = largest_difference(whole["1"][0], whole["[1,2]"][0])
     result = {
         "runs": [asdict(outcome) for outcome in outcomes],
-        "every_epoch_once": all(outcome.every_epoch_once for outcome in outcomes),
-        "same_bits_on_one_worker": all(outcome.same_bits is not False for outcome in outcomes),
         "largest_loss_difference_undisturbed_1_and_2": noise,
-        "steps_repeated_after_notice": sum(outcome.steps_repeated_after_notice for outcome in outcomes),
         "interval_min": INTERVAL_MIN,
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    conclude(
+        [
+            Figure("runs with an epoch missing or twice", sum(not run.every_epoch_once for run in outcomes), "", 0),
+            Figure("runs on one worker with other bits", sum(run.same_bits is False for run in outcomes), "", 0),
+            Figure("steps repeated after a notice", sum(run.steps_repeated_after_notice for run in outcomes), "", 0),
+            Figure("lost by a disturbance, at most", max(run.seconds_lost_each for run in outcomes), "s"),
+        ],
+        result,
+    )
 
 
 class Scene:

@@ -2,16 +2,14 @@
 
 The same ResNet50 is trained twice, in turns, in this process and without Ray: with checkpoints written beside training,
 as `ray-trash` writes them, and with the training standing still until each is written. A checkpoint within the epoch
-is made every `--every-s`, and one at its end. Prints one JSON object: seconds that training stood still for each
-checkpoint, seconds of an epoch, and their ratios.
+is made every `--every-s`, and one at its end. Seconds that training stood still for each checkpoint, seconds of an
+epoch, and their ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from benchmarks.figures import conclude, ratio
 from ray_trash.config import Config
 from ray_trash.dataset.stream import MemoryPhotos, PhotoTable
 from ray_trash.storage import Storage
@@ -111,8 +110,13 @@ def main() -> None:
         for side, measured in sides.items()
     }
     stalls, epochs = ([result[side][name] for side in sides] for name in ("stood_still_s_per_checkpoint", "epoch_s"))
-    ratios = {"stood_still_ratio": round(stalls[0] / stalls[1], 3), "epoch_ratio": round(epochs[0] / epochs[1], 3)}
-    sys.stdout.write(json.dumps({**result, **ratios}) + "\n")
+    conclude(
+        [
+            ratio("standing still for a checkpoint, beside over instead", *stalls, "s", at_most=1.0),
+            ratio("an epoch with checkpoints, beside over instead", *epochs, "s"),
+        ],
+        result,
+    )
 
 
 def measure(writer: type[Beside], options: argparse.Namespace) -> tuple[float, float]:

@@ -17,30 +17,30 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure, conclude
+
 FEWEST_PHOTOS, LEAST_ACCURACY, LEAST_ANSWERED, MOST_WRONG = 100, 0.90, 0.70, 0.08
 """Of the photos kept back; the last is of those that are answered."""
 LONGEST_WAITS = 8
 _SHOWN_CHARACTERS = 90
 
 
-def main() -> int:
+def main() -> None:
     """Run every seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--per-class", type=int, default=40)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args()
-    missed = []
+    figures = list[Figure]()
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
             found = run_seed(seed, Path(folder), options.per_class, options.set)
         print(line_of(found), flush=True)  # noqa: T201
         for waited_s, line in found["waits"]:
             print(f"    {waited_s:5.1f} s until: {line}", flush=True)  # noqa: T201
-        if not holds(found):
-            missed.append(seed)
-    print(json.dumps({"seeds": options.seeds, "missed": missed}))  # noqa: T201
-    return 1 if missed else 0
+        figures += figures_of(found)
+    conclude(figures)
 
 
 def run_seed(seed: int, folder: Path, per_class: int, changes: list[str]) -> dict[str, Any]:
@@ -89,16 +89,17 @@ def line_of(found: dict[str, Any]) -> str:
     )
 
 
-def holds(found: dict[str, Any]) -> bool:
-    """Say whether a seed keeps what the demo promises."""
-    evaluation, selective = found["evaluation"], found["evaluation"]["selective"]
-    return bool(
-        evaluation["n"] >= FEWEST_PHOTOS
-        and evaluation["accuracy"] >= LEAST_ACCURACY
-        and selective["coverage"] >= LEAST_ANSWERED
-        and (selective["error"] or 0.0) <= MOST_WRONG
-    )
+def figures_of(found: dict[str, Any]) -> list[Figure]:
+    """Hold a seed against what the demo promises."""
+    evaluation, selective, seed = found["evaluation"], found["evaluation"]["selective"], f"seed {found['seed']}"
+    return [
+        Figure(f"{seed}: photos kept back", evaluation["n"], at_least=FEWEST_PHOTOS),
+        Figure(f"{seed}: right", evaluation["accuracy"], at_least=LEAST_ACCURACY),
+        Figure(f"{seed}: answered", selective["coverage"], at_least=LEAST_ANSWERED),
+        Figure(f"{seed}: wrong among them", selective["error"] or 0.0, at_most=MOST_WRONG),
+        Figure(f"{seed}: all of it", found["seconds"], "s"),
+    ]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

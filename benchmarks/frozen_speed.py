@@ -2,20 +2,19 @@
 
 For each number of frozen stages, a plain torch loop that computes the frozen stages in every epoch and `ray-trash`'s
 epochs from the second on train the same network on the same photos with the same batch, precision and threads.
-Prints one JSON object: photos per second of both and their ratio, medians over turns taken one after the other.
+Photos per second of both and their ratio, medians over turns taken one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from benchmarks.figures import conclude, ratio
 from benchmarks.train_overhead import plain_speeds, ray_trash_speeds
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
@@ -30,6 +29,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=16)
     options = parser.parse_args()
     result: dict[str, object] = {"rounds": options.rounds, "size_px": options.size_px}
+    figures = []
     with tempfile.TemporaryDirectory() as folder, ray_session(dashboard=False):
         photos = Path(folder) / "photos"
         render_sample(photos, per_class=options.per_class)
@@ -57,13 +57,15 @@ def main() -> None:
                 changes = {"model.frozen_stages": frozen, "name": f"frozen-{frozen}-{turn}"}
                 ours += ray_trash_speeds(override(config, changes))
                 plain += plain_speeds(override(config, changes), photos)
-            result[f"frozen_{frozen}"] = {
-                "plain_photos_per_s": round(statistics.median(plain), 2),
-                "ray_trash_photos_per_s": round(statistics.median(ours), 2),
-                "ratio": round(statistics.median(ours) / statistics.median(plain), 2),
-            }
-    result["threads"] = torch.get_num_threads()
-    sys.stdout.write(json.dumps(result) + "\n")
+            figures.append(
+                ratio(
+                    f"training with {frozen} stages kept over a plain loop",
+                    statistics.median(ours),
+                    statistics.median(plain),
+                    at_least=1.0,
+                )
+            )
+    conclude(figures, result | {"threads": torch.get_num_threads()})
 
 
 if __name__ == "__main__":

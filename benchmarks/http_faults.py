@@ -3,17 +3,15 @@
 First its peak is measured: requests of 16 photos, as many as it takes. Then requests arrive at three times that rate
 for `--seconds`, whether or not the ones before have been answered: how many photos are still answered a second, and how
 long it takes to be turned away. Then requests arrive at half the peak while a replica is killed ten times: once through
-plain HTTP, where every answer counts, and once through the client, which tries again. Prints one JSON object.
+plain HTTP, where every answer counts, and once through the client, which tries again.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +22,7 @@ import httpx
 import numpy as np
 
 from benchmarks.answering import photos_of, write_random_checkpoint
+from benchmarks.figures import Figure, conclude, ratio
 from benchmarks.http_speed import flood_rate, multipart
 from ray_trash.errors import RayTrashError
 from ray_trash.serve.child import endpoint
@@ -38,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="folder of JPEGs; left out, some are rendered")
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload (60)")
+    parser.add_argument("--kills", type=int, default=KILLS, help="of replicas, each of both times (10)")
     parser.add_argument("--kill-every-s", type=float, default=15.0, help="time to load a model on a busy machine (15)")
     parser.add_argument("--size-px", type=int, default=224)
     options = parser.parse_args()
@@ -49,9 +49,9 @@ def main() -> None:
             content = multipart([photo for _, photo in photos])
             peak = flood_rate(f"{url}/v1/score", 24, files=content) * BATCH / 64
             flood = asyncio.run(arrive(url, content, 3 * peak / BATCH, options.seconds))
-            killing_s = KILLS * options.kill_every_s
-            raw = asyncio.run(arrive(url, content, 0.5 * peak / BATCH, killing_s, kill_below=pid))
-            client = asyncio.run(arrive(url, photos, 0.5 * peak / BATCH, killing_s, kill_below=pid))
+            killing_s = options.kills * options.kill_every_s
+            raw = asyncio.run(arrive(url, content, 0.5 * peak / BATCH, killing_s, options.kills, pid))
+            client = asyncio.run(arrive(url, photos, 0.5 * peak / BATCH, killing_s, options.kills, pid))
     result = {
         "peak_photos_per_s": round(peak, 1),
         "overload": {
@@ -65,7 +65,15 @@ def main() -> None:
         "kills_raw": {"statuses": dict(raw.statuses), "answered": round(raw.answered / raw.asked, 5)},
         "kills_client": {"statuses": dict(client.statuses), "answered": round(client.answered / client.asked, 5)},
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    conclude(
+        [
+            ratio("photos answered under overload over the peak", flood.answered * BATCH / options.seconds, peak),
+            *(Figure("p99 of being turned away", ms, "ms") for ms in [flood.percentile_ms(503, 99)] if ms is not None),
+            Figure("answered while replicas are killed, one try", raw.answered / raw.asked),
+            Figure("answered while replicas are killed, by the client", client.answered / client.asked, at_least=1),
+        ],
+        result,
+    )
 
 
 class Tally:
@@ -98,9 +106,9 @@ class Tally:
 
 
 async def arrive(
-    url: str, content: Any, requests_per_s: float, seconds: float, *, kill_below: int | None = None
+    url: str, content: Any, requests_per_s: float, seconds: float, n_kills: int = 0, kill_below: int = 0
 ) -> Tally:
-    """Send requests at a rate of their own, and kill a replica ten times where a parent process is given."""
+    """Send requests at a rate of their own, and kill so many replicas below a process, spread over that time."""
     tally, sent = Tally(), []
     through_client = isinstance(content[0][1], bytes)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -122,7 +130,7 @@ async def arrive(
             started = time.monotonic()
             kills = 0
             while (elapsed := time.monotonic() - started) < seconds:
-                if kill_below is not None and kills < KILLS and elapsed > (kills + 0.5) * seconds / KILLS:
+                if kills < n_kills and elapsed > (kills + 0.5) * seconds / n_kills:
                     kills += kill_replica(kill_below)
                 sent.append(asyncio.ensure_future(ask()))
                 await asyncio.sleep(max(0.0, started + len(sent) / requests_per_s - time.monotonic()))

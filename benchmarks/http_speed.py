@@ -4,8 +4,7 @@ The same JPEGs and the same engine four ways, in one run: a hand-written loop (t
 `ray-trash serve` flooded with requests of 64 photos, as forms and as JSON with base64, LitServe with that engine
 flooded with the JSON, which it reads by itself, and single photos one after another through `serve`, against the
 engine alone. All of them are up from the start and take turns, so that a machine whose speed drifts drifts for all.
-Prints one JSON object: medians of photos a second, medians of their ratios round by round, and the milliseconds that
-HTTP adds to a photo.
+Medians of photos a second, medians of their ratios round by round, and the milliseconds that HTTP adds to a photo.
 
 LitServe is in the extra `bench`.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import json
 import os
 import signal
 import statistics
@@ -32,6 +30,7 @@ import httpx
 import numpy as np
 
 from benchmarks.answering import photos_of, write_random_checkpoint
+from benchmarks.figures import Figure, conclude, ratio
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.child import START_TIMEOUT_S, endpoint
 from ray_trash.serve.sockets import bind
@@ -73,7 +72,7 @@ def main() -> None:
                 rates["litserve"].append(flood_rate(f"{other}/predict", options.requests, json=tree))
                 sys.stderr.write(f"{ {name: [round(rate, 1) for rate in values] for name, values in rates.items()} }\n")
     single_ms, engine_ms = (statistics.median(singles[name]) for name in ("serve", "engine"))
-    result = {
+    result: dict[str, Any] = {
         "photos_per_s": {name: round(statistics.median(values), 1) for name, values in rates.items()},
         "serve_over_loop": median_ratio(rates["serve"], rates["loop"]),
         "serve_over_litserve": median_ratio(rates["serve"], rates["litserve"]),
@@ -82,7 +81,21 @@ def main() -> None:
         "engine_alone_ms": round(engine_ms, 1),
         "http_adds_ms": round(single_ms - engine_ms, 1),
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    speeds = result["photos_per_s"]
+
+    def over(ours: str, theirs: str, at_least: float) -> Figure:
+        value = median_ratio(rates[ours], rates[theirs])
+        return ratio(f"{ours} over {theirs}", speeds[ours], speeds[theirs], value=value, at_least=at_least)
+
+    conclude(
+        [
+            over("serve", "loop", 0.95),
+            over("serve", "litserve", 1.0),
+            over("serve_json", "litserve", 1.0),
+            Figure("HTTP adds to one photo", single_ms - engine_ms, "ms", at_most=10, ours=single_ms, theirs=engine_ms),
+        ],
+        result,
+    )
 
 
 def median_ratio(ours: list[float], theirs: list[float]) -> float:

@@ -8,8 +8,6 @@ Two questions, each with both sides in one run that take turns, so that a machin
   a later epoch.
 - Training with every stage frozen, streamed and from memory: photos per second of every epoch but the first, in which
   waiting for photos counts.
-
-Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.figures import Figure, conclude, ratio
 from ray_trash.cluster.connect import ray_session
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.config import AugmentConfig, Config, override
@@ -79,7 +78,27 @@ def main() -> None:
             if options.training_photos:
                 result |= training_speeds(photos, options, Path(folder))
     result |= {"photos": len(photos.table), "size_px": options.size_px, "cpus": usable_cpus(), "rounds": options.rounds}
-    sys.stdout.write(json.dumps(result) + "\n")
+    figures = [
+        ratio(
+            "streamed photos over torch's loader",
+            result["streamed_photos_per_s"],
+            result["loader_photos_per_s"],
+            value=result["streamed_to_loader"],
+            at_least=0.9,
+        ),
+        Figure("first batch of a later epoch", result["first_batch_s"], "s", at_most=0.3),
+    ]
+    if options.training_photos:
+        figures.append(
+            ratio(
+                "training streamed over training from memory",
+                result["trained_streamed_photos_per_s"],
+                result["trained_from_memory_photos_per_s"],
+                value=result["trained_streamed_to_from_memory"],
+                at_least=0.95,
+            )
+        )
+    conclude(figures, result)
 
 
 @dataclass(frozen=True)

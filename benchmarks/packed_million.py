@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.figures import Figure, conclude, ratio
 from benchmarks.process_memory import run_measured
 
 SIDE_PX, QUALITY, CLASSES, FILE_PHOTOS = 32, 80, 10, 100_000
@@ -32,7 +33,7 @@ COMMAND = [sys.executable, "-m", "ray_trash"]
 
 
 def main() -> None:
-    """Measure each size, and print a line of JSON for it."""
+    """Measure each size, and print what more photos cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="where the photos go, to stay there (a temporary folder)")
@@ -40,14 +41,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="packed-million-") as temporary:
         folder = options.folder or Path(temporary)
         first: dict[str, Any] | None = None
+        figures = list[Figure]()
         for n_photos in options.sizes:
             row = measure(folder, n_photos)
             if first is not None:
                 grown_mib = row["driver_mib"] - first["driver_mib"]
                 row["bytes_a_photo"] = round(grown_mib * 2**20 / (n_photos - first["photos"]))
+                figures += [
+                    Figure("the driver's memory for a photo more", row["bytes_a_photo"], "bytes"),
+                    ratio("the driver's memory of more photos", row["driver_mib"], first["driver_mib"], "MiB"),
+                    ratio("until the first step", row["before_training_s"], first["before_training_s"], "s"),
+                ]
             first = first or row
-            sys.stdout.write(json.dumps(row) + "\n")
-            sys.stdout.flush()
+            sys.stderr.write(json.dumps(row) + "\n")
+    conclude(figures)
 
 
 def measure(folder: Path, n_photos: int) -> dict[str, Any]:

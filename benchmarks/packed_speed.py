@@ -5,7 +5,7 @@ Run: python -m benchmarks.packed_speed [--photos 4000] [--kb 30] [--latency-ms 2
 One process lists, reads all photos in their order, as cataloguing does, and reads batches of 32 in a shuffled order, as
 training does. Both sides go through the functions that the program itself uses, take turns, and read several files at a
 time where they are remote. Nothing is decoded, and the disk's cache is warm: what is measured is what reading costs by
-itself. Requests and bytes are what the object store was asked for and sent. Prints one JSON object a line.
+itself. Requests and bytes are what the object store was asked for and sent.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import Figure, conclude, ratio
 from benchmarks.object_store import object_store, served
 from ray_trash.cluster.connect import ray_session
 from ray_trash.dataset.listing import list_photos
@@ -50,11 +51,12 @@ def main() -> None:
             target = Target(str(folder / "packed"))
             pack_photos(list_photos(str(folder / "files")), target, split="auto", terminal=Terminal.silent())
             show("pack", photos_per_s=round(options.photos / (time.perf_counter() - started)))
-        compare("local", str(folder / "files"), str(folder / "packed"), options.rounds)
+        figures = compare("local", str(folder / "files"), str(folder / "packed"), options.rounds)
         with object_store(folder, latency_ms=options.latency_ms) as endpoint:
             query = f"endpoint_override={endpoint}&scheme=http&region=us-east-1"
             files, packed = (f"s3://test:test@bucket/{name}?{query}" for name in ("files", "packed"))
-            compare(f"{options.latency_ms:g} ms a request", files, packed, 1, endpoint=endpoint)
+            figures += compare(f"{options.latency_ms:g} ms a request", files, packed, 1, endpoint=endpoint)
+    conclude(figures)
 
 
 def write_photos(root: Path, n_photos: int, kb: float) -> None:
@@ -66,8 +68,9 @@ def write_photos(root: Path, n_photos: int, kb: float) -> None:
         path.write_bytes(random.bytes(int(size)))
 
 
-def compare(where: str, files: str, packed: str, rounds: int, *, endpoint: str | None = None) -> None:
-    """Print what each side does a second, and how many times as much the packed one."""
+def compare(where: str, files: str, packed: str, rounds: int, *, endpoint: str | None = None) -> list[Figure]:
+    """Return what each side does a second, and how many times as much the packed one; print what was asked for it."""
+    figures = []
     paths: list[str] = list_photos(files).files["path"].to_pylist()
     shuffled = np.random.default_rng(1).permutation(len(paths))[: BATCH_PHOTOS * SHUFFLED_BATCHES]
     batches = [[paths[row] for row in shuffled[start : start + BATCH_PHOTOS]] for start in range(0, len(shuffled), 32)]
@@ -91,13 +94,10 @@ def compare(where: str, files: str, packed: str, rounds: int, *, endpoint: str |
                     requests, n_bytes = served(endpoint)
                     asked[side] = f"{requests} requests, {n_bytes / 2**20:.1f} MiB"
         medians = {side: statistics.median(values) for side, values in speeds.items()}
-        show(
-            f"{where}, {what}",
-            files_photos_per_s=round(medians["files"]),
-            packed_photos_per_s=round(medians["packed"]),
-            ratio=round(medians["packed"] / medians["files"], 2),
-            **{f"{side}_asked": text for side, text in asked.items()},
-        )
+        figures.append(ratio(f"{what}, {where}: packed over files", medians["packed"], medians["files"]))
+        if asked:
+            show(f"{where}, {what}", **{f"{side}_asked": text for side, text in asked.items()})
+    return figures
 
 
 def read_all(root: str, blocks: list[list[str]]) -> int:

@@ -1,8 +1,8 @@
 """What `plan` foretells against what `run` takes: `python -m benchmarks.plan_accuracy CONFIG [--set KEY=VALUE]...`.
 
 Plans, runs the config as it is, into a folder of its own, and plans again: on a machine that does other work too, it is
-the mean of both plans that the run is compared with. Prints one JSON object: seconds of both and their ratio, the
-epochs that were foretold and trained, and what of the plan went where.
+the mean of both plans that the run is compared with. Seconds of both and their ratio, the epochs that were foretold and
+trained, and what of the plan went where.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import conclude, ratio
+from ray_trash.fetch.sample import render_sample
 from ray_trash.storage import Storage
 from ray_trash.train.run_directory import METRICS, read_metrics
 
@@ -25,11 +27,15 @@ def main() -> None:
     """Measure, and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config")
+    parser.add_argument("--per-class", type=int, help="render so many photos of each class, and run on those")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     changes = [word for change in options.set for word in ("--set", change)]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [options.config, *changes, "--set", f"storage={folder}"]
+        arguments = [options.config, *changes, "--set", f"storage={folder}/runs"]
+        if options.per_class:
+            render_sample(Path(folder) / "photos", per_class=options.per_class)
+            arguments += ["--set", f"data.root={folder}/photos"]
         plans = [planned(arguments)]
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "ray_trash", "run", *arguments], check=True)
@@ -38,16 +44,13 @@ def main() -> None:
         epochs = sum(len(read_metrics(Storage.at(path.parent))) for path in Path(folder).rglob(METRICS))
     foretold_s = statistics.fmean(plan["estimate"]["seconds"] for plan in plans)
     result = {
-        "foretold_s": round(foretold_s, 1),
-        "took_s": round(took_s, 1),
-        "ratio": round(foretold_s / took_s, 3),
         "plans_s": [plan["estimate"]["seconds"] for plan in plans],
         "epochs_foretold": plans[0]["training"]["epochs"],
         "epochs_trained": epochs,
         "parts": plans[0]["estimate"]["parts"],
         "limits": plans[0]["estimate"]["limits"],
     }
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    conclude([ratio("foretold over taken", foretold_s, took_s, "s", at_least=0.5, at_most=2.0)], result)
 
 
 def planned(arguments: list[str]) -> dict[str, Any]:

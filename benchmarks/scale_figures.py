@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.answering import CLASSES, photos_of, write_random_checkpoint
+from benchmarks.figures import Figure, conclude
 from ray_trash.config import AugmentConfig, ServeConfig
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.columns import table_of_rows
@@ -107,9 +108,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with photos_of(options.data, 64) as files:
         photos = [file.read_bytes() for file in files]
+    told = []
     for what, value in figures(photos, options.rounds):
         sys.stdout.write(f"| {what} | {value} |\n")
         sys.stdout.flush()
+        number, unit = value.split(" ")
+        told.append(Figure(what, float(number), unit))
+    conclude(told)
 
 
 def figures(photos: list[bytes], rounds: int) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,8 @@ from collections import deque
 
 import numpy as np
 
+from benchmarks.figures import Figure, conclude
+
 
 def main() -> None:
     """Simulate, and print the table."""
@@ -31,13 +33,16 @@ def main() -> None:
     per_replica = options.batch / (options.pass_ms + options.batch * options.photo_ms) * 1000
     least = options.rate / per_replica
     sys.stdout.write(f"{per_replica:.0f} photos/s a replica at most: {least:.1f} replicas keep up on average\n")
+    told = []
     sys.stdout.write("replicas  busy  photos/pass  p50 ms  p99 ms  p99.9 ms\n")
     for replicas in sorted({math.ceil(least * spare) for spare in (1.02, 1.1, 1.25, 1.5, 2.0)}):
         busy, filled, waits_ms = simulate(options, replicas)
+        told.append(Figure(f"p99 with {replicas} replicas", float(np.percentile(waits_ms, 99)), "ms"))
         half, most, nearly_all = np.percentile(waits_ms, [50, 99, 99.9])
         sys.stdout.write(
             f"{replicas:8}  {100 * busy:3.0f}%  {filled:11.1f}  {half:6.0f}  {most:6.0f}  {nearly_all:8.0f}\n"
         )
+    conclude(told)
 
 
 def simulate(options: argparse.Namespace, replicas: int) -> tuple[float, float, np.ndarray]:

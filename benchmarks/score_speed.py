@@ -6,13 +6,12 @@ and decodes a batch ahead of the one that computes, with the same engine and dec
 guide to batch inference on images, `read_images`, `map` with a transform and `map_batches` with torch in fp32, as it
 stands there, with the threads that Ray gives torch. Starting up counts for none of them: Ray is up before, the loop's
 network is loaded before, and the rates are those between the first answers and the last, without the photos of the
-first. Prints one JSON object: medians of photos per second and their ratios.
+first. Medians of photos per second, and their ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import queue
 import statistics
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from torchvision import transforms
 
 from benchmarks.answering import photos_of, write_random_checkpoint
+from benchmarks.figures import conclude, ratio
 from ray_trash.cluster.connect import ray_session
 from ray_trash.image.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ray_trash.model.checkpoint import open_checkpoint
@@ -39,6 +39,9 @@ from ray_trash.score.run import score_here
 from ray_trash.score.work import BATCH_PHOTOS
 from ray_trash.terminal.bar import Rate
 from ray_trash.terminal.say import Terminal
+
+AT_LEAST = 0.95
+"""What scoring through the command may lose."""
 
 
 def main() -> None:
@@ -81,7 +84,13 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "engine": summary["engine"],
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    conclude(
+        [
+            ratio("score over a loop by hand", ours, hand, at_least=AT_LEAST),
+            ratio("score over Ray Data's recipe", ours, plain),
+        ],
+        result,
+    )
 
 
 def speed_by_hand(checkpoint: Path, photos: Path) -> float:

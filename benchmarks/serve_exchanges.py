@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from benchmarks.answering import photos_of, write_random_checkpoint
-from benchmarks.serving import Clients, Figure, conclude, exchange, held_by, progress, publish, session_of
+from benchmarks.figures import Figure, conclude
+from benchmarks.serving import Clients, exchange, held_by, progress, publish, session_of
 from ray_trash.serve.child import endpoint
 
 THIRD = 3

@@ -27,7 +27,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.answering import photos_of, write_random_checkpoint
-from benchmarks.serving import Clients, Figure, Window, command_line, conclude, enter, loaded, progress
+from benchmarks.figures import Figure, conclude
+from benchmarks.serving import Clients, Window, command_line, enter, loaded, progress
 from ray_trash.config.yaml import from_yaml
 from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
 

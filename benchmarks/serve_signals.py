@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.answering import photos_of, write_random_checkpoint
-from benchmarks.serving import Clients, Figure, command_line, conclude, progress, publish, session_of
+from benchmarks.figures import Figure, conclude
+from benchmarks.serving import Clients, command_line, progress, publish, session_of
 from ray_trash.serve.child import START_TIMEOUT_S
 from ray_trash.serve.sockets import bind
 

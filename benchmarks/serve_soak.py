@@ -22,13 +22,12 @@ from pathlib import Path
 import httpx
 
 from benchmarks.answering import photos_of, write_random_checkpoint
+from benchmarks.figures import Figure, conclude
 from benchmarks.http_faults import kill_replica
 from benchmarks.serving import (
     Clients,
-    Figure,
     Held,
     Window,
-    conclude,
     exchange,
     held_by,
     loaded,
@@ -76,6 +75,7 @@ def main() -> None:
     """Disturb it for as long as asked, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--undisturbed-s", type=float, default=UNDISTURBED_S, help="before it (60)")
     parser.add_argument("--size-px", type=int, default=224)
     parser.add_argument("--kill-every-s", type=float, default=KILL_EVERY_S)
     parser.add_argument("--exchange-every-s", type=float, default=EXCHANGE_EVERY_S)
@@ -92,7 +92,7 @@ def main() -> None:
             progress(f"peak: {peak:.1f} requests a second")
             rate = SHARE_OF_PEAK * peak
             with Clients([child.url], encoded, requests_per_s=rate) as calm:
-                time.sleep(UNDISTURBED_S)
+                time.sleep(options.undisturbed_s)
             before = calm.since(0)
             progress(f"undisturbed: p99 {before.percentile_ms(99):.0f} ms")
             levels = Levels(child.pid)

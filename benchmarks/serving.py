@@ -1,4 +1,4 @@
-"""What the benchmarks of the endpoint share: clients that ask, processes looked at, figures and their limits."""
+"""What the benchmarks of the endpoint share: clients that ask, and processes looked at."""
 
 from __future__ import annotations
 
@@ -36,37 +36,6 @@ LOADING = (".__init__", ".initialize_and_get_metadata")
 """How Ray names replicas that have no model yet, at the end of their command line."""
 _CLONE_NEWNET = 0x40000000
 """Source: <linux/sched.h>."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure and the most that it may be; `at_most` is None where it is only told."""
-
-    what: str
-    value: float
-    unit: str
-    at_most: float | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Say whether it is within its limit."""
-        return self.at_most is None or self.value <= self.at_most
-
-    def row(self) -> str:
-        """Write a row of a table."""
-        limit = "" if self.at_most is None else f"{self.at_most:g}"
-        verdict = "" if self.at_most is None else "pass" if self.holds else "FAIL"
-        return f"| {self.what} | {self.value:.5g} | {limit} | {self.unit} | {verdict} |"
-
-
-def conclude(figures: Iterable[Figure]) -> None:
-    """Print the table of all figures, and end this process with 1 where one is beyond its limit."""
-    rows = list(figures)
-    head = ["| figure | value | at most | unit | |", "|---|---|---|---|---|"]
-    sys.stdout.write("\n".join([*head, *(figure.row() for figure in rows)]) + "\n")
-    failed = sum(not figure.holds for figure in rows)
-    sys.stdout.write(f"{failed} of {len(rows)} figures are beyond their limits\n" if failed else "all hold\n")
-    sys.exit(1 if failed else 0)
 
 
 def progress(text: str) -> None:

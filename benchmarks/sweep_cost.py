@@ -2,8 +2,8 @@
 
 Sixteen points of dropout, learning rate and frozen stages 3 to 5, six epochs each, on rendered or given photos: first
 as independent trainings that compute everything anew (in this process, so without Ray Train's start-up), then as one
-sweep that stops losing trials and shares the activations of the frozen stages. Prints one JSON object: seconds of
-both, their ratio, and how validation accuracy differs for trials that the sweep trained to their end.
+sweep that stops losing trials and shares the activations of the frozen stages. Seconds of both, their ratio, and how
+validation accuracy differs for trials that the sweep trained to their end.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure, conclude, ratio
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
 from ray_trash.fetch.sample import render_sample
@@ -74,16 +74,18 @@ def main() -> None:
     ]
     result = {
         "trials": len(prepared.points),
-        "plain_s": round(plain_s, 1),
-        "sweep_s": round(sweep_s, 1),
-        "ratio": round(sweep_s / plain_s, 3),
         "epochs_of_the_sweep": sum(record.epochs_run for record in sweep.records),
         "epochs_of_all": 6 * len(prepared.points),
         "accuracy_difference_of_full_trials": [round(difference, 4) for difference in differences],
-        "median_accuracy_difference": round(statistics.median(differences), 4),
         "val_n": plain[0]["val_n"],
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    conclude(
+        [
+            ratio("a sweep over its trials one by one", sweep_s, plain_s, "s", at_most=1.0),
+            Figure("accuracy of a full trial in the sweep less alone", statistics.median(differences)),
+        ],
+        result,
+    )
 
 
 def train_plainly(config: Config, point: Point) -> Any:

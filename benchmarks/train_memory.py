@@ -8,14 +8,16 @@ count once) and the ratio.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.figures import conclude, ratio
 from benchmarks.process_memory import run_measured
 from ray_trash.fetch.sample import render_sample
+
+AT_MOST = 1.25
 
 
 def main() -> None:
@@ -34,12 +36,9 @@ def main() -> None:
                 shutil.copyfile(path, target)
         peaks = {name: peak_mib(Path(folder), root) for name, root in (("small", small), ("large", large))}
     result = {
-        "small_mib": round(peaks["small"]),
-        "large_mib": round(peaks["large"]),
-        "ratio": round(peaks["large"] / peaks["small"], 3),
         "times_as_large": options.times,
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    conclude([ratio("memory of a larger set", peaks["large"], peaks["small"], "MiB", at_most=AT_MOST)], result)
 
 
 def peak_mib(folder: Path, root: Path) -> float:

@@ -3,7 +3,7 @@
 Both sides train the same ResNet50 on the same decoded photos with the same augmentation, batch size,
 optimizer, precision and threads: a plain loop in this process, and `ray-trash`'s epochs with one worker on a
 local Ray. They take turns, so that a machine whose speed drifts drifts for both; the first epoch of each
-side warms up and is not counted. Prints one JSON object with photos per second and their ratio.
+side warms up and is not counted. Photos per second, and their ratio.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.figures import conclude, ratio
 from ray_trash.cluster.connect import ray_session
 from ray_trash.config import Config, override
 from ray_trash.fetch.sample import render_sample
@@ -30,6 +30,8 @@ from ray_trash.model.network import build_network, freeze_stages, set_training_m
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.train.state import build_optimizer
+
+AT_LEAST = 0.95
 
 
 def main() -> None:
@@ -59,15 +61,15 @@ def main() -> None:
             ours += ray_trash_speeds(override(config, {"name": f"overhead-{turn}"}))
             plain += plain_speeds(config, photos)
     result = {
-        "plain_photos_per_s": round(statistics.median(plain), 2),
-        "ray_trash_photos_per_s": round(statistics.median(ours), 2),
-        "ratio": round(statistics.median(ours) / statistics.median(plain), 3),
         "rounds": options.rounds,
         "threads": torch.get_num_threads(),
         "size_px": options.size_px,
         "frozen_stages": options.frozen_stages,
     }
-    sys.stdout.write(json.dumps(result) + "\n")
+    ratio_of_medians = ratio(
+        "training through Ray over a plain loop", statistics.median(ours), statistics.median(plain), at_least=AT_LEAST
+    )
+    conclude([ratio_of_medians], result)
 
 
 def ray_trash_speeds(config: Config) -> list[float]:

@@ -1,4 +1,4 @@
-"""What training changes in a photo, the same for the same (seed, epoch, photo) on any worker."""
+"""What training changes in a photo, the same for the same (seed, epoch, photo) on any worker: drawn, then done."""
 
 from __future__ import annotations
 

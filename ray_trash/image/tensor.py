@@ -26,7 +26,7 @@ def normalise(batch: Tensor, preprocessing: Preprocessing, *, dtype: torch.dtype
 def _of_channels(levels: Sequence[float], device: torch.device) -> Tensor:
     if device.type == "cpu":
         return torch.tensor(levels).view(3, 1, 1)
-    # A copy from this process would wait for all that a GPU is still to compute, and cannot be recorded in a CUDA graph.
+    # A copy from this process waits for all that a GPU is still to compute, and cannot be recorded in a CUDA graph.
     return torch.stack([torch.full((1, 1), level, device=device) for level in levels])
 
 

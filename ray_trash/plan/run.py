@@ -26,6 +26,7 @@ from ray_trash.plan.variants import Trainings, trainings_of
 from ray_trash.storage import Storage
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
+from ray_trash.train.device_photos import MEMORY_SHARE
 from ray_trash.train.photos import decoded_bytes, fits_in_memory
 from ray_trash.train.run import list_and_split
 from ray_trash.train.run_directory import has_run
@@ -92,6 +93,7 @@ def plan_run(config: Config, room: Room, *, load_s: float, terminal: Terminal) -
             **asdict(sides),
             "decoded_bytes": round(measured.stored_bytes * len(listing.files)),
             "kept": "in memory" if in_memory else "streamed",
+            "gpu_memory_share": MEMORY_SHARE if in_memory and room.workers.device == "cuda" else None,
         },
         "activations": asdict(trainings.activations),
         "checkpoints": checkpoints,

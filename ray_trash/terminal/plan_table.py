@@ -65,7 +65,9 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{counted(photos['files'], 'file')} of {counted(photos['classes'], 'class', 'classes')}{encoded}; {about}"
         f"{photos['train']:,} to train on, {photos['val']:,} to validate, {photos['test']:,} kept back",
     )
-    yield "decoded", f"{gib(photos['decoded_bytes'])}, {photos['kept']}"
+    share = photos["gpu_memory_share"]
+    on_gpu = "" if share is None else f", and in a GPU's where they take at most {share:.0%} of what is free there"
+    yield "decoded", f"{gib(photos['decoded_bytes'])}, {photos['kept']}{on_gpu}"
     activations = document["activations"]
     if activations["n_bytes"]:
         yield "activations", f"{gib(activations['n_bytes'])} on every machine that trains"

@@ -21,7 +21,7 @@ from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.image.tensor import symmetries
 from ray_trash.model.network import STAGES
 from ray_trash.model.resnet import ResNet
-from ray_trash.model.transfer import to_device
+from ray_trash.model.transfer import to_device, to_host
 from ray_trash.train.frozen.inputs import NetworkInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loss import inverse_frequency_weights, mix, summed_loss
@@ -205,7 +205,7 @@ def validate(
             answers.append(torch.stack(said).mean(0))
     # Only now is a GPU waited for, once for all of them.
     ends = np.cumsum([len(positions) for positions in batches])[:-1]
-    probabilities = np.split(torch.cat(answers).cpu().numpy(), ends) if answers else []
+    probabilities = np.split(to_host(torch.cat(answers))(), ends) if answers else []
     for positions, of_batch in zip(batches, probabilities, strict=True):
         sums.update(of_batch, job.val.labels[positions])
         scores[positions] = of_batch

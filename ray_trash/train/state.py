@@ -102,7 +102,7 @@ def build_optimizer(network: ResNet, config: Config) -> Optimizer:
     kernel for many parameters, and can be left out without asking (`Tally.diverged`).
     """
     train = config.train
-    fused = True if next(network.parameters()).is_cuda else None
+    fused = True if next(network.parameters()).device.type == "cuda" else None
     rate = 1.0 if train.learning_rate == "auto" else train.learning_rate
     groups = parameter_groups(
         network,

@@ -51,6 +51,7 @@ def test_a_plan_is_made_without_ray_says_what_is_needed_and_writes_nothing(
     assert not ray.is_initialized()
     assert {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")} == before
     assert (document["kind"], document["photos"]["files"], document["photos"]["kept"]) == ("run", 30, "in memory")
+    assert document["photos"]["gpu_memory_share"] is None
     # 40 by 53 pixels, as they are stored.
     assert document["photos"]["decoded_bytes"] == 30 * 40 * 53 * 3
     assert document["training"]["epochs"] == 2
