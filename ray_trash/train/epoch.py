@@ -179,7 +179,7 @@ def _take_step(state: TrainState, norm: torch.Tensor, limit: float | None, tally
     if limit is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), limit, norm)
     if not tally.is_immediate:
-        # How GradScaler has fused optimizers leave out a step, and what no other optimizer looks at.
+        # How GradScaler has fused optimizers leave out a step, which they are where nobody waits.
         state.optimizer.found_inf = tally.diverged  # type: ignore[attr-defined]
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)

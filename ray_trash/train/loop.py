@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -235,7 +236,8 @@ def _step_poster(job: TrainJob, epoch: int) -> Callable[[int, int, float, float]
 
     def post(step: int, steps: int, loss: float, images_per_s: float) -> None:
         nonlocal shown_at
-        if step == steps or time.perf_counter() - shown_at > STEP_EVENT_S:
+        # Of its first steps a GPU has not been asked for the loss.
+        if math.isfinite(loss) and (step == steps or time.perf_counter() - shown_at > STEP_EVENT_S):
             shown_at = time.perf_counter()
             job.board.post(Step(epoch + 1, step, steps, loss, images_per_s))
 

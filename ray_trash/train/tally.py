@@ -14,9 +14,9 @@ from ray_trash.errors import DivergedError
 from ray_trash.model.transfer import to_device, to_host
 from ray_trash.train.progress import EpochProgress, LearningRates
 
-LOOK_EVERY_STEPS = 32
-"""Steps after which a GPU's figures are asked for, to be read as many steps later. It is told no more than these ahead
-of what it has done, and a gradient that is not finite ends the run up to twice as many steps late."""
+LOOK_EVERY_STEPS = 8
+"""Steps after which a GPU's figures are asked for, to be read as many steps later: it always has some to do, and never
+more than twice as many, after which a gradient that is not finite ends the run at the latest."""
 _NONE = -1.0
 
 
@@ -45,7 +45,7 @@ class Tally:
         `LOOK_EVERY_STEPS` on a GPU.
         """
         self.last_loss = float("nan")
-        """Mean loss of the newest step that was looked at."""
+        """Mean loss of the newest step that was looked at; NaN before there is one."""
         self.diverged = torch.zeros((), device=device)
         """1 once a gradient was not finite, else 0: float32, as optimizers take their `found_inf`."""
         self._progress, self._epoch = progress, epoch

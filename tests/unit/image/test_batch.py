@@ -81,3 +81,17 @@ def test_a_photo_of_one_colour_stays_exactly_so_and_nothing_beyond_it_shows() ->
     for preset in ("none", "dihedral", "seed"):
         batch, _ = both_ways(recipe(preset), photos)
         assert (batch == (9, 200, 255)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("preset", ["none", "dihedral", "seed", "strong"])
+def test_a_gpu_changes_photos_as_a_cpu_does(preset: str) -> None:
+    config, preprocessing = recipe(preset), Preprocessing(40, 64, "stretch")
+    photos = torch.from_numpy(np.stack([noise(64, 86) + number for number in range(16)]))
+    drawn = [draw_change(64, 86, config, preprocessing, seed=0, epoch=0, photo_key=key) for key in range(16)]
+    values = torch.from_numpy(as_values(drawn))
+    on_cpu = change_photos(photos, values, preset=preset, side_px=40)
+    on_gpu = change_photos(photos.cuda(), values.cuda(), preset=preset, side_px=40).cpu()
+    difference = (on_cpu.int() - on_gpu.int()).abs()
+    assert difference.max() <= (4 if preset == "strong" else 1)
+    assert (difference > 0).float().mean() < 0.02

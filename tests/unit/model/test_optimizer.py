@@ -110,3 +110,21 @@ def test_parameters_of_another_shape_are_refused():
     network[3] = nn.Linear(8 * 36, 4)
     with pytest.raises(CheckpointError, match=r"state\.4\.exp_avg\w*: shape \(3, 288\).*\(4, 288\)"):
         restore_optimizer(OPTIMIZERS["adam"](groups_of(network)), through_a_file(stopped))
+
+
+@pytest.mark.parametrize("stored_fused", [True, None])
+def test_how_an_optimizer_steps_is_its_own_to_say_whoever_stored_its_state(stored_fused):
+    # As between a machine with a GPU, where steps are fused, and one without.
+    here = None if stored_fused else True
+    first, second = build_network(), build_network()
+    stored = torch.optim.AdamW(groups_of(first), fused=stored_fused)
+    train(first, stored, range(3))
+    second.load_state_dict(first.state_dict())
+    resumed = torch.optim.AdamW(groups_of(second), fused=here)
+    restore_optimizer(resumed, through_a_file(stored))
+    assert {group["fused"] for group in resumed.param_groups} == {here}
+    assert [group["lr"] for group in resumed.param_groups] == [group["lr"] for group in stored.param_groups]
+    train(first, stored, range(3, 6))
+    train(second, resumed, range(3, 6))
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

@@ -101,7 +101,7 @@ def test_a_gradient_that_is_not_finite_ends_an_epoch_late_with_the_same_words_an
 def test_looking_seldom_changes_no_figure_and_no_weight() -> None:
     job, found, weights = a_job(), [], list[Tensor]()
     for every in (1, 5, 100):
-        state, progress, losses = a_state(job), EpochProgress(), list[float]()
+        state, progress, losses = a_state(job, fused=True), EpochProgress(), list[float]()
         figures = train_epoch(
             state,
             job,
