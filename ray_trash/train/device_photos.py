@@ -80,13 +80,14 @@ class DevicePhotos(NetworkInputs):
         self._data, self._device = data, worker.device
         self._preprocessing = Preprocessing.from_config(data.config.image)
         photos = source.stored(data.train)
-        self._sizes = [photo.shape[:2] for photo in photos]
+        self._sizes = [(photo.shape[0], photo.shape[1]) for photo in photos]
         self._stored = torch.empty(_stored_shape(photos), dtype=torch.uint8, device=worker.device)
         for start in range(0, len(photos), _CHUNK_PHOTOS):
             chunk = self._stored[start : start + _CHUNK_PHOTOS]
             padded = np.zeros(chunk.shape, np.uint8)
             for place, photo in zip(padded, photos[start : start + _CHUNK_PHOTOS], strict=True):
-                place[: photo.shape[0], : photo.shape[1]] = photo
+                height, width, _ = photo.shape
+                place[:height, :width] = photo
             chunk.copy_(to_device(padded, worker.device))
         self._own = worker_rows(len(data.val), rank=worker.rank, workers=worker.world)
         chunks = [self._own[start : start + _CHUNK_PHOTOS] for start in range(0, len(self._own), _CHUNK_PHOTOS)]
@@ -127,4 +128,5 @@ class DevicePhotos(NetworkInputs):
 
 def _stored_shape(photos: Sequence[Photo]) -> tuple[int, int, int, int]:
     """Return (N, H, W, 3), as large as the largest."""
-    return len(photos), *(max(photo.shape[side] for photo in photos) for side in (0, 1)), 3
+    height, width = (max(photo.shape[side] for photo in photos) for side in (0, 1))
+    return len(photos), height, width, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
@@ -22,7 +22,7 @@ from ray_trash.train.epoch import train_epoch
 from ray_trash.train.frozen.inputs import NetworkInputs
 from ray_trash.train.job import TrainJob
 from ray_trash.train.moving_average import MovingAverage
-from ray_trash.train.progress import EpochProgress
+from ray_trash.train.progress import EpochProgress, LearningRates
 from ray_trash.train.state import TrainState, build_state
 from ray_trash.train.tally import Tally
 from ray_trash.train.worker import Worker
@@ -41,6 +41,9 @@ class Shades(NetworkInputs):
         for step, positions in enumerate(batches):
             shade = torch.tensor(positions % 2 - 0.5, dtype=torch.float32).view(-1, 1).expand(-1, 2048)
             yield shade * (math.inf if step == self._bad_step else 1.0)
+
+    def validation(self, batches: Batches) -> Iterator[Tensor]:
+        return self.training(batches, 0)
 
     def trained_part(self, network: ResNet) -> nn.Module:
         return network.fc
@@ -101,18 +104,10 @@ def test_a_gradient_that_is_not_finite_ends_an_epoch_late_with_the_same_words_an
 def test_looking_seldom_changes_no_figure_and_no_weight() -> None:
     job, found, weights = a_job(), [], list[Tensor]()
     for every in (1, 5, 100):
-        state, progress, losses = a_state(job, fused=True), EpochProgress(), list[float]()
-        figures = train_epoch(
-            state,
-            job,
-            CPU,
-            Shades(None),
-            progress,
-            on_step=lambda step, steps, loss, per_s, losses=losses: losses.append(loss),
-            look_every_steps=every,
-        )
+        state, progress = a_state(job, fused=True), EpochProgress()
+        figures = train_epoch(state, job, CPU, Shades(None), progress, look_every_steps=every)
         assert figures is not None
-        found.append((figures.loss, figures.accuracy, progress.loss_sum, progress.correct, progress.seen, losses[-1]))
+        found.append((figures.loss, figures.accuracy, progress.loss_sum, progress.correct, progress.seen))
         weights.append(state.network.fc.weight)
     assert found[0] == found[1] == found[2]
     assert torch.equal(weights[0], weights[1])
@@ -123,10 +118,8 @@ def test_looking_seldom_changes_no_figure_and_no_weight() -> None:
 def test_sums_go_on_from_those_of_a_checkpoint_and_are_brought_up_to_date_when_asked() -> None:
     progress = EpochProgress(step=3, loss_sum=7.5, correct=4.0, seen=6.0)
     tally = Tally(progress, 0, CPU.device, look_every_steps=100)
-    add: Callable[[float, float], None] = lambda loss, right: tally.add(  # noqa: E731
-        3, torch.tensor(loss), torch.tensor(right), torch.tensor(1.0), cast("object", None), own=2, photos=2
-    )
-    add(1.25, 1.0)
+    one, rates = torch.tensor(1.0), LearningRates(1e-3, 1e-3)
+    tally.add(3, torch.tensor(1.25), correct=one, norm=one, rates=rates, own=2, photos=2)
     assert (progress.loss_sum, progress.correct) == (7.5, 4.0)
     tally.settle()
     assert (progress.loss_sum, progress.correct, tally.last_loss) == (8.75, 5.0, 0.625)
@@ -134,7 +127,7 @@ def test_sums_go_on_from_those_of_a_checkpoint_and_are_brought_up_to_date_when_a
 
 
 def test_a_moving_average_moves_every_weight_as_one_by_one_and_copies_counts() -> None:
-    def networks() -> tuple[nn.Module, nn.Module]:
+    def networks() -> tuple[nn.Sequential, nn.Sequential]:
         torch.manual_seed(1)
         average, trained = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
         trained(torch.rand(2, 3, 8, 8))
