@@ -112,7 +112,7 @@ def figures_of(what: str, asked: Window, seconds_until_full: list[float], *, is_
         *(Figure(f"{what}: until full strength", seconds, "s", BACK_S) for seconds in seconds_until_full),
     ]
     for figure in found:
-        progress(figure.row())
+        progress(", ".join(filter(None, figure.cells())))
     progress(f"{asked.statuses}")
     return found
 

@@ -29,7 +29,7 @@ def both_ways(
     for place, photo in zip(stored, photos, strict=True):
         place[: photo.shape[0], : photo.shape[1]] = photo
     drawn = [
-        draw_change(*photo.shape[:2], config, preprocessing, seed=seed, epoch=epoch, photo_key=key)
+        draw_change(len(photo), len(photo[0]), config, preprocessing, seed=seed, epoch=epoch, photo_key=key)
         for key, photo in enumerate(photos)
     ]
     side_px = config.size_px or preprocessing.size_px
