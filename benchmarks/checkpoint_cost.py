@@ -112,8 +112,8 @@ def main() -> None:
     stalls, epochs = ([result[side][name] for side in sides] for name in ("stood_still_s_per_checkpoint", "epoch_s"))
     conclude(
         [
-            ratio("standing still for a checkpoint, beside over instead", *stalls, "s", at_most=1.0),
-            ratio("an epoch with checkpoints, beside over instead", *epochs, "s"),
+            ratio("standing still for a checkpoint, beside over instead", stalls[0], stalls[1], "s", at_most=1.0),
+            ratio("an epoch with checkpoints, beside over instead", epochs[0], epochs[1], "s"),
         ],
         result,
     )

@@ -105,8 +105,9 @@ class DevicePhotos(NetworkInputs):
         transform, keys = training_transform(self._data.config, epoch), self._data.train.keys
 
         def draw(positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-            changes = [transform.draw(*self._sizes[position], int(keys[position])) for position in positions]
-            return positions, as_values(changes)
+            sizes = (self._sizes[position] for position in positions)
+            drawn = zip(sizes, keys[positions].tolist(), strict=True)
+            return positions, as_values([transform.draw(height, width, key) for (height, width), key in drawn])
 
         preset, side_px = self._data.config.augment.preset, transform.side_px
         for positions, values in prepared_ahead(draw, batches, n_threads=1):
