@@ -89,7 +89,9 @@ def prepare_run(
     refuse_data_inside(run, Storage.at(listing.root))
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))
-    for line in load_pretrained(network, config.model.weights, terminal=terminal):
+    for line in load_pretrained(
+        network, config.model.weights, architecture=config.model.architecture, terminal=terminal
+    ):
         terminal.say(line)
     return PreparedRun(config, run, listing, rule, plain_state(network.state_dict()), overwrite, allow_changed_data)
 
