@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import ray.data
 
 from ray_trash.dataset.groups.find import find_relations
 from ray_trash.dataset.groups.relations import Relation
@@ -16,6 +16,9 @@ from ray_trash.dataset.scan import build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits, with_groups
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.terminal.say import Terminal
+
+if TYPE_CHECKING:
+    import ray.data
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def read_photo_set(
     keep_pixels: bool = False,
     terminal: Terminal | None = None,
 ) -> PhotoSet:
-    """Read every file once, find what belongs together, and split; needs a connection to Ray.
+    """Read every file once, find what belongs together, and split: on Ray, or without a connection here.
 
     `terminal` is told how far this has come.
 

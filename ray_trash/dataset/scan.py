@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import ray.data
 
 from ray_trash.cluster.blocks import quiet
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.columns import rows_in, table_of, table_of_rows
@@ -29,6 +26,9 @@ from ray_trash.image.decode import open_photo
 from ray_trash.image.preprocess import Preprocessing, store_photo
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
+
+if TYPE_CHECKING:
+    import ray.data
 
 PIXELS_SCHEMA = pa.schema(
     [
@@ -78,7 +78,7 @@ def build_catalog(
     keep_sketches: bool = False,
     terminal: Terminal | None = None,
 ) -> Catalogued:
-    """Read, hash and decode every listed file, once; needs a connection to Ray.
+    """Read, hash and decode every listed file, once: on Ray, or without a connection here, where no pixels are kept.
 
     What the listing ignored and rejected gets its rows too. `terminal` is told how far this has come.
 
@@ -89,7 +89,7 @@ def build_catalog(
     to_read = pc.is_null(entries["verdict"])
     pending, known = entries.filter(to_read), entries.filter(pc.invert(to_read))
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px, keep_pixels=keep_pixels)
-    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=4)(look_at_block)
+    look = task(look_at_block, n_returned=4)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
     starts = [partial(_start, look, pending.slice(start, n_rows), settings) for start in range(0, len(pending), n_rows)]
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
@@ -107,12 +107,18 @@ def build_catalog(
         Sketches(
             pa.concat_tables(summaries).combine_chunks(), details, np.cumsum([0, *(len(one) for one in summaries)])
         ),
-        quiet(ray.data.from_arrow_refs(pixels)) if keep_pixels else None,
+        _dataset(pixels) if keep_pixels else None,
     )
 
 
+def _dataset(pixels: list[Any]) -> ray.data.Dataset:
+    import ray.data
+
+    return quiet(ray.data.from_arrow_refs(pixels))
+
+
 def _start(look: Any, block: pa.Table, settings: tuple[Any, ...]) -> Any:
-    return look.remote(block.combine_chunks(), *settings)
+    return look(block.combine_chunks(), *settings)
 
 
 def _block_rows(n_rows: int, stored_short_side_px: int, *, keep_pixels: bool) -> int:
