@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
 
+from ray_trash.cluster.here import is_connected
 from ray_trash.errors import ClusterError, RayTrashError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def map_blocks(
     prefetch: int = 1,
     no_answer_s: float | None = NO_ANSWER_S,
 ) -> Generator[pa.Table]:
-    """Send at least one block through steps, and yield what the last one makes; needs a connection to Ray.
+    """Send at least one block through steps, and yield what the last one makes: on Ray, or without a connection here.
 
     `what` is waited for, in words. At `block_bytes`, by default Ray Data's own number, a new block begins within a
     step's output; `prefetch` blocks are fetched ahead of whoever asks. Nothing may happen for `no_answer_s`, without
@@ -79,6 +80,9 @@ def map_blocks(
         ClusterError: Nothing happened for that long.
         RayTrashError: What a step raised.
     """
+    if not is_connected():
+        yield from map_blocks_here(blocks, *steps)
+        return
     import ray.data
     from ray.data.exceptions import ExecutionTimeoutError
 

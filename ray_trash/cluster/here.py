@@ -36,7 +36,7 @@ def is_connected() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def is_little(n_photos: float, *, workers: int | None) -> bool:
+def is_little(n_photos: float, *, workers: int | None = None) -> bool:
     """Say whether so many photos are better done here: where nobody asked for workers, or for a cluster."""
     return workers is None and n_photos <= MOST_PHOTOS and os.environ.get("RAY_ADDRESS", "") in ("", "local")
 
@@ -47,12 +47,12 @@ def photos_of_224_px(n_photos: int, *, size_px: int, views: int) -> float:
 
 
 @contextmanager
-def session_for(n_photos: float, *, workers: int | None = None, terminal: Terminal) -> Iterator[None]:
-    """Be connected to Ray inside the block, as in `ray_session`, unless there is little to do."""
-    if is_little(n_photos, workers=workers):
+def session_if(needed: bool, *, dashboard: bool = False, terminal: Terminal) -> Iterator[None]:
+    """Be connected to Ray inside the block, as in `ray_session`, if that is needed."""
+    if not needed:
         yield
         return
     from ray_trash.cluster.connect import ray_session
 
-    with ray_session(dashboard=False, terminal=terminal):
+    with ray_session(dashboard=dashboard, terminal=terminal):
         yield

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Evaluate a checkpoint."""
-    from ray_trash.cluster.here import session_for
+    from ray_trash.cluster.here import is_little, session_if
     from ray_trash.evaluate.run import evaluate_checkpoint, list_evaluated, most_work
     from ray_trash.model.checkpoint import open_checkpoint
     from ray_trash.report.run import leave_report
@@ -24,7 +24,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     out = Storage.at(options.out)
     listed = list_evaluated(checkpoint.document, options.data, labels_uri=options.labels, terminal=terminal)
     work = most_work(checkpoint.document, listed, views=options.views, with_masks=options.masks)
-    with session_for(work, workers=options.workers, terminal=terminal):
+    with session_if(not is_little(work, workers=options.workers), terminal=terminal):
         document = evaluate_checkpoint(
             checkpoint,
             options.data,

@@ -86,9 +86,10 @@ class TrainConfig(Section):
     """One training run."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] | tuple[_Workers, _Workers] = "auto"
-    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial. 0
-    trains in the command's own process: it starts at once, and is not replaced when it dies. `[1, 4]`: as many of 1 to
-    4 as `auto` would take at any time, in batches as large as those of 4; in a sweep, 1 a trial."""
+    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial;
+    where photos are few, 0. 0 trains in the command's own process: it starts at once, and is not replaced when it dies.
+    `[1, 4]`: as many of 1 to 4 as `auto` would take at any time, in batches as large as those of 4; in a sweep, 1 a
+    trial."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
     wait_for_workers_s: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -12,13 +11,10 @@ from ray_trash.dataset.groups.find import find_relations
 from ray_trash.dataset.groups.relations import Relation
 from ray_trash.dataset.groups.sketches import Sketches
 from ray_trash.dataset.listing import Listing
-from ray_trash.dataset.scan import build_catalog
+from ray_trash.dataset.scan import Decoded, build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits, with_groups
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.terminal.say import Terminal
-
-if TYPE_CHECKING:
-    import ray.data
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class PhotoSet:
 
     catalog: pa.Table
     sketches: Sketches
-    decoded: ray.data.Dataset | None
+    decoded: Decoded | None
     relations: Sequence[Relation]
     rule: SplitRule
     warnings: Sequence[str]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_trash.cluster.blocks import quiet
+from ray_trash.cluster.here import Done, is_connected
 from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
@@ -40,6 +41,9 @@ PIXELS_SCHEMA = pa.schema(
 )
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
 
+Decoded: TypeAlias = "ray.data.Dataset | list[Done[pa.Table]]"
+"""Tables of `PIXELS_SCHEMA`, or where there is no connection to Ray what tasks returned here."""
+
 _KNOWN = ("path", "label", "size_bytes", "verdict", "reason", "message")
 """What the listing says of a file that is not read."""
 
@@ -62,12 +66,12 @@ class Catalogued(NamedTuple):
     Attributes:
         catalog: One row a file (`CATALOG_SCHEMA`).
         sketches: Of the accepted photos, in the order of `row`; of none unless asked for.
-        decoded: The accepted photos, in Ray's object store (`PIXELS_SCHEMA`); None unless asked for.
+        decoded: The accepted photos, in Ray's object store or here (`PIXELS_SCHEMA`); None unless asked for.
     """
 
     catalog: pa.Table
     sketches: Sketches
-    decoded: ray.data.Dataset | None
+    decoded: Decoded | None
 
 
 def build_catalog(
@@ -78,7 +82,7 @@ def build_catalog(
     keep_sketches: bool = False,
     terminal: Terminal | None = None,
 ) -> Catalogued:
-    """Read, hash and decode every listed file, once: on Ray, or without a connection here, where no pixels are kept.
+    """Read, hash and decode every listed file, once: on Ray, or without a connection here.
 
     What the listing ignored and rejected gets its rows too. `terminal` is told how far this has come.
 
@@ -107,11 +111,13 @@ def build_catalog(
         Sketches(
             pa.concat_tables(summaries).combine_chunks(), details, np.cumsum([0, *(len(one) for one in summaries)])
         ),
-        _dataset(pixels) if keep_pixels else None,
+        _kept(pixels) if keep_pixels else None,
     )
 
 
-def _dataset(pixels: list[Any]) -> ray.data.Dataset:
+def _kept(pixels: list[Any]) -> Decoded:
+    if not is_connected():
+        return pixels
     import ray.data
 
     return quiet(ray.data.from_arrow_refs(pixels))

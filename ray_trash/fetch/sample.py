@@ -143,7 +143,8 @@ def _placed_and_lit(scene: Image.Image, item: Cutout, random: np.random.Generato
     Light falls from one side, has a tint, and the camera adds its noise.
     """
     size, degrees = random.uniform((0.95, 0), (1.25, 360)).tolist()
-    to_scene = cv2.getRotationMatrix2D(((SIDE_PX - 1) / 2, (SIDE_PX - 1) / 2), degrees, size)
+    centre = (SIDE_PX - 1) / 2
+    to_scene = np.asarray(cv2.getRotationMatrix2D((centre, centre), degrees, size), np.float64)
     to_scene[:, 2] += (np.array(_SIZE_PX) - SIDE_PX) / 2 + random.uniform((-45, -19), (45, 19))
     turned = cv2.warpAffine(item, to_scene, _SIZE_PX)
     covered = turned[..., 3]

@@ -9,7 +9,7 @@ import colorsys
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ray_trash.fetch.drawing import Plane
@@ -141,9 +141,9 @@ def _polygon(picture: Image.Image, outline: Plane, colour: Colour, rim: Colour) 
     ImageDraw.Draw(picture).polygon(corners, fill=fill, outline=edge, width=2)
 
 
-def _turned(radius: Plane, top: ArrayLike, bottom: ArrayLike) -> tuple[Plane, Plane]:
+def _turned(radius: Plane, top: Plane | float, bottom: Plane | float) -> tuple[Plane, Plane]:
     """Return a body of revolution: -1..1 from its left to its right edge, and its coverage with soft edges."""
-    edge = np.minimum(np.minimum(radius - np.abs(_ACROSS), _DOWN - top), np.asarray(bottom) - _DOWN)
+    edge = np.minimum(np.minimum(radius - np.abs(_ACROSS), _DOWN - top), bottom - _DOWN)
     return np.clip(_ACROSS / radius, -1, 1), np.clip(edge + 0.5, 0, 1)
 
 
@@ -152,7 +152,7 @@ def _bump(x: Plane, centre: float, width: float) -> Plane:
     return bump
 
 
-def _picture(colour: Colour, diffuse: Plane, alpha: Plane, specular: ArrayLike = 0.0) -> Cutout:
+def _picture(colour: Colour, diffuse: Plane, alpha: Plane, specular: Plane | float = 0.0) -> Cutout:
     """Light a colour, or one per pixel, diffusely, and add white specular light."""
     picture = np.empty((SIDE_PX, SIDE_PX, 4), np.uint8)
     levels = 255 * np.clip(alpha, 0, 1)

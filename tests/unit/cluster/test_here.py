@@ -11,7 +11,7 @@ import pytest
 
 from ray_trash.cluster import connect
 from ray_trash.cluster.blocks import Actors, Tasks, map_blocks_here
-from ray_trash.cluster.here import MOST_PHOTOS, is_little, photos_of_224_px, session_for
+from ray_trash.cluster.here import MOST_PHOTOS, is_little, photos_of_224_px, session_if
 from ray_trash.cluster.tasks import cluster_cpus, put, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.terminal.say import Terminal
@@ -73,13 +73,13 @@ def test_blocks_go_through_every_step_here_and_a_process_is_made_once() -> None:
 def test_ray_is_started_for_many_photos_and_for_workers_and_joined_where_it_is_named(
     sessions: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with session_for(MOST_PHOTOS, terminal=Terminal.silent()):
+    with session_if(not is_little(MOST_PHOTOS), terminal=Terminal.silent()):
         assert sessions == []
-    with session_for(MOST_PHOTOS + 1, terminal=Terminal.silent()):
-        assert sessions == [False]
+    with session_if(not is_little(MOST_PHOTOS + 1), dashboard=True, terminal=Terminal.silent()):
+        assert sessions == [True]
     assert not is_little(1, workers=2)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert not is_little(1, workers=None)
+    assert not is_little(1)
 
 
 def test_small_photos_are_less_work_and_views_are_more() -> None:
