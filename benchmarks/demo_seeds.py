@@ -29,7 +29,7 @@ def main() -> None:
     """Run every seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--per-class", type=int, default=40)
+    parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args()
     figures = list[Figure]()

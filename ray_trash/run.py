@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ray_trash.evaluate.run import evaluate_checkpoint
 from ray_trash.model.checkpoint import open_checkpoint
@@ -11,7 +11,9 @@ from ray_trash.terminal.evaluation_table import print_evaluation
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.photos import PreparedRun
 from ray_trash.train.run import TrainResult, run_training
-from ray_trash.tune.sweep import PreparedSweep, SweepResult, run_sweep
+
+if TYPE_CHECKING:
+    from ray_trash.tune.sweep import PreparedSweep, SweepResult
 
 RUN_FILES = (
     ("augmentation.png", "what training saw"),
@@ -27,14 +29,17 @@ SWEEP_FILES = (
 def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Terminal) -> dict[str, Any]:
     """Train, or search if that is what was prepared, and evaluate the best checkpoint.
 
-    Needs a connection to Ray. `source` is the text of the config file. Where the split keeps no photos back, as in a
-    copy of TrashNet without its test part, validation is evaluated and named as such.
+    Needs a connection to Ray, unless `needs_ray` says otherwise. `source` is the text of the config file. Where the
+    split keeps no photos back, as in a copy of TrashNet without its test part, validation is evaluated and named as
+    such.
     """
     result: TrainResult | SweepResult
-    if isinstance(prepared, PreparedSweep):
-        config, result = prepared.base.config, run_sweep(prepared, source, terminal=terminal)
-    else:
+    if isinstance(prepared, PreparedRun):
         config, result = prepared.config, run_training(prepared, terminal=terminal)
+    else:
+        from ray_trash.tune.sweep import run_sweep  # Ray Tune takes seconds to load
+
+        config, result = prepared.base.config, run_sweep(prepared, source, terminal=terminal)
     split: Literal["test", "val"] = "test" if result.n_test else "val"
     if split == "val":
         terminal.say("no photos are kept back for testing: evaluating on validation, which chose the checkpoint")
@@ -55,7 +60,7 @@ def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Ter
         ("evaluation.json", "the evaluation"),
         ("predictions.parquet", "every prediction"),
         ("confusion_matrix.png", "the confusion matrix"),
-        *(SWEEP_FILES if isinstance(result, SweepResult) else RUN_FILES),
+        *(RUN_FILES if isinstance(result, TrainResult) else SWEEP_FILES),
         ("audit.json", "what is wrong with the photos"),
         ("audit.png", "the worst of it, to look at"),
     ):
@@ -63,6 +68,6 @@ def run_all(prepared: PreparedRun | PreparedSweep, source: str, *, terminal: Ter
     return {
         "run": result.run.uri,
         "checkpoint": result.checkpoint.uri,
-        "best": dict(result.winner.metrics if isinstance(result, SweepResult) else result.record),
+        "best": dict(result.record if isinstance(result, TrainResult) else result.winner.metrics),
         "evaluation": document,
     }

@@ -31,12 +31,9 @@ def pack(
     target.require_free(str(root), overwrite=overwrite)
     listing = list_photos(str(root), labels_uri=str(labels) if labels else None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "map_blocks", _backwards if backwards else _in_order)
+        if backwards:
+            patch.setattr(run, "map_blocks", _backwards)
         return run.pack_photos(listing, target, split=split, terminal=terminal or Terminal.silent())
-
-
-def _in_order(blocks: Sequence[pa.Table], step: Tasks, *, what: str) -> Iterator[pa.Table]:
-    return (step.function(block) for block in blocks)
 
 
 def _backwards(blocks: Sequence[pa.Table], step: Tasks, *, what: str) -> Iterator[pa.Table]:

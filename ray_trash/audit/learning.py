@@ -1,4 +1,4 @@
-"""What classifiers learn of photos: which shortcuts there are, and whose label is doubtful. In tasks of Ray.
+"""What classifiers learn of photos: which shortcuts there are, and whose label is doubtful. In tasks.
 
 Thumbnails go from where they are kept to where they are learnt from; what comes back is a few numbers and names.
 """
@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 from numpy.typing import NDArray
 
 from ray_trash.audit.document import ProbeResult, Suspect
 from ray_trash.audit.probes import PROBES, Probed, probed_positions, run_probe
 from ray_trash.audit.suspects import are_suspects_looked_for, find_suspects
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import run_tasks
+from ray_trash.cluster.tasks import put, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.sketches import bytes_matrix
 from ray_trash.dataset.photo_set import PhotoSet
@@ -32,7 +30,7 @@ Features = Callable[[pa.Table], NDArray[np.float32]]
 def learn(
     photo_set: PhotoSet, photos: pa.Table, groups: NDArray[np.int64], features: Features | None, terminal: Terminal
 ) -> tuple[dict[str, ProbeResult], list[Suspect]]:
-    """Run the probes and look for suspects, and say how far this has come; needs a connection to Ray.
+    """Run the probes and look for suspects, and say how far this has come.
 
     Args:
         photo_set: Read, grouped and split.
@@ -45,14 +43,14 @@ def learn(
     positions = probed_positions(photos)
     rows = pa.array(positions)
     thumbnails = sketches.select(positions, ["thumbnail"], what=what)
-    probe: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_run_probe)
-    shared = [ray.put(value) for value in (photos.take(rows), sketches.summary.take(rows), groups[positions])]
-    starts = [partial(probe.remote, name, *shared, *thumbnails) for name in PROBES]
+    probe = task(_run_probe)
+    shared = [put(value) for value in (photos.take(rows), sketches.summary.take(rows), groups[positions])]
+    starts = [partial(probe, name, *shared, *thumbnails) for name in PROBES]
     if are_suspects_looked_for(photos, groups):
         everything = np.arange(len(photos))
-        values = [ray.put(features(photos))] if features else sketches.select(everything, ["thumbnail"], what=what)
-        suspect: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_find_suspects)
-        starts.append(partial(suspect.remote, ray.put(photos.select(["path", "label"])), groups, *values))
+        values = [put(features(photos))] if features else sketches.select(everything, ["thumbnail"], what=what)
+        suspect = task(_find_suspects)
+        starts.append(partial(suspect, put(photos.select(["path", "label"])), groups, *values))
     results: list[Any] = [None] * (len(PROBES) + 1)
     with Bar(terminal, total=len(starts), noun="classifiers", doing="learning", alike=False) as bar:
         # One at a time: each takes every processor where that is quicker.

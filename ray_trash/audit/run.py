@@ -28,7 +28,7 @@ ResNet50_Weights.IMAGENET1K_V1.transforms()."""
 def audit_photos(
     photo_set: PhotoSet, *, balance: str, features: Features | None = None, terminal: Terminal | None = None
 ) -> AuditDocument:
-    """Report on a data set; needs a connection to Ray.
+    """Report on a data set.
 
     Args:
         photo_set: Read, grouped and split.

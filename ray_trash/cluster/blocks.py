@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
-import ray.data
-from ray.data.exceptions import ExecutionTimeoutError
 
+from ray_trash.cluster.here import is_connected
 from ray_trash.errors import ClusterError, RayTrashError
+
+if TYPE_CHECKING:
+    import ray.data
 
 NO_ANSWER_S = 600.0
 """How long the next block may take: starting up, or waiting for what others hold of a cluster, included."""
@@ -68,7 +70,7 @@ def map_blocks(
     prefetch: int = 1,
     no_answer_s: float | None = NO_ANSWER_S,
 ) -> Generator[pa.Table]:
-    """Send at least one block through steps, and yield what the last one makes; needs a connection to Ray.
+    """Send at least one block through steps, and yield what the last one makes: on Ray, or without a connection here.
 
     `what` is waited for, in words. At `block_bytes`, by default Ray Data's own number, a new block begins within a
     step's output; `prefetch` blocks are fetched ahead of whoever asks. Nothing may happen for `no_answer_s`, without
@@ -78,6 +80,12 @@ def map_blocks(
         ClusterError: Nothing happened for that long.
         RayTrashError: What a step raised.
     """
+    if not is_connected():
+        yield from map_blocks_here(blocks, *steps)
+        return
+    import ray.data
+    from ray.data.exceptions import ExecutionTimeoutError
+
     dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order, no_answer_s=no_answer_s)
     if block_bytes is not None:
         dataset.context.target_max_block_size = block_bytes
@@ -90,6 +98,19 @@ def map_blocks(
         raise no_answer(what) from error
 
 
+def map_blocks_here(blocks: Iterable[pa.Table], *steps: Tasks | Actors) -> Iterator[pa.Table]:
+    """Do what `map_blocks` does in this process, one block after another, with one of each step's processes."""
+    for step in steps:
+        blocks = _made_here(blocks, step.function if isinstance(step, Tasks) else step.make())
+    yield from blocks
+
+
+def _made_here(blocks: Iterable[pa.Table], function: Function) -> Iterator[pa.Table]:
+    for block in blocks:
+        made = function(block)
+        yield from [made] if isinstance(made, pa.Table) else made
+
+
 def no_answer(what: str) -> ClusterError:
     """Say that what was waited for did not come within `NO_ANSWER_S`."""
     return ClusterError(
@@ -99,6 +120,8 @@ def no_answer(what: str) -> ClusterError:
 
 
 def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
+    import ray.data
+
     if isinstance(step, Tasks):
         return {
             "fn": _TaskStep(step.function, step.schema),

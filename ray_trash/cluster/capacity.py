@@ -11,9 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import ray
-
-from ray_trash.cluster.machines import living_machines
 from ray_trash.cluster.shares import (
     LEFT_TO_READING_CPUS,
     REPLICA_GPUS,
@@ -107,6 +104,8 @@ def count_machines() -> int:
 
 def machine_cpus() -> list[float]:
     """Return the CPUs of each machine of the connected cluster that has some."""
+    from ray_trash.cluster.machines import living_machines
+
     return [machine.cpus for machine in living_machines() if machine.cpus > 0]
 
 
@@ -221,7 +220,8 @@ def plan_replicas(
 class ScoringPlan:
     """Who scores: processes with a network each, their threads, what Ray reserves for each.
 
-    At most `readers` tasks at a time decode for GPUs.
+    At most `readers` tasks at a time decode for GPUs. `in_process` means that the one worker is this process, which
+    reserves nothing.
     """
 
     workers: int
@@ -229,6 +229,12 @@ class ScoringPlan:
     n_threads: int
     cpus_per_worker: float
     readers: int
+    in_process: bool = False
+
+    @classmethod
+    def here(cls, device: Device, *, n_threads: int) -> ScoringPlan:
+        """Plan to score in this process."""
+        return cls(1, device, n_threads, cpus_per_worker=0.0, readers=1, in_process=True)
 
     def scaled_to(self, n_photos: int, *, views: int) -> ScoringPlan:
         """Return a plan without processes that would start for too few photos, each computed in so many views."""
@@ -266,6 +272,8 @@ def plan_scoring(
 
 def wait_for_room(plan: ScoringPlan) -> None:
     """Give what others hold of the connected cluster some seconds to become free, or raise `ClusterError`."""
+    import ray
+
     deadline = time.monotonic() + WAIT_FOR_ROOM_S
     while True:
         free = ray.available_resources()

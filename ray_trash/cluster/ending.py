@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
-
 from ray_trash.cluster.head import lost_head
 from ray_trash.errors import RayTrashError
 
@@ -110,6 +108,9 @@ def _remove_sessions() -> None:
 
 
 def _end_descendants() -> None:
+    # Loading it would be a quarter of what `--help` takes.
+    import psutil
+
     # Some would not end with this process, or only in minutes. Once they are stopped they start no others, and close
     # no connection that a thread would notice.
     for end in (psutil.Process.suspend, psutil.Process.kill):

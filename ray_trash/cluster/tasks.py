@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import ray
-
+from ray_trash.cluster.here import Done, is_connected
+from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import TASK_TIMEOUT_S, wait_for_next
 
 Start = Callable[[], Any]
@@ -14,8 +14,40 @@ Start = Callable[[], Any]
 
 
 def cluster_cpus() -> int:
-    """Return how many tasks that compute keep every processor of the cluster busy, at least 1."""
+    """Return how many tasks that compute keep every processor of the cluster busy, at least 1; 1 without Ray."""
+    if not is_connected():
+        return 1
+    import ray
+
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def task(function: Callable[..., Any], *, n_returned: int = 1) -> Callable[..., Any]:
+    """Return what starts a function as a task of Ray, or does it at once without a connection to Ray.
+
+    That takes references among the arguments, and returns a reference, or a list of `n_returned`.
+    """
+    if is_connected():
+        import ray
+
+        remote: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=n_returned)(function)
+        start: Callable[..., Any] = remote.remote
+        return start
+
+    def here(*arguments: Any) -> Any:
+        made = function(*(given.value if isinstance(given, Done) else given for given in arguments))
+        return Done(made) if n_returned == 1 else [Done(one) for one in made]
+
+    return here
+
+
+def put(value: Any) -> Any:
+    """Put a value where tasks find it, and return its reference."""
+    if not is_connected():
+        return Done(value)
+    import ray
+
+    return ray.put(value)
 
 
 def run_tasks(starts: Iterable[Start], *, at_once: int, what: str) -> Iterator[tuple[int, Any]]:
@@ -30,7 +62,11 @@ def run_tasks(starts: Iterable[Start], *, at_once: int, what: str) -> Iterator[t
         while len(running) < at_once and (following := next(waiting, None)) is not None:
             number, start = following
             returned = start()
-            running[returned[0] if isinstance(returned, list) else returned] = (number, returned)
+            first = returned[0] if isinstance(returned, list) else returned
+            if isinstance(first, Done):
+                yield number, returned
+            else:
+                running[first] = (number, returned)
         if not running:
             return
         others = set(wait_for_next(list(running), what=what, timeout_s=TASK_TIMEOUT_S))

@@ -9,13 +9,14 @@ import faulthandler
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
-
-import ray
-from ray.exceptions import GetTimeoutError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_trash.cluster.ending import start_thread
+from ray_trash.cluster.here import Done
 from ray_trash.errors import ClusterError
+
+if TYPE_CHECKING:
+    import ray
 
 ANSWER_TIMEOUT_S = 60.0
 """How long an actor or an object that is there already may take to come."""
@@ -25,8 +26,13 @@ TASK_TIMEOUT_S = 3600.0
 Result = TypeVar("Result")
 
 
-def fetch(reference: ray.ObjectRef[Result], *, what: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Result:
+def fetch(reference: ray.ObjectRef[Result] | Done[Result], *, what: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Result:
     """Return what a reference stands for, `what` in words; that it does not come in time is a `ClusterError`."""
+    if isinstance(reference, Done):
+        return reference.value
+    import ray
+    from ray.exceptions import GetTimeoutError
+
     try:
         return ray.get(reference, timeout=timeout_s)
     except GetTimeoutError as error:
@@ -37,6 +43,8 @@ def fetch_all(
     references: Sequence[ray.ObjectRef[Result]], *, what: str, timeout_s: float = TASK_TIMEOUT_S
 ) -> list[Result]:
     """Return what tasks return, in their order; that none ends for `timeout_s` is a `ClusterError`."""
+    import ray
+
     waiting: list[Any] = list(references)
     while waiting:
         waiting = wait_for_next(waiting, what=what, timeout_s=timeout_s)
@@ -45,6 +53,8 @@ def fetch_all(
 
 def wait_for_next(references: list[Any], *, what: str, timeout_s: float = TASK_TIMEOUT_S) -> list[Any]:
     """Wait until one of some tasks ends, and return the others; that none ends in time is a `ClusterError`."""
+    import ray
+
     try:
         ended, others = ray.wait(references, timeout=timeout_s)
     except SystemError as error:

@@ -27,11 +27,12 @@ def run_photos(
 ) -> dict[str, Any]:
     """Choose, train once, evaluate, and report; a run that goes on has the settings it was begun with."""
     began = time.monotonic()
-    from ray_trash.cluster.connect import ray_session
+    from ray_trash.cluster.here import session_if
     from ray_trash.config import config_from_text, parse_override
     from ray_trash.plan.choose import run_name
     from ray_trash.run import run_all
     from ray_trash.storage import Storage
+    from ray_trash.train.photos import needs_ray
     from ray_trash.train.run import prepare_run
     from ray_trash.train.run_directory import CONFIG_YAML
 
@@ -47,7 +48,7 @@ def run_photos(
         config, resume=resume, overwrite=overwrite, terminal=terminal, allow_changed_data=allow_changed_data
     )
     prepared = replace(prepared, written=text)
-    with ray_session(dashboard=False, terminal=terminal):
+    with session_if(needs_ray(prepared), terminal=terminal):
         return run_all(prepared, text, terminal=terminal)
 
 

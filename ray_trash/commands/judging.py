@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Evaluate a checkpoint."""
-    from ray_trash.cluster.connect import ray_session
-    from ray_trash.evaluate.run import evaluate_checkpoint
+    from ray_trash.cluster.here import is_little, session_if
+    from ray_trash.evaluate.run import evaluate_checkpoint, list_evaluated, most_work
     from ray_trash.model.checkpoint import open_checkpoint
     from ray_trash.report.run import leave_report
     from ray_trash.storage import Storage
@@ -22,17 +22,19 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     checkpoint = open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
     out = Storage.at(options.out)
-    with ray_session(dashboard=False, terminal=terminal):
+    listed = list_evaluated(checkpoint.document, options.data, labels_uri=options.labels, terminal=terminal)
+    work = most_work(checkpoint.document, listed, views=options.views, with_masks=options.masks)
+    with session_if(not is_little(work, workers=options.workers), terminal=terminal):
         document = evaluate_checkpoint(
             checkpoint,
             options.data,
-            labels_uri=options.labels,
             split=options.split,
             workers=options.workers,
             out=out,
             views=options.views,
             with_masks=options.masks,
             wait=options.wait_for_workers_s,
+            listed=listed,
             terminal=terminal,
         )
     print_evaluation(document, terminal)

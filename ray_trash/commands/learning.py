@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 def train(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Train once."""
     config = _load(options)
-    from ray_trash.cluster.connect import ray_session
+    from ray_trash.cluster.here import session_if
     from ray_trash.report.run import leave_report
+    from ray_trash.train.photos import needs_ray
     from ray_trash.train.run import prepare_run, run_training
 
     prepared = prepare_run(config, **_start_of(options), terminal=terminal)
-    with ray_session(dashboard=False, terminal=terminal):
+    with session_if(needs_ray(prepared), terminal=terminal):
         result = run_training(prepared, terminal=terminal)
     leave_report(result.run, terminal)
     terminal.say(f"best checkpoint {result.checkpoint.uri}")
@@ -57,15 +58,21 @@ def run(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     if options.minutes is not None:
         raise ConfigError("--minutes: is for a folder of photos; a config has train.time_budget_min")
     config = _load(options)
-    from ray_trash.cluster.connect import ray_session
+    from ray_trash.cluster.here import session_if
     from ray_trash.run import run_all
-    from ray_trash.train.run import prepare_run
-    from ray_trash.tune.sweep import prepare_sweep
 
-    sweeps = config.tune.space is not None
-    prepare = prepare_sweep if sweeps else prepare_run
-    prepared = prepare(config, **_start_of(options), terminal=terminal)
-    with ray_session(dashboard=sweeps and _trials_have_workers(config), terminal=terminal):
+    if config.tune.space is not None:
+        from ray_trash.cluster.connect import ray_session
+        from ray_trash.tune.sweep import prepare_sweep
+
+        sweep = prepare_sweep(config, **_start_of(options), terminal=terminal)
+        with ray_session(dashboard=_trials_have_workers(config), terminal=terminal):
+            return run_all(sweep, _source_of(options), terminal=terminal)
+    from ray_trash.train.photos import needs_ray
+    from ray_trash.train.run import prepare_run
+
+    prepared = prepare_run(config, **_start_of(options), terminal=terminal)
+    with session_if(needs_ray(prepared), terminal=terminal):
         return run_all(prepared, _source_of(options), terminal=terminal)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 def pack(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Write a folder of photos as a few large files."""
-    from ray_trash.cluster.connect import ray_session
+    from ray_trash.cluster.here import is_little, session_if
     from ray_trash.dataset.listing import list_photos
     from ray_trash.pack.run import pack_photos, say_packed
     from ray_trash.pack.target import Target
@@ -48,7 +49,7 @@ def pack(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     target = Target(options.to)
     target.require_free(options.root, overwrite=options.overwrite)
     listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
-    with ray_session(dashboard=False, terminal=terminal):
+    with session_if(not is_little(len(listing.files)), terminal=terminal):
         document = pack_photos(listing, target, split=options.split, terminal=terminal)
     say_packed(document, terminal)
     return document
@@ -58,7 +59,7 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Check every file of a folder."""
     from ray_trash.audit.folds import fold_files
     from ray_trash.audit.run import PREPROCESSING, audit_json, audit_photos, write_audit
-    from ray_trash.cluster.connect import ray_session
+    from ray_trash.cluster.here import is_little, session_if
     from ray_trash.dataset.catalog import require_usable_photos
     from ray_trash.dataset.listing import list_photos
     from ray_trash.dataset.photo_set import read_photo_set
@@ -70,13 +71,13 @@ def audit(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         raise ConfigError(f"--folds {options.folds}: say with --out DIR where the files go")
     listing = list_photos(options.root, labels_uri=options.labels, terminal=terminal)
     rule = make_rule(options.split, AUDIT_FRACTION, AUDIT_FRACTION, listing)
-    features = None
+    features, work = None, float(len(listing.files))
     if options.features:
         # Without them no network is needed, and torch takes seconds to load.
         from ray_trash.audit.features import pretrained_features
 
-        features = pretrained_features(options.features, listing.root, terminal=terminal)
-    with ray_session(dashboard=False, terminal=terminal):
+        features, work = pretrained_features(options.features, listing.root, terminal=terminal), math.inf
+    with session_if(not is_little(work), terminal=terminal):
         photo_set = read_photo_set(listing, PREPROCESSING, rule, terminal=terminal)
         balance = "train.class_balance says what to do"
         document = audit_photos(photo_set, balance=balance, features=features, terminal=terminal)

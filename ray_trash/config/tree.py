@@ -70,6 +70,8 @@ class AugmentConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
+    architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
+    """Which residual network; the smaller ones cost a quarter and a half of ResNet50 in training and in answering."""
     weights: str = "imagenet"
     """`imagenet` (torchvision's, cached), `none` (random), or a file: safetensors or a torch state dict."""
     hidden_layers: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = ()
@@ -84,9 +86,10 @@ class TrainConfig(Section):
     """One training run."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] | tuple[_Workers, _Workers] = "auto"
-    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial. 0
-    trains in the command's own process: it starts at once, and is not replaced when it dies. `[1, 4]`: as many of 1 to
-    4 as `auto` would take at any time, in batches as large as those of 4; in a sweep, 1 a trial."""
+    """Data-parallel workers; `auto` is one per GPU, or one per machine where there is none; in a sweep, one a trial;
+    where photos are few, 0. 0 trains in the command's own process: it starts at once, and is not replaced when it dies.
+    `[1, 4]`: as many of 1 to 4 as `auto` would take at any time, in batches as large as those of 4; in a sweep, 1 a
+    trial."""
     cpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0.5)] = "auto"
     """CPUs Ray reserves for a worker; `auto` is one, or down to a half where CPUs are few."""
     wait_for_workers_s: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
@@ -194,7 +197,7 @@ class EvaluateConfig(Section):
 
 
 _LAST_STAGE_PX = 32
-"""Pixels that become one value where ResNet50's last stage ends: half as many after each of five steps."""
+"""Pixels that become one value where a ResNet's last stage ends: half as many after each of five steps."""
 
 
 class Config(Section):
@@ -259,7 +262,7 @@ def why_no_batch_of_one(config: Config) -> str:
     if config.train_size_px > _LAST_STAGE_PX or config.model.frozen_stages == 5:
         return ""
     return (
-        f"of a photo of {_LAST_STAGE_PX} pixels ResNet50's last stage keeps one value a channel, and batch norm needs "
+        f"of a photo of {_LAST_STAGE_PX} pixels the last stage keeps one value a channel, and batch norm needs "
         "two in a batch; take larger photos (image.size_px, augment.size_px) or batches, or freeze all stages "
         "(model.frozen_stages=5)"
     )

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import ray.data
 
 from ray_trash.dataset.groups.find import find_relations
 from ray_trash.dataset.groups.relations import Relation
 from ray_trash.dataset.groups.sketches import Sketches
 from ray_trash.dataset.listing import Listing
-from ray_trash.dataset.scan import build_catalog
+from ray_trash.dataset.scan import Decoded, build_catalog
 from ray_trash.dataset.split import SplitRule, assign_splits, with_groups
 from ray_trash.image.preprocess import Preprocessing
 from ray_trash.terminal.say import Terminal
@@ -30,7 +29,7 @@ class PhotoSet:
 
     catalog: pa.Table
     sketches: Sketches
-    decoded: ray.data.Dataset | None
+    decoded: Decoded | None
     relations: Sequence[Relation]
     rule: SplitRule
     warnings: Sequence[str]
@@ -44,7 +43,7 @@ def read_photo_set(
     keep_pixels: bool = False,
     terminal: Terminal | None = None,
 ) -> PhotoSet:
-    """Read every file once, find what belongs together, and split; needs a connection to Ray.
+    """Read every file once, find what belongs together, and split: on Ray, or without a connection here.
 
     `terminal` is told how far this has come.
 

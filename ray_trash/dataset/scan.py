@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import ray.data
 
 from ray_trash.cluster.blocks import quiet
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.here import Done, is_connected
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.columns import rows_in, table_of, table_of_rows
@@ -30,6 +28,9 @@ from ray_trash.image.preprocess import Preprocessing, store_photo
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 
+if TYPE_CHECKING:
+    import ray.data
+
 PIXELS_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -39,6 +40,9 @@ PIXELS_SCHEMA = pa.schema(
     ]
 )
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
+
+Decoded: TypeAlias = "ray.data.Dataset | list[Done[pa.Table]]"
+"""Tables of `PIXELS_SCHEMA`, or where there is no connection to Ray what tasks returned here."""
 
 _KNOWN = ("path", "label", "size_bytes", "verdict", "reason", "message")
 """What the listing says of a file that is not read."""
@@ -62,12 +66,12 @@ class Catalogued(NamedTuple):
     Attributes:
         catalog: One row a file (`CATALOG_SCHEMA`).
         sketches: Of the accepted photos, in the order of `row`; of none unless asked for.
-        decoded: The accepted photos, in Ray's object store (`PIXELS_SCHEMA`); None unless asked for.
+        decoded: The accepted photos, in Ray's object store or here (`PIXELS_SCHEMA`); None unless asked for.
     """
 
     catalog: pa.Table
     sketches: Sketches
-    decoded: ray.data.Dataset | None
+    decoded: Decoded | None
 
 
 def build_catalog(
@@ -78,7 +82,7 @@ def build_catalog(
     keep_sketches: bool = False,
     terminal: Terminal | None = None,
 ) -> Catalogued:
-    """Read, hash and decode every listed file, once; needs a connection to Ray.
+    """Read, hash and decode every listed file, once: on Ray, or without a connection here.
 
     What the listing ignored and rejected gets its rows too. `terminal` is told how far this has come.
 
@@ -89,7 +93,7 @@ def build_catalog(
     to_read = pc.is_null(entries["verdict"])
     pending, known = entries.filter(to_read), entries.filter(pc.invert(to_read))
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px, keep_pixels=keep_pixels)
-    look: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=4)(look_at_block)
+    look = task(look_at_block, n_returned=4)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
     starts = [partial(_start, look, pending.slice(start, n_rows), settings) for start in range(0, len(pending), n_rows)]
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
@@ -107,12 +111,20 @@ def build_catalog(
         Sketches(
             pa.concat_tables(summaries).combine_chunks(), details, np.cumsum([0, *(len(one) for one in summaries)])
         ),
-        quiet(ray.data.from_arrow_refs(pixels)) if keep_pixels else None,
+        _kept(pixels) if keep_pixels else None,
     )
 
 
+def _kept(pixels: list[Any]) -> Decoded:
+    if not is_connected():
+        return pixels
+    import ray.data
+
+    return quiet(ray.data.from_arrow_refs(pixels))
+
+
 def _start(look: Any, block: pa.Table, settings: tuple[Any, ...]) -> Any:
-    return look.remote(block.combine_chunks(), *settings)
+    return look(block.combine_chunks(), *settings)
 
 
 def _block_rows(n_rows: int, stored_short_side_px: int, *, keep_pixels: bool) -> int:

@@ -1,4 +1,4 @@
-"""One evaluation, from a checkpoint and a folder of photos to the files of the result; needs a connected Ray.
+"""One evaluation, from a checkpoint and a folder of photos to the files of the result.
 
 Every accepted photo of the split is scored exactly once, and what was not scored is named.
 """
@@ -9,15 +9,15 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_trash.cluster.capacity import wait_for_room
-from ray_trash.cluster.growing import Wait, wait_for_scoring
+from ray_trash.cluster.capacity import ScoringPlan, wait_for_room
+from ray_trash.cluster.here import is_connected, is_little, photos_of_224_px
 from ray_trash.dataset.catalog import accepted_photos, count_trained_on, fingerprint, photo_keys, require_usable_photos
 from ray_trash.dataset.columns import rows_in, table_of_rows
 from ray_trash.dataset.listing import LISTING_SCHEMA, Listing, list_photos
@@ -38,14 +38,17 @@ from ray_trash.evaluate.outputs import (
 from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.evaluate.scoring import score_photos
 from ray_trash.evaluate.selective import selective_figures
-from ray_trash.evaluate.unknown import draw_unknown, unknown_figures
+from ray_trash.evaluate.unknown import N_PICTURES, draw_unknown, unknown_figures
 from ray_trash.image.mask import Mask
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.model.document import CheckpointDocument
-from ray_trash.score.pool import Computation
+from ray_trash.score.pool import Computation, plan_here
 from ray_trash.score.rows import parquet_bytes
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
+
+if TYPE_CHECKING:
+    from ray_trash.cluster.growing import Wait
 
 _logger = logging.getLogger(__name__)
 
@@ -64,12 +67,14 @@ def evaluate_checkpoint(
     views: Literal[1, 8] | None = None,
     with_masks: bool = False,
     wait: Wait = "auto",
+    listed: Listing | None = None,
     terminal: Terminal | None = None,
 ) -> dict[str, Any]:
     """Score the photos of one split and write the result.
 
     Writes `predictions.parquet`, `confusion_matrix.png` and, last, `evaluation.json`. The same photos, checkpoint,
-    batch size and kind of processor give the same files for any number of workers.
+    batch size and kind of processor give the same files for any number of workers; few photos are scored by this
+    process, which needs no connection to Ray.
 
     Args:
         checkpoint: An open one, at a place that every worker can open.
@@ -88,6 +93,7 @@ def evaluate_checkpoint(
         with_masks: Score the photos twice more, with their border and with their centre hidden, and drawn pictures
             that belong to no class.
         wait: How many seconds to wait for machines; `auto` is some minutes where the cluster grows.
+        listed: What `list_evaluated` gave. Default: it is listed here.
         terminal: Is told how far this has come, and what is waited for.
 
     Returns:
@@ -103,8 +109,7 @@ def evaluate_checkpoint(
     document = checkpoint.document
     views, terminal = views or document.views, terminal or Terminal.silent()
     rule = None if split == "all" else _split_rule(document, checkpoint.uri)
-    plan = wait_for_scoring(workers, device, one_thread_each=True, wait=wait, say=terminal.say)
-    wait_for_room(plan)
+    plan = _plan_on_cluster(workers, device, wait, terminal) if is_connected() else None
     computation = Computation(
         checkpoint.uri,
         document.preprocessing,
@@ -114,8 +119,7 @@ def evaluate_checkpoint(
         views=views,
     )
 
-    follow_links = document.data.get("follow_links") is not False  # as in training
-    listed = list_photos(data_root, labels_uri=labels_uri, follow_links=follow_links, terminal=terminal)
+    listed = listed or list_evaluated(document, data_root, labels_uri=labels_uri, terminal=terminal)
     listing = _restrict(listed, document.classes)
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here would hold every
     # photo of the root, most of them of other splits, to save a few percent of what the network costs; and which split
@@ -129,8 +133,12 @@ def evaluate_checkpoint(
 
     masks: tuple[Mask | None, ...] = (None, "border", "centre") if with_masks else (None,)
     unknown_kinds, unknown_squares = draw_unknown(document.preprocessing) if with_masks else ((), None)
-    if workers is None:
-        plan = plan.scaled_to(len(masks) * len(photos) + len(unknown_kinds), views=views)
+    n_pictures = len(masks) * len(photos) + len(unknown_kinds)
+    cost = photos_of_224_px(n_pictures, size_px=document.preprocessing.size_px, views=views)
+    if plan is None or is_little(cost, workers=workers):
+        plan = plan_here(one_thread=True, device=device)
+    elif workers is None:
+        plan = plan.scaled_to(n_pictures, views=views)
     _logger.info("scoring %d photos (split %s) on %d %s workers", len(photos), split, plan.workers, plan.device)
     given: dict[str, Any] = {"masks": masks, "squares": unknown_squares}
     scores = score_photos(computation, listing.root, photos, plan=plan, terminal=terminal, **given)
@@ -180,6 +188,32 @@ def evaluate_checkpoint(
     out.write_bytes(CONFUSION_PICTURE_FILE, picture)
     out.write_bytes(EVALUATION_FILE, evaluation_json(result))
     return result
+
+
+def list_evaluated(
+    document: CheckpointDocument, data_root: str, *, labels_uri: str | None, terminal: Terminal
+) -> Listing:
+    """List the photos that a checkpoint is to be evaluated on, or raise `DataError`."""
+    follow_links = document.data.get("follow_links") is not False  # as in training
+    return list_photos(data_root, labels_uri=labels_uri, follow_links=follow_links, terminal=terminal)
+
+
+def most_work(document: CheckpointDocument, listed: Listing, *, views: int | None, with_masks: bool) -> float:
+    """Say how many photos of 224 pixels an evaluation is worth at most, reading them included."""
+    n_files = len(listed.files)
+    n_pictures = 3 * n_files + N_PICTURES if with_masks else n_files
+    size_px = document.preprocessing.size_px
+    return max(n_files, photos_of_224_px(n_pictures, size_px=size_px, views=views or document.views))
+
+
+def _plan_on_cluster(
+    workers: int | None, device: Literal["auto", "cpu", "cuda"], wait: Wait, terminal: Terminal
+) -> ScoringPlan:
+    from ray_trash.cluster.growing import wait_for_scoring
+
+    plan = wait_for_scoring(workers, device, one_thread_each=True, wait=wait, say=terminal.say)
+    wait_for_room(plan)
+    return plan
 
 
 def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: Listing) -> tuple[pa.Table, list[str]]:

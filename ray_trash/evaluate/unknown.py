@@ -20,6 +20,7 @@ from ray_trash.image.preprocess import Preprocessing, fit_photo, store_photo
 
 PER_KIND = 20
 """Pictures of each kind: over all five, the rate's interval is at most 20 points wide."""
+N_PICTURES = 5 * PER_KIND
 _SEED = 20_260_101
 _SIZES_PX = ((512, 384), (384, 512), (640, 480))
 """Width and height, taken in turns: those of small photos."""

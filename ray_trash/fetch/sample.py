@@ -10,25 +10,32 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageFilter
+from numpy.typing import NDArray
+from PIL import Image
 
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.errors import ConfigError, DataError
-from ray_trash.fetch.drawing import scatter, turned_axes
-from ray_trash.fetch.sample_objects import DRAWINGS, SIDE_PX, random_colour
+from ray_trash.fetch.drawing import Plane, scatter
+from ray_trash.fetch.sample_objects import DRAWINGS, SIDE_PX, Cutout, random_colour
 from ray_trash.storage import Storage
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 
 CLASSES = tuple(DRAWINGS)
-WIDTH_PX, HEIGHT_PX = _SIZE_PX = 512, 384
-"""Size of a photo: that of the resized TrashNet."""
+WIDTH_PX, HEIGHT_PX = _SIZE_PX = 384, 288
+"""Size of a photo: of the shape of TrashNet's, and large enough to look at."""
 MAX_PER_CLASS = 9999
 _JPEG_QUALITY = 90
+_SHADOW_PX = 15
+"""Width of what softens a shadow's edge."""
+_COLUMNS = np.arange(WIDTH_PX, dtype=np.float32)[np.newaxis]
+_ROWS = np.arange(HEIGHT_PX, dtype=np.float32)[:, np.newaxis]
 
 
 def render_sample(
@@ -72,9 +79,9 @@ def render_photo(label: str, number: int, *, seed: int) -> bytes:
     """Render photo `number`, from 1, of a class as a JPEG file that carries the seed in its comment."""
     random = np.random.default_rng([seed, zlib.crc32(label.encode()), number])
     scene = _render_background(random)
-    _place(scene, DRAWINGS[label](random), random)
+    photo = _placed_and_lit(scene, DRAWINGS[label](random), random)
     encoded = io.BytesIO()
-    _lit(scene, random).save(encoded, "JPEG", quality=_JPEG_QUALITY, comment=_comment(seed))
+    Image.fromarray(photo).save(encoded, "JPEG", quality=_JPEG_QUALITY, comment=_comment(seed))
     return encoded.getvalue()
 
 
@@ -113,44 +120,49 @@ def _comment_of(path: Path) -> object:
 
 def _render_background(random: np.random.Generator) -> Image.Image:
     """Paint a surface with stains, a weave and clutter lying on it."""
-    coarse = Image.fromarray(random.normal(1, 0.12, (6, 8)).astype(np.float32))
-    stains = np.asarray(coarse.resize(_SIZE_PX, Image.Resampling.BICUBIC))
-    angle, period_px, strength = random.uniform((0, 8, 0), (np.pi, 60, 0.08)).tolist()
-    weave = 1 + strength * np.sin(turned_axes(_SIZE_PX, angle)[0].astype(np.float32) * (2 * np.pi / period_px))
-    scene = _to_image(random_colour(random) * (stains * weave)[..., None])
-    scatter(scene, random, int(random.integers(2, 7)), (10, 60))
+    coarse = random.normal(1, 0.12, (6, 8)).astype(np.float32)
+    surface = cv2.resize(coarse, _SIZE_PX, interpolation=cv2.INTER_CUBIC)
+    angle, period_px, strength = random.uniform((0, 6, 0), (np.pi, 45, 0.08)).tolist()
+    surface *= 1 + strength * _wave(angle, period_px)
+    scene = Image.fromarray(_joined(surface * (255 * level) for level in random_colour(random)))
+    scatter(scene, random, int(random.integers(2, 7)), (8, 45))
     return scene
 
 
-def _place(scene: Image.Image, item: Image.Image, random: np.random.Generator) -> None:
-    """Lay the object on the scene: any size, any turn, off the centre, over its shadow."""
-    side_px = round(SIDE_PX * random.uniform(0.95, 1.25))
-    turned = item.resize((side_px, side_px), Image.Resampling.BILINEAR).rotate(
-        random.uniform(0, 360), Image.Resampling.BILINEAR, expand=True
-    )
-    left, top = ((np.subtract(_SIZE_PX, turned.size) / 2) + random.uniform((-60, -25), (60, 25))).astype(int).tolist()
-    right, down = random.integers(-14, 15, 2).tolist()
-    strength = random.uniform(0.25, 0.55)
-    shadow = Image.new("L", scene.size)
-    shadow.paste(turned.getchannel("A").point(lambda alpha: alpha * strength), (left + right, top + down))
-    scene.paste((0, 0, 0), mask=shadow.filter(ImageFilter.BoxBlur(9)))
-    scene.paste(turned, (left, top), turned)
+def _wave(angle: float, period_px: float) -> Plane:
+    """Return a sine of -1..1 over the photo that runs in a direction."""
+    # The sine of a sum, so that it is taken of a row and a column instead of every pixel.
+    x, y = ((2 * np.pi / period_px) * along for along in (_COLUMNS * np.cos(angle), _ROWS * np.sin(angle)))
+    wave: Plane = np.sin(x) * np.cos(y) + np.cos(x) * np.sin(y)
+    return wave
 
 
-def _lit(scene: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Light the scene from one side, tint it, and add the camera's noise."""
+def _placed_and_lit(scene: Image.Image, item: Cutout, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Lay the object on the scene, any size, any turn, off the centre, over its shadow, and photograph that.
+
+    Light falls from one side, has a tint, and the camera adds its noise.
+    """
+    size, degrees = random.uniform((0.95, 0), (1.25, 360)).tolist()
+    centre = (SIDE_PX - 1) / 2
+    to_scene = np.asarray(cv2.getRotationMatrix2D((centre, centre), degrees, size), np.float64)
+    to_scene[:, 2] += (np.array(_SIZE_PX) - SIDE_PX) / 2 + random.uniform((-45, -19), (45, 19))
+    turned = cv2.warpAffine(item, to_scene, _SIZE_PX)
+    covered = turned[..., 3]
+    away = np.eye(2, 3, dtype=np.float32)
+    away[:, 2] = random.integers(-10, 11, 2)
+    shadow = cv2.blur(cv2.warpAffine(covered, away, _SIZE_PX), (_SHADOW_PX, _SHADOW_PX))
     angle, fall, gain, noise = random.uniform((0, 0, 0.7, 0.01), (2 * np.pi, 0.35, 1.2, 0.04)).tolist()
-    along, _ = turned_axes(_SIZE_PX, angle)
-    light = (gain * (1 + fall * (along - along.mean()) / (WIDTH_PX / 2))).astype(np.float32)
-    tint = random.uniform(0.85, 1.15, 3).astype(np.float32)
-    grain = random.standard_normal((HEIGHT_PX, WIDTH_PX, 1), np.float32) * noise
-    photo = np.array(scene, np.float32)
-    photo *= light[..., None] * (tint / 255)
-    photo += grain
-    return _to_image(photo)
+    along = (_COLUMNS - WIDTH_PX / 2) * np.cos(angle) + (_ROWS - HEIGHT_PX / 2) * np.sin(angle)
+    light = (gain * (1 + fall / (WIDTH_PX / 2) * along)).astype(np.float32)
+    grain = random.standard_normal((HEIGHT_PX, WIDTH_PX), np.float32) * np.float32(255 * noise)
+    below = (1 - random.uniform(0.25, 0.55) / 255 * shadow.astype(np.float32)) * (1 - covered / np.float32(255))
+    levels, tint = np.asarray(scene), random.uniform(0.85, 1.15, 3).tolist()
+    return _joined((levels[..., c] * below + turned[..., c]) * (light * tint[c]) + grain for c in range(3))
 
 
-def _to_image(photo: np.ndarray) -> Image.Image:
-    """Make a photo of values 0..1, which are lost: fresh memory costs more than what is computed in it."""
-    photo *= 255
-    return Image.fromarray(photo.clip(0, 255, out=photo).astype(np.uint8))
+def _joined(planes: Iterable[Plane]) -> NDArray[np.uint8]:
+    """Make a picture of red, green and blue levels, 0..255 and beyond: planes cost a third of what pixels would."""
+    picture = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
+    for channel, plane in enumerate(planes):
+        picture[..., channel] = plane.clip(0, 255)
+    return picture

@@ -1,4 +1,4 @@
-"""The six objects of the sample set: random numbers in, one object on a transparent square out.
+"""The six objects of the sample set: random numbers in, one object cut out of a square out.
 
 Shape and texture tell the classes apart; colour does not, every class draws from one palette.
 """
@@ -9,20 +9,24 @@ import colorsys
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ray_trash.fetch.drawing import Plane, turned_axes
+from ray_trash.fetch.drawing import Plane
 
-SIDE_PX = 320
+SIDE_PX = 240
 """Side of the square an object is drawn on."""
+_SIDE = 320.0
+"""The same in the units that objects are measured in."""
 
 Colour = NDArray[np.floating]
 """RGB, shape (3,), 0..1."""
+Cutout = NDArray[np.uint8]
+"""RGB and how much of what lies below is covered, shape (SIDE_PX, SIDE_PX, 4); the colours times that share."""
 
-_PLANES = np.asarray(turned_axes((SIDE_PX, SIDE_PX), 0.0), np.float32) - (SIDE_PX - 1) / 2
-_ACROSS, _DOWN = _PLANES[0], _PLANES[1]
-"""How far right and down of the centre a pixel of the square lies."""
+_ACROSS = ((np.arange(SIDE_PX, dtype=np.float32) - (SIDE_PX - 1) / 2) * (_SIDE / SIDE_PX))[np.newaxis]
+_DOWN = _ACROSS.T
+"""How far right and down of the centre a pixel lies: a row and a column, so that what depends on one costs little."""
 
 
 def random_colour(random: np.random.Generator) -> Colour:
@@ -31,7 +35,7 @@ def random_colour(random: np.random.Generator) -> Colour:
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
 
 
-def _cardboard(random: np.random.Generator) -> Image.Image:
+def _cardboard(random: np.random.Generator) -> Cutout:
     """A box of three visible faces, corrugated on one side, taped along the top."""
     picture = Image.new("RGBA", (SIDE_PX, SIDE_PX))
     colour = random_colour(random)
@@ -48,10 +52,10 @@ def _cardboard(random: np.random.Generator) -> Image.Image:
         face(corner + left * share, left * 0.04, down, colour * 0.2, colour * 0.2)
     tape = 1 - (1 - colour) * 0.4
     face(corner + right * 0.42, right * 0.16, left, tape, tape)
-    return picture
+    return np.asarray(picture)
 
 
-def _glass(random: np.random.Generator) -> Image.Image:
+def _glass(random: np.random.Generator) -> Cutout:
     """A bottle one sees through: dark rims, a clear middle, hard highlights."""
     body, neck, shoulder, first, second = random.uniform((48, 15, -60, -0.6, 0.45), (66, 21, -30, -0.4, 0.6)).tolist()
     ramp = np.clip((_DOWN - shoulder) / 45, 0, 1)
@@ -59,11 +63,11 @@ def _glass(random: np.random.Generator) -> Image.Image:
     around, covered = _turned(radius, -142, 142)
     rim = np.abs(around) ** 5
     shine = _bump(around, first, 0.1) * (np.abs(_DOWN) < 112) + 0.6 * _bump(around, second, 0.06) * (_DOWN > 0)
-    alpha = np.max([0.15 + 0.75 * rim, 0.7 * (_DOWN > 128), 0.9 * shine], axis=0)
+    alpha = np.maximum(np.maximum(0.15 + 0.75 * rim, 0.7 * (_DOWN > 128)), 0.9 * shine)
     return _picture(random_colour(random) * 0.7, 1 - 0.4 * rim, covered * alpha, shine)
 
 
-def _metal(random: np.random.Generator) -> Image.Image:
+def _metal(random: np.random.Generator) -> Cutout:
     """A ribbed can: mirror-like bands of light along it, a lid with a ring on top."""
     radius, height, n_bands, phase, stripe, pitch = random.uniform(
         (66, 86, 5, 0, -0.35, 22), (88, 112, 7, 6, 0.35, 30)
@@ -79,7 +83,7 @@ def _metal(random: np.random.Generator) -> Image.Image:
     return _picture(random_colour(random), light, np.maximum(covered, lid < 1), shine)
 
 
-def _paper(random: np.random.Generator) -> Image.Image:
+def _paper(random: np.random.Generator) -> Cutout:
     """A crumpled sheet: a ragged outline, flat facets, lines of print."""
     half_width, half_height, pitch, word, shift = random.uniform((90, 110, 20, 6, 1), (110, 135, 24, 9, 3)).tolist()
     sheet = (np.abs(_ACROSS) < half_width) & (np.abs(_DOWN) < half_height)
@@ -94,7 +98,7 @@ def _paper(random: np.random.Generator) -> Image.Image:
     return _picture(random_colour(random), light, sheet)
 
 
-def _plastic(random: np.random.Generator) -> Image.Image:
+def _plastic(random: np.random.Generator) -> Cutout:
     """A matt, opaque bottle: grip rings, a label, a wide cap of another colour."""
     body, ripple, pitch, middle, half_height = random.uniform((68, 6, 34, 0, 22), (86, 10, 46, 45, 35)).tolist()
     radius = 30 + (body - 30) * np.sqrt(np.clip((_DOWN + 98) / 45, 0, 1))
@@ -107,7 +111,7 @@ def _plastic(random: np.random.Generator) -> Image.Image:
     return _picture(colour, light, covered)
 
 
-def _trash(random: np.random.Generator) -> Image.Image:
+def _trash(random: np.random.Generator) -> Cutout:
     """A heap of scraps of many colours and shapes, thrown over each other."""
     picture = Image.new("RGBA", (SIDE_PX, SIDE_PX))
     for _ in range(random.integers(26, 40)):
@@ -116,7 +120,7 @@ def _trash(random: np.random.Generator) -> Image.Image:
         outline = np.clip(random.normal(0, 55, 2), -112, 112) + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
         colour = random_colour(random)
         _polygon(picture, outline, colour * random.uniform(0.6, 1.1), colour * 0.35)
-    return picture
+    return np.asarray(picture)
 
 
 DRAWINGS = {
@@ -127,20 +131,20 @@ DRAWINGS = {
     "plastic": _plastic,
     "trash": _trash,
 }
-"""How to draw an object of each class: an RGBA picture of SIDE_PX by SIDE_PX, upright."""
+"""How to draw an object of each class, upright."""
 
 
 def _polygon(picture: Image.Image, outline: Plane, colour: Colour, rim: Colour) -> None:
     """Fill a polygon whose corners (n, 2) are given from the centre."""
     fill, edge = (tuple((np.clip(shade, 0, 1) * 255).astype(int).tolist()) for shade in (colour, rim))
-    corners = [(x, y) for x, y in (outline + SIDE_PX / 2).tolist()]
-    ImageDraw.Draw(picture).polygon(corners, fill=fill, outline=edge, width=3)
+    corners = [(x, y) for x, y in ((outline + _SIDE / 2) * (SIDE_PX / _SIDE)).tolist()]
+    ImageDraw.Draw(picture).polygon(corners, fill=fill, outline=edge, width=2)
 
 
-def _turned(radius: Plane, top: ArrayLike, bottom: ArrayLike) -> tuple[Plane, Plane]:
+def _turned(radius: Plane, top: Plane | float, bottom: Plane | float) -> tuple[Plane, Plane]:
     """Return a body of revolution: -1..1 from its left to its right edge, and its coverage with soft edges."""
-    edges = [radius - np.abs(_ACROSS), _DOWN - top, np.asarray(bottom) - _DOWN]
-    return np.clip(_ACROSS / radius, -1, 1), np.clip(np.min(edges, axis=0) + 0.5, 0, 1)
+    edge = np.minimum(np.minimum(radius - np.abs(_ACROSS), _DOWN - top), bottom - _DOWN)
+    return np.clip(_ACROSS / radius, -1, 1), np.clip(edge + 0.5, 0, 1)
 
 
 def _bump(x: Plane, centre: float, width: float) -> Plane:
@@ -148,7 +152,11 @@ def _bump(x: Plane, centre: float, width: float) -> Plane:
     return bump
 
 
-def _picture(colour: Colour, diffuse: Plane, alpha: Plane, specular: ArrayLike = 0.0) -> Image.Image:
+def _picture(colour: Colour, diffuse: Plane, alpha: Plane, specular: Plane | float = 0.0) -> Cutout:
     """Light a colour, or one per pixel, diffusely, and add white specular light."""
-    lit = colour * diffuse[..., None] + np.asarray(specular)[..., None]
-    return Image.fromarray((np.clip(np.dstack([lit, alpha]), 0, 1) * 255).astype(np.uint8))
+    picture = np.empty((SIDE_PX, SIDE_PX, 4), np.uint8)
+    levels = 255 * np.clip(alpha, 0, 1)
+    for channel in range(3):
+        picture[..., channel] = levels * np.clip(colour[..., channel] * diffuse + specular, 0, 1)
+    picture[..., 3] = levels
+    return picture

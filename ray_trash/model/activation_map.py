@@ -1,4 +1,4 @@
-"""Which part of a photo speaks for a class: class activation maps of ResNet50's last stage.
+"""Which part of a photo speaks for a class: class activation maps of a ResNet's last stage.
 
 Letters in shapes: S side of the square in pixels, K channels, H and W the last stage's places, C classes.
 """

@@ -42,7 +42,7 @@ def model_card(
         ("How to load it", _loading()),
     )
     metadata = render_yaml(_metadata(document, evaluation))
-    head = f"---\n{metadata}---\n\n# {_text(_name(document))}\n\nResNet50, model id: `{document.id}`\n"
+    head = f"---\n{metadata}---\n\n# {_text(_name(document))}\n\n{document.network_name}, model id: `{document.id}`\n"
     return head + "".join(f"\n## {title}\n\n" + "\n".join(lines) + "\n" for title, lines in parts)
 
 
@@ -59,7 +59,7 @@ def _metadata(document: CheckpointDocument, evaluation: Mapping[str, Any] | None
     metadata: dict[str, Any] = {
         "library_name": "ray-trash",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "resnet50", "ray-trash"],
+        "tags": ["image-classification", document.network, "ray-trash"],
         "metrics": ["accuracy", "f1"],
     }
     if evaluation is None:

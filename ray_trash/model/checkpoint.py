@@ -10,6 +10,8 @@ COMPLETE              sizes and SHA-256 of the files above but the card, written
 
 Only who resumes reads `trainer/state.pt`, a file of `torch.save`, and only as numbers: nothing in it can run.
 In the middle of an epoch there is nothing to be used yet: such a checkpoint has that file and the marker, no more.
+
+A checkpoint is opened and checked without torch, which takes seconds to load: only its tensors need it.
 """
 
 from __future__ import annotations
@@ -21,9 +23,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ray_trash.errors import CheckpointError, StorageError
 from ray_trash.model.card import CARD_FILE, card_is_of, model_card
@@ -37,8 +37,10 @@ from ray_trash.model.document import (
     model_id,
     require_format_version,
 )
-from ray_trash.model.tensors import from_safetensors, from_torch_file, plain_state, to_safetensors, to_torch_file
 from ray_trash.storage import Storage, sync_directory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MARKER = "COMPLETE"
 WEIGHTS_FILE = "weights.safetensors"
@@ -71,6 +73,8 @@ def write_checkpoint(
         StorageError: The disk is full, read-only or out of reach.
         ValueError: The document is not what `open_checkpoint` would take.
     """
+    from ray_trash.model.tensors import plain_state, to_safetensors, to_torch_file
+
     storage = Storage.at(directory)
     weights = to_safetensors(plain_state(network_state))
     weights_sha256 = _sha256(weights)
@@ -101,6 +105,8 @@ def write_trainer_part(directory: Path, trainer: Mapping[str, Any]) -> None:
     Raises:
         StorageError: The disk is full, read-only or out of reach.
     """
+    from ray_trash.model.tensors import to_torch_file
+
     storage = Storage.at(directory)
     _write_marker(storage, {TRAINER_FILE: _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))})
 
@@ -132,6 +138,8 @@ class Checkpoint:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the network's tensors, float32 on the CPU, or raise `CheckpointError`."""
+        from ray_trash.model.tensors import from_safetensors
+
         return from_safetensors(self._files[WEIGHTS_FILE], f"{self.uri}/{WEIGHTS_FILE}")
 
     def trainer(self) -> dict[str, Any]:
@@ -201,6 +209,8 @@ def _write_marker(storage: Storage, entries: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _parse_trainer_file(uri: str, data: bytes) -> dict[str, Any]:
+    from ray_trash.model.tensors import from_torch_file
+
     state: dict[str, Any] = from_torch_file(data, f"{uri}/{TRAINER_FILE}: cannot be read; copy it again")
     return state
 

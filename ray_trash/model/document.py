@@ -20,9 +20,8 @@ from ray_trash.terminal.text import counted
 
 FORMAT_VERSION = 2
 """What this code writes, and the only version it reads."""
-NETWORK = "resnet50"
-_ARCHITECTURE_KEYS = ("hidden_layers", "dropout", "frozen_stages")
-"""Fields that the JSON has under `architecture`, beside the network's name."""
+_ARCHITECTURE_KEYS = ("network", "hidden_layers", "dropout", "frozen_stages")
+"""Fields that the JSON has under `architecture`."""
 _ANSWERING_KEYS = ("classes", "preprocessing", "views", "calibration")
 """What an answer depends on besides the weights, which hold the architecture."""
 ID_DIGITS = 12
@@ -48,6 +47,7 @@ class CheckpointDocument:
 
     Attributes:
         classes: Names in the order of the network's outputs.
+        network: As `model.architecture` names it.
         hidden_layers: Widths of the head's dense layers.
         dropout: Before the head's last layer, in training.
         frozen_stages: How many stages kept their weights when this checkpoint was written.
@@ -77,7 +77,13 @@ class CheckpointDocument:
     created_at: str
     versions: dict[str, str]
     golden: Golden
+    network: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     id: str = ""
+
+    @property
+    def network_name(self) -> str:
+        """The network's name as papers write it."""
+        return self.network.replace("resnet", "ResNet")
 
     @property
     def forward_batch_photos(self) -> int:
@@ -118,7 +124,7 @@ class CheckpointDocument:
 def document_to_json(document: CheckpointDocument) -> str:
     """Render a document as JSON that `document_from_json` reads; a number that is not finite is a `ValueError`."""
     values = dataclasses.asdict(document)
-    architecture = {"network": NETWORK, **{key: values.pop(key) for key in _ARCHITECTURE_KEYS}}
+    architecture = {key: values.pop(key) for key in _ARCHITECTURE_KEYS}
     head = {"format_version": FORMAT_VERSION, "id": values.pop("id"), "classes": values.pop("classes")}
     tree = {**head, "architecture": architecture, **values}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -157,17 +163,16 @@ def document_from_json(data: bytes, where: str) -> CheckpointDocument:
     require_format_version(tree, where)
     tree.pop("format_version")
     architecture = tree.pop("architecture", None)
-    if not isinstance(architecture, Mapping) or architecture.get("network") != NETWORK:
-        raise CheckpointError(f"{where}: architecture: expected the network {NETWORK}")
-    below = {key: value for key, value in architecture.items() if key != "network"}
-    doubled = below.keys() & tree.keys()
+    if not isinstance(architecture, Mapping) or "network" not in architecture:
+        raise CheckpointError(f"{where}: architecture: expected an object that names the network")
+    doubled = architecture.keys() & tree.keys()
     if doubled:
         raise CheckpointError(f"{where}: {', '.join(sorted(doubled))}: unknown outside architecture")
     if not tree.get("id"):
         raise CheckpointError(f"{where}: id is missing")
     try:
         # JSON knows no tuples; strict types would refuse its lists in Python's mode.
-        return _DOCUMENT.validate_json(json.dumps({**tree, **below}))
+        return _DOCUMENT.validate_json(json.dumps({**tree, **architecture}))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in error.errors()

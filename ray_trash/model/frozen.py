@@ -14,7 +14,11 @@ from ray_trash.model.network import STAGES, first_stages
 from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import plain_state, to_safetensors
 
-_CHANNELS = (64, 256, 512, 1024, 2048)
+_CHANNELS = {
+    "resnet18": (64, 64, 128, 256, 512),
+    "resnet34": (64, 64, 128, 256, 512),
+    "resnet50": (64, 256, 512, 1024, 2048),
+}
 """Channels after each stage. Source: He et al., "Deep Residual Learning for Image Recognition", 2015, table 1."""
 
 
@@ -52,9 +56,9 @@ class TrainedStages(nn.Module):
         return logits
 
 
-def activation_shape(n_frozen: int, side_px: int) -> tuple[int, ...]:
+def activation_shape(n_frozen: int, side_px: int, *, architecture: str) -> tuple[int, ...]:
     """Return the shape of one photo's activations, channels last: (H, W, C), or (C,) after all 5 stages."""
-    channels = _CHANNELS[n_frozen - 1]
+    channels = _CHANNELS[architecture][n_frozen - 1]
     if n_frozen == len(STAGES):
         return (channels,)
     # Convolution and pooling of the stem halve the side, and so does every stage from layer2 on; all round up.

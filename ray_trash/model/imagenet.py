@@ -13,7 +13,7 @@ import torch
 
 from ray_trash.download import DEFAULT_PATIENCE, Patience, download
 from ray_trash.errors import CheckpointError, DataError, StorageError
-from ray_trash.model.resnet import ResNet50_Weights
+from ray_trash.model.resnet import get_model_weights
 from ray_trash.terminal.bar import byte_bar
 from ray_trash.terminal.say import Terminal
 
@@ -24,12 +24,19 @@ _OFFLINE_HINT = "or set model.weights to a file of weights"
 
 
 def has_imagenet_file() -> bool:
-    """Say whether the weights are there without a download."""
-    name = Path(urlsplit(ResNet50_Weights.IMAGENET1K_V2.url).path).name
+    """Say whether the weights of ResNet50 are there without a download."""
+    name = Path(urlsplit(imagenet_url("resnet50")).path).name
     return (Path(torch.hub.get_dir()) / "checkpoints" / name).exists()
 
 
+def imagenet_url(architecture: str) -> str:
+    """Say where torchvision has its best weights of an architecture."""
+    url: str = get_model_weights(architecture).DEFAULT.url
+    return url
+
+
 def imagenet_file(
+    architecture: str = "resnet50",
     *,
     cache_dir: Path | None = None,
     url: str | None = None,
@@ -46,7 +53,7 @@ def imagenet_file(
         CheckpointError: It cannot be downloaded, or what was downloaded or kept is not what the name says.
         StorageError: The folder cannot be written.
     """
-    source: str = url or ResNet50_Weights.IMAGENET1K_V2.url
+    source = url or imagenet_url(architecture)
     folder = cache_dir or Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / Path(urlsplit(source).path).name
     digits = re.search(r"-([0-9a-f]{8,64})\.", target.name)

@@ -1,4 +1,4 @@
-"""ResNet50 in stages that freeze one by one, with a head of its own.
+"""A ResNet in stages that freeze one by one, with a head of its own.
 
 What is random follows `torch.manual_seed` of the caller.
 """
@@ -15,25 +15,28 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from ray_trash.errors import CheckpointError
-from ray_trash.model.resnet import ResNet, resnet50
+from ray_trash.model.resnet import ResNet, resnet18, resnet34, resnet50
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
-"""ResNet50's stages below its head, from the photo upwards; the order in which they freeze."""
+"""A ResNet's stages below its head, from the photo upwards; the order in which they freeze."""
 
 
 _IMPLEMENTATION = ("foreach", "fused", "capturable")
 """Keys of an optimizer's group that say how it computes, not what."""
 
 
-def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
-    """Build ResNet50 with random weights, from (B, 3, S, S) normalised photos to (B, n_classes) logits.
+def build_network(
+    n_classes: int, *, architecture: str = "resnet50", hidden_layers: tuple[int, ...] = (), dropout: float = 0.0
+) -> ResNet:
+    """Build a ResNet with random weights, from (B, 3, S, S) normalised photos to (B, n_classes) logits.
 
-    The head, under `fc`, is (Linear, ReLU) for each hidden layer, Dropout where there is some, Linear. With
-    neither it is one plain Linear, so its keys are torchvision's own, `fc.weight` and `fc.bias`.
+    The architecture is one of `model.architecture`. The head, under `fc`, is (Linear, ReLU) for each hidden layer,
+    Dropout where there is some, Linear. With neither it is one plain Linear, so its keys are torchvision's own,
+    `fc.weight` and `fc.bias`.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's variant v1.5.
     """
-    network = resnet50(weights=None)
+    network = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[architecture](weights=None)
     width: int = network.fc.in_features
     layers: list[nn.Module] = []
     for hidden_width in hidden_layers:
@@ -46,14 +49,16 @@ def build_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropou
     return network
 
 
-def empty_network(n_classes: int, *, hidden_layers: tuple[int, ...] = (), dropout: float = 0.0) -> ResNet:
+def empty_network(
+    n_classes: int, *, architecture: str = "resnet50", hidden_layers: tuple[int, ...] = (), dropout: float = 0.0
+) -> ResNet:
     """Build the network of `build_network` without memory, on torch's meta device.
 
     To be filled from a state dict, by `assign=True` or after `to_empty`. It draws none of the caller's random numbers,
     and saves the fifth of a second that drawing takes.
     """
     with torch.device("meta"), _NothingDrawn():
-        return build_network(n_classes, hidden_layers=hidden_layers, dropout=dropout)
+        return build_network(n_classes, architecture=architecture, hidden_layers=hidden_layers, dropout=dropout)
 
 
 class _NothingDrawn(TorchFunctionMode):
@@ -176,6 +181,6 @@ def _outline(groups: list[dict[str, Any]]) -> list[tuple[Any, int, frozenset[str
 def first_stages(network: ResNet, n: int) -> list[nn.Module]:
     """List the modules of the first `n` stages, 0 to 5."""
     if not 0 <= n <= len(STAGES):
-        raise ValueError(f"{n} frozen stages: ResNet50 has 0 to {len(STAGES)} to freeze")
+        raise ValueError(f"{n} frozen stages: the network has 0 to {len(STAGES)} to freeze")
     modules = stage_modules(network)
     return [module for stage in STAGES[:n] for module in modules[stage]]

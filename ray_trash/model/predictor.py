@@ -127,7 +127,12 @@ class Predictor:
 def load_network(checkpoint: Checkpoint) -> ResNet:
     """Build a checkpoint's network on the CPU, in evaluation mode; weights of another one are a `CheckpointError`."""
     document = checkpoint.document
-    network = empty_network(len(document.classes), hidden_layers=document.hidden_layers, dropout=document.dropout)
+    network = empty_network(
+        len(document.classes),
+        architecture=document.network,
+        hidden_layers=document.hidden_layers,
+        dropout=document.dropout,
+    )
     fit_state(network, checkpoint.weights(), where=checkpoint.uri, assign=True)
     return network.eval()
 

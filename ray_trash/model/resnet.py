@@ -1,4 +1,4 @@
-"""torchvision's ResNet50, loaded without torch's compiler.
+"""torchvision's ResNets, loaded without torch's compiler.
 
 torchvision (0.25 to 0.29 at least) imports `torch._dynamo` for one question that its `ops/roi_align.py` asks when it
 is called, and with that sympy and half of torch.distributed: nearly half of the time that torch and torchvision take
@@ -53,6 +53,6 @@ def _forget(module: ModuleType | None) -> None:
 
 
 with _compiler_left_out():
-    from torchvision.models import ResNet, ResNet50_Weights, resnet50
+    from torchvision.models import ResNet, get_model_weights, resnet18, resnet34, resnet50
 
-__all__ = ["ResNet", "ResNet50_Weights", "resnet50"]
+__all__ = ["ResNet", "get_model_weights", "resnet18", "resnet34", "resnet50"]

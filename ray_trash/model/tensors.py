@@ -139,7 +139,7 @@ def _require_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where: 
     found = [f"{len(names)} {problem}: {listed(names)}" for problem, names in problems.items() if names]
     if found:
         raise CheckpointError(
-            f"{where}: the tensors do not fit this ResNet50: {'; '.join(found)}; "
+            f"{where}: the tensors do not fit this network: {'; '.join(found)}; "
             "use weights with torchvision's key names and the same architecture"
         )
     # A network on the meta device keeps its fresh head, whose values do not exist yet.

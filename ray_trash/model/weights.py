@@ -26,6 +26,7 @@ def load_pretrained(
     network: nn.Module,
     weights: str,
     *,
+    architecture: str = "resnet50",
     cache_dir: Path | None = None,
     url: str | None = None,
     terminal: Terminal | None = None,
@@ -35,7 +36,7 @@ def load_pretrained(
     A head of another shape is not loaded, as that of ImageNet's 1,000 classes is.
 
     The weights are `none`, `imagenet` (where `imagenet_file` has them), or a path or URI of a safetensors file, of a
-    torch state dict, or of a checkpoint of this project.
+    torch state dict, or of a checkpoint of this project. Those of ImageNet are of the `architecture`.
 
     Returns:
         Lines for people: what was loaded and what was left.
@@ -48,7 +49,7 @@ def load_pretrained(
     if weights == "none":
         return ["random weights, nothing loaded (model.weights=none)"]
     is_kept = weights == "imagenet"
-    place = str(imagenet_file(cache_dir=cache_dir, url=url, terminal=terminal)) if is_kept else weights
+    place = str(imagenet_file(architecture, cache_dir=cache_dir, url=url, terminal=terminal)) if is_kept else weights
     state, kind = _read_place(place)
     notes = fit_state(network, state, where=place, pretrained=True)
     return [f"{len(state)} tensors from {place} ({kind})", *notes]

@@ -64,7 +64,7 @@ class _Packed:
 
 
 def pack_photos(listing: Listing, target: Target, *, split: str, terminal: Terminal) -> dict[str, Any]:
-    """Pack what a listing says is to be read; needs a connection to Ray. Goes on where an earlier start was cut short.
+    """Pack what a listing says is to be read. Goes on where an earlier start was cut short.
 
     A file that cannot be read is left out and named; whether a photo can be decoded is found out where it is used.
 

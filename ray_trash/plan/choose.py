@@ -25,8 +25,8 @@ _TRAIN_SHARE = 0.7
 _FEWEST_STEPS = 10
 """Of an epoch: with batches as large as in a recipe, small sets would have two or three."""
 _SCRATCH_PASSES = 12_000
-"""Photos that a network from random weights sees at least, those that it sees again included. A guess: the recipe of
-`configs/quickstart.yaml`, taken here too, has not come to its end on the rendered sample set after 2,000."""
+"""Photos that a network from random weights sees at least, those that it sees again included. A guess: the recipe
+taken here has not come to its end on the rendered sample set after 2,000."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ _CHANGE_SPEED = (
     "image.size_px",
     "augment.preset",
     "augment.size_px",
+    "model.architecture",
     "model.hidden_layers",
     "train.accumulate_batches",
     "train.optimizer",

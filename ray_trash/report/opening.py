@@ -62,7 +62,8 @@ def _what(found: Material) -> str:
     frozen = f"{model['frozen_stages']} of 5 stages frozen" if model.get("frozen_stages") else ""
     how = ", ".join(part for part in (begun, frozen) if part)
     sweep = f", what a sweep of {counted(len(found.trials), 'trial')} kept," if found.trials is not None else ""
-    return f"ResNet50{f' ({how})' if how else ''} trained {' '.join(parts)}{sweep}".rstrip()
+    network = document.network_name if document is not None else "A ResNet"
+    return f"{network}{f' ({how})' if how else ''} trained {' '.join(parts)}{sweep}".rstrip()
 
 
 def _how_good(found: Material) -> str:

@@ -1,4 +1,4 @@
-"""The engine room: photos scored by a pool of workers on a Ray cluster.
+"""The engine room: photos scored by a pool of workers on a Ray cluster, or few of them by this process.
 
 Blocks of work in, outcomes out as they come, in any order. On CPUs a worker reads and decodes one batch while it
 computes another, so that no core waits; before GPUs, tasks on the CPUs do it.
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from ray_trash.cluster.blocks import Actors, Tasks, map_blocks
+from ray_trash.cluster.blocks import Actors, Tasks, map_blocks, map_blocks_here
 from ray_trash.cluster.capacity import ScoringPlan
 from ray_trash.cluster.shares import DECODE_TASK_CPUS, READ_TASK_CPUS, usable_cpus
 from ray_trash.dataset.columns import table_of
@@ -66,7 +66,7 @@ def score_blocks(
         DataError: A table is not what it was when it was listed, or a photo whose digest is known.
         StorageError: A source cannot be opened by a worker.
     """
-    on_gpus = plan.device == "cuda"
+    on_gpus = plan.device == "cuda" and not plan.in_process
     steps: list[Tasks | Actors] = []
     if any(source.table for source in sources):
         steps.append(Tasks(partial(take_rows, sources=sources), WORK_SCHEMA, cpus=READ_TASK_CPUS))
@@ -81,11 +81,34 @@ def score_blocks(
         size=min(plan.workers, len(blocks)),
         calls_at_once=_BATCHES_AT_ONCE,
     )
-    # A batch that is handed on is never cut.
-    block_bytes = max(BLOCK_BYTES, computation.batch_photos * 3 * computation.preprocessing.size_px**2)
-    scored = map_blocks(blocks, *steps, workers, what="scored photos", in_order=False, block_bytes=block_bytes)
+    scored: Iterator[pa.Table]
+    if plan.in_process:
+        scored = _with_own_threads(map_blocks_here(blocks, *steps, workers))
+    else:
+        # A batch that is handed on is never cut.
+        block_bytes = max(BLOCK_BYTES, computation.batch_photos * 3 * computation.preprocessing.size_px**2)
+        scored = map_blocks(blocks, *steps, workers, what="scored photos", in_order=False, block_bytes=block_bytes)
     for block in scored:
         yield Outcomes(block.select(OUTCOME_SCHEMA.names), block["engine"][0].as_py())
+
+
+def plan_here(*, one_thread: bool, device: Literal["auto", "cpu", "cuda"] = "auto") -> ScoringPlan:
+    """Plan to score in this process, on its GPU where it has one; see `resolve_device`."""
+    from ray_trash.model.precision import resolve_device
+
+    on: Literal["cpu", "cuda"] = "cuda" if resolve_device(device).type == "cuda" else "cpu"
+    return ScoringPlan.here(on, n_threads=1 if one_thread else usable_cpus())
+
+
+def _with_own_threads(scored: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Give the rest of this process the threads back that torch had before."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield from scored
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare_block(block: pa.Table, *, sources: Sequence[Source], computation: Computation) -> Iterator[pa.Table]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from ray_trash.cluster.connect import ray_session
+from ray_trash.cluster.here import is_little, photos_of_224_px
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.score.chunks import Plan, Target, choose_chunk_rows, pending_chunks
 from ray_trash.score.inputs import list_inputs
@@ -41,7 +41,8 @@ def score_here(
     """Score with a checkpoint, on the Ray cluster that `RAY_ADDRESS` names or on this machine.
 
     Files, folders, URIs and tables become one file, local or at a URI, in the format that its suffix says (`formats`).
-    Workers are processes with a network each, by default one per GPU, or one per machine where there is none.
+    Few photos are scored by this process, where no `workers` are asked for. Workers are processes with a network each,
+    by default one per GPU, or one per machine where there is none.
     Machines for them are waited for `wait` seconds; `auto` is some minutes where the cluster grows.
 
     An answer is the mean over `views` symmetries of a photo, by default as many as the checkpoint says; with another
@@ -66,13 +67,20 @@ def score_here(
         terminal.say(note)
 
     def answers(blocks: list[pa.Table]) -> Generator[Outcomes]:
+        from ray_trash.score.pool import Computation, plan_here, score_blocks
+
+        computation = Computation(checkpoint.uri, document.preprocessing, views=views)
+        sources, size_px = scoring.inputs.sources, document.preprocessing.size_px
+        n_photos = sum(map(len, blocks))
+        if is_little(max(n_photos, photos_of_224_px(n_photos, size_px=size_px, views=views)), workers=workers):
+            yield from score_blocks(computation, sources, blocks, plan_here(one_thread=False))
+            return
+        from ray_trash.cluster.connect import ray_session
         from ray_trash.cluster.growing import wait_for_scoring
-        from ray_trash.score.pool import Computation, score_blocks
 
         with ray_session(dashboard=False, terminal=terminal):
             plan = wait_for_scoring(workers, "auto", one_thread_each=False, wait=wait, say=terminal.say)
-            computation = Computation(checkpoint.uri, document.preprocessing, views=views)
-            yield from score_blocks(computation, scoring.inputs.sources, blocks, plan)
+            yield from score_blocks(computation, sources, blocks, plan)
 
     return scoring.run(document.id, document.classes, views, answers)
 

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from ray_trash.errors import ImageError
 from ray_trash.image.container import read_container
 from ray_trash.image.container.layout import Container
 from ray_trash.image.decode import decoding_bytes
-from ray_trash.model.predictor import Predictor
+
+if TYPE_CHECKING:
+    from ray_trash.model.predictor import Predictor
 
 MIN_DECODING_THREADS = 4
 """A photo that is slow to decode keeps one of them for seconds; the others go on."""

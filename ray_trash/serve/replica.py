@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,13 @@ from ray_trash.cluster.waiting import exit_if_stuck
 from ray_trash.config import ServeConfig
 from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import Checkpoint
-from ray_trash.model.explainer import Explainer
-from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
 from ray_trash.serve.shelf import Origin
+
+if TYPE_CHECKING:
+    from ray_trash.model.explainer import Explainer
+    from ray_trash.model.predictor import Predictor
 
 BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
@@ -47,6 +49,10 @@ class Replica:
 
         An error of it is kept for `card`, since Ray would only try again and again.
         """
+        # The endpoint's own process knows this class too, and computes nothing: torch takes it seconds to load.
+        from ray_trash.model.explainer import Explainer
+        from ray_trash.model.predictor import Predictor
+
         self._settings = ServeConfig.model_validate(settings)
         self._decoders = Decoders()
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ray_trash.config import Config
 from ray_trash.dataset.stream import PhotoTable, Transform
 from ray_trash.image.preprocess import Preprocessing
-from ray_trash.train.board import Board, SharedBoard
+from ray_trash.train.board import Board
+
+if TYPE_CHECKING:
+    from ray_trash.train.shared_board import SharedBoard
 
 VIEW_SEED = 0
 """What a fixed number of views is drawn from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray.data
 from torch import Tensor
 
 from ray_trash.audit.run import audit_photos, write_audit
-from ray_trash.cluster.inventory import inventory_of_cluster
+from ray_trash.cluster.here import is_connected, is_little
 from ray_trash.config import Config
 from ray_trash.dataset.catalog import (
     SIDES,
@@ -30,6 +30,7 @@ from ray_trash.dataset.catalog import (
 from ray_trash.dataset.columns import rows_in
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.photo_set import read_photo_set
+from ray_trash.dataset.scan import Decoded
 from ray_trash.dataset.split import SplitRule
 from ray_trash.dataset.stream import PhotoTable
 from ray_trash.errors import DataError
@@ -75,7 +76,7 @@ class TrainingPhotos:
     classes: tuple[str, ...]
     train: PhotoTable
     val: PhotoTable
-    decoded: ray.data.Dataset | None
+    decoded: Decoded | None
     data: dict[str, Any]
 
 
@@ -90,8 +91,7 @@ def prepare_photos(prepared: PreparedRun, terminal: Terminal, *, begun: bool) ->
             a side of the split is empty, or the photos are not those this run has trained on.
     """
     config, run, listing, say = prepared.config, prepared.run, prepared.listing, terminal.say
-    stores = [machine.object_store_bytes for machine in inventory_of_cluster().machines]
-    cached = fits_in_memory(config, len(listing.files), min(stores))
+    cached = fits_in_memory(config, len(listing.files), _smallest_store_bytes())
     preprocessing = Preprocessing.from_config(config.image)
     photo_set = read_photo_set(listing, preprocessing, prepared.rule, keep_pixels=cached, terminal=terminal)
     catalog = photo_set.catalog
@@ -139,6 +139,21 @@ def prepare_photos(prepared: PreparedRun, terminal: Terminal, *, begun: bool) ->
         "trained_on": trained_on(train.keys),
     }
     return TrainingPhotos(listing.classes, train, val, photo_set.decoded, data)
+
+
+def needs_ray(prepared: PreparedRun) -> bool:
+    """Say whether a run needs a connection to Ray, as all do but those of few photos in the command's own process."""
+    config, n_files = prepared.config, len(prepared.listing.files)
+    little = config.train.workers in ("auto", 0) and is_little(n_files)
+    return not (little and fits_in_memory(config, n_files, math.inf))
+
+
+def _smallest_store_bytes() -> float:
+    if not is_connected():
+        return math.inf
+    from ray_trash.cluster.inventory import inventory_of_cluster
+
+    return min(machine.object_store_bytes for machine in inventory_of_cluster().machines)
 
 
 def _changes_since_training(run: Storage, catalog: pa.Table) -> str:

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
-
-import ray
-from ray.train import DataConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchTrainer
-
-# `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
-from ray.train.v2.api.config import FailureConfig
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ray_trash.cluster.capacity import WorkerPlan
-from ray_trash.cluster.growing import wait_for_workers
-from ray_trash.cluster.waiting import wait_in_thread
 from ray_trash.config import Config, to_json
 from ray_trash.dataset.listing import Listing, list_photos, require_two_classes
 from ray_trash.dataset.split import SplitRule, make_rule
@@ -28,29 +17,31 @@ from ray_trash.model.weights import load_pretrained
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.augmentation_sheet import augmentation_sheet
-from ray_trash.train.board import Board, Display, SharedBoard
+from ray_trash.train.board import Board, Display
 from ray_trash.train.job import TrainJob
 from ray_trash.train.learning_rate import read_range_test
-from ray_trash.train.photos import PreparedRun, TrainingPhotos, prepare_photos
-from ray_trash.train.process_group import ProcessGroup
+from ray_trash.train.photos import PreparedRun, TrainingPhotos, needs_ray, prepare_photos
 from ray_trash.train.run_directory import (
     AUGMENTATION_SHEET,
     BEST,
     CONFIG_YAML,
     METRICS,
-    RAY,
     read_metrics,
     refuse_data_inside,
     refuse_existing,
     update_run,
 )
 from ray_trash.train.run_record import recorded
-from ray_trash.train.start import PHOTOS, train_here, train_worker
+from ray_trash.train.start import train_here
 from ray_trash.train.state import seeded_network
 from ray_trash.train.steps import require_no_batch_of_one
 from ray_trash.train.stretches import Stretches
-from ray_trash.train.supervise import supervise
 from ray_trash.train.tracking import require_mlflow
+
+if TYPE_CHECKING:
+    from ray.train import UserCallback
+
+    from ray_trash.train.shared_board import SharedBoard
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,9 @@ def prepare_run(
     refuse_data_inside(run, Storage.at(listing.root))
     # Loaded here, once: workers may have no network, and they must all begin with the same head.
     network = seeded_network(config, len(listing.classes))
-    for line in load_pretrained(network, config.model.weights, terminal=terminal):
+    for line in load_pretrained(
+        network, config.model.weights, architecture=config.model.architecture, terminal=terminal
+    ):
         terminal.say(line)
     return PreparedRun(config, run, listing, rule, plain_state(network.state_dict()), overwrite, allow_changed_data)
 
@@ -103,12 +96,12 @@ def list_and_split(config: Config, terminal: Terminal | None = None) -> tuple[Li
 
 
 def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare | None = None) -> TrainResult:
-    """Train as the config says; needs a connection to Ray.
+    """Train as the config says; needs a connection to Ray where `needs_ray` says so.
 
     `share` is what a trial has from its sweep. Default: the run looks at its photos itself.
     """
     config, run, say = prepared.config, prepared.run, terminal.say
-    plan = share.plan if share else _plan(config, say)
+    plan = share.plan if share else _plan(prepared, say)
     elastic = share is None and isinstance(config.train.workers, tuple)
     with recorded(run, "run", overwrite=prepared.overwrite, say=say) as attempt:
         if prepared.written is not None:
@@ -133,7 +126,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
             attempt=attempt,
             in_memory=photos.decoded is not None,
             device=plan.device,
-            board=Board() if plan.in_process else SharedBoard(),
+            board=Board() if plan.in_process else _shared_board(),
             runs_per_machine=share.runs_per_machine,
         )
         stretches = Stretches(run, say)
@@ -141,8 +134,11 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
             if plan.in_process:
                 train_here(job, prepared.initial, photos.decoded, share.on_epoch)
             else:
-                initial = ray.put(dict(prepared.initial))
-                fit = partial(_fit, job, run, share, initial)
+                # Ray Train takes seconds to load.
+                from ray_trash.train.fit import fit_with
+                from ray_trash.train.supervise import supervise
+
+                fit = fit_with(job, run, photos.decoded, prepared.initial, share.callbacks)
                 supervise(job, plan, fit, stretches, say, elastic=elastic)
         stretches.close()
         if (found := read_range_test(run)) is not None:
@@ -151,47 +147,22 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
     return TrainResult(run, run.child(BEST), best, photos.data["n"].get("test", 0))
 
 
-def _plan(config: Config, say: Callable[[str], None]) -> WorkerPlan:
-    return plan_in_process(config) if config.train.workers == 0 else wait_for_workers(config.train, say)
+def _shared_board() -> SharedBoard:
+    from ray_trash.train.shared_board import SharedBoard
+
+    return SharedBoard()
+
+
+def _plan(prepared: PreparedRun, say: Callable[[str], None]) -> WorkerPlan:
+    config = prepared.config
+    if config.train.workers == 0 or not needs_ray(prepared):
+        return plan_in_process(config)
+    from ray_trash.cluster.growing import wait_for_workers
+
+    return wait_for_workers(config.train, say)
 
 
 def plan_in_process(config: Config) -> WorkerPlan:
-    """Plan a training in this process (`train.workers=0`); a GPU that it does not see is a `ClusterError`."""
+    """Plan a training in this process; a GPU that it does not see is a `ClusterError`."""
     device = resolve_device(config.train.device).type
     return WorkerPlan(1, "cuda" if device == "cuda" else "cpu", cpus_per_worker=0.0, in_process=True)
-
-
-def _fit(
-    job: TrainJob,
-    run: Storage,
-    share: SweepShare,
-    initial: ray.ObjectRef[dict[str, Tensor]],
-    plan: WorkerPlan,
-    number: int,
-    look: Callable[[], None],
-) -> None:
-    # Ray's own record of a run is not written whole or not at all, and one that is cut short bars its name
-    # for good. So each start has a name of its own there, and resume goes by our checkpoints alone.
-    ray_files, decoded = run.child(RAY), share.photos.decoded
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"job": job, "initial": initial},
-        scaling_config=ScalingConfig(
-            num_workers=plan.workers,
-            use_gpu=plan.device == "cuda",
-            resources_per_worker=plan.resources_per_worker,
-            # On CPUs a worker uses its whole machine.
-            placement_strategy="PACK" if plan.device == "cuda" else "SPREAD",
-        ),
-        run_config=RunConfig(
-            name=f"{job.attempt}-{number}",
-            storage_path=ray_files.path,
-            storage_filesystem=ray_files.filesystem,
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
-            callbacks=cast(Any, list(share.callbacks)),  # annotated as the callbacks of Ray Tune
-        ),
-        torch_config=ProcessGroup(),
-        datasets={PHOTOS: decoded} if decoded is not None else {},
-        dataset_config=DataConfig(datasets_to_split=[]),
-    )
-    wait_in_thread(trainer.fit, name="ray-train", look=look)

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
-import ray
-import ray.train
-import ray.train.torch
 import torch
 
 from ray_trash.cluster.carry import carry
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.shares import plan_reading, usable_cpus
 from ray_trash.cluster.waiting import fetch
+from ray_trash.dataset.scan import Decoded
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError
 from ray_trash.model.precision import resolve_device, resolve_precision
@@ -31,6 +29,9 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 
     `loop_config` holds `job`, a `TrainJob`, and `initial`, a Ray reference to the first weights by name.
     """
+    import ray.train
+    import ray.train.torch
+
     prepare_environment()  # this process has that of a `ray start`, which may know no home
     job: TrainJob = loop_config["job"]
     if job.board.outcome().error is not None:
@@ -67,7 +68,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 def train_here(
     job: TrainJob,
     initial: Mapping[str, torch.Tensor],
-    decoded: ray.data.Dataset | None,
+    decoded: Decoded | None,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train alone, in this process."""
@@ -92,12 +93,17 @@ def _build_source(job: TrainJob, decoded: Any, worker: Worker) -> PhotoSource:
 
 
 def build_source(root: str, decoded: Any, device: torch.device, *, workers: int = 1) -> PhotoSource:
-    """Take photos from the decoded ones, a Ray Data set or a share of it, or as a stream where there are none.
+    """Take photos from the decoded ones, `Decoded` or a share of it, or as a stream where there are none.
 
     So many workers share the cluster that reads for a stream, those of other runs included.
     """
     on_gpu = device.type == "cuda"
     if decoded is None:
+        import ray
+
         return StreamedPhotos(root, plan_reading(ray.cluster_resources(), workers=workers, on_gpus=on_gpu))
-    blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
+    if isinstance(decoded, list):
+        blocks = [one.value for one in decoded]
+    else:
+        blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
     return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if on_gpu else 1)

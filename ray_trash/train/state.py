@@ -82,13 +82,18 @@ def seeded_network(config: Config, n_classes: int) -> ResNet:
     """Build a network whose random weights follow the config's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_network(n_classes, hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
+        return build_network(n_classes, **_shape(config))
+
+
+def _shape(config: Config) -> dict[str, Any]:
+    model = config.model
+    return {"architecture": model.architecture, "hidden_layers": model.hidden_layers, "dropout": model.dropout}
 
 
 def build_state(job: TrainJob, initial: Mapping[str, Tensor], device: torch.device) -> TrainState:
     """Make the state of a run that has not begun, from the weights it begins with."""
     config = job.config
-    network = empty_network(len(job.classes), hidden_layers=config.model.hidden_layers, dropout=config.model.dropout)
+    network = empty_network(len(job.classes), **_shape(config))
     network.to_empty(device=device).load_state_dict(initial)
     network.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(network).requires_grad_(False).eval() if config.train.ema_decay else None
@@ -172,6 +177,7 @@ def save_state(state: TrainState, job: TrainJob, directory: Path) -> None:
         calibration = fit_calibration(probabilities, job.val.labels, target_error=config.serve.target_error)
     document = CheckpointDocument(
         classes=job.classes,
+        network=config.model.architecture,
         hidden_layers=config.model.hidden_layers,
         dropout=config.model.dropout,
         frozen_stages=record.frozen_stages,

@@ -22,8 +22,9 @@ from ray_trash.cluster.machines import draining_machines, is_listening, resource
 from ray_trash.config import TrainConfig, override
 from ray_trash.errors import ClusterError, RayTrashError
 from ray_trash.terminal.text import counted, last_line, shortened
-from ray_trash.train.board import Board, SharedBoard
+from ray_trash.train.board import Board
 from ray_trash.train.job import TrainJob
+from ray_trash.train.shared_board import SharedBoard
 from ray_trash.train.stretches import Stretches
 
 WORKER_START_ATTEMPTS = 2

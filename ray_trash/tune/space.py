@@ -20,7 +20,7 @@ _FIXED_BY_REASON = {
     "all trials are kept in one place": "storage",
     "it is about answering, and changes no training": "serve.",
     "photos are catalogued, split and decoded once for the whole sweep": "data. image.stored_short_side_px",
-    "weights are loaded once for the whole sweep": "model.weights",
+    "weights are loaded once for the whole sweep": "model.weights model.architecture",
     "all trials get the same resources": "train.workers train.cpus_per_worker train.device train.wait_for_workers_s",
     "trials are ranked by it": "train.select_by",
     "all trials get the same time": "train.time_budget_min",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.tune
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from ray_trash.cluster.capacity import TrialPlan
 from ray_trash.cluster.connect import silence_ray
@@ -25,6 +24,9 @@ from ray_trash.train.run_directory import RUN, read_metrics, read_run
 from ray_trash.train.state import seeded_network
 from ray_trash.tune.schedulers import EPOCH
 from ray_trash.tune.search import Point
+
+if TYPE_CHECKING:
+    from ray.train import UserCallback
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,21 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
         sweep.plan.workers,
         runs_per_machine=sweep.plan.runs_per_machine,
         on_epoch=lambda result: _report(result, sweep),
-        callbacks=() if sweep.plan.workers.in_process else (TuneReportCallback(),),
+        callbacks=() if sweep.plan.workers.in_process else _report_callbacks(),
     )
     with contextlib.suppress(RayTrashError):
         config = trial_config(sweep, point)
         initial = plain_state(initial_network(sweep.base, config).state_dict())
         prepared = replace(sweep.base, config=config, run=run, initial=initial, overwrite=False)
         run_training(prepared, terminal=Terminal.silent(), share=share)
+
+
+def _report_callbacks() -> tuple[UserCallback, ...]:
+    from ray.tune.integration.ray_train import (
+        TuneReportCallback,
+    )  # it loads Ray Train, which a trial by itself need not
+
+    return (TuneReportCallback(),)
 
 
 def directory_of(sweep: Storage, run: str) -> Storage:

@@ -33,6 +33,7 @@ PREPROCESSING = Preprocessing(size_px=32, stored_short_side_px=40, fit="stretch"
 
 def catalogue(root: Path | str, *, keep_pixels: bool = False) -> tuple[pa.Table, ray.data.Dataset | None]:
     looked_at = build_catalog(list_photos(str(root)), PREPROCESSING, keep_pixels=keep_pixels)
+    assert not isinstance(looked_at.decoded, list), "there is a connection to Ray"
     return looked_at.catalog, looked_at.decoded
 
 

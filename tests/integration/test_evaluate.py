@@ -130,18 +130,19 @@ def evaluate(checkpoint: Path, photos: Path, out: Path, **options) -> dict:
 
 @pytest.fixture(scope="module")
 def evaluations(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Evaluate with workers, and for 0 of them in this process."""
     folders, scored_by = {}, []
 
     def score(*arguments: Any, plan: ScoringPlan, **options: Any) -> Scores:
-        scored_by.append(plan.workers)
+        scored_by.append(0 if plan.in_process else plan.workers)
         return score_photos(*arguments, plan=plan, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ray_trash.evaluate.run.score_photos", score)
-        for workers in (1, 2, 3):
+        for workers in (0, 1, 2, 3):
             folders[workers] = tmp_path_factory.mktemp(f"evaluation-{workers}")
-            evaluate(checkpoint, photos, folders[workers], split="all", workers=workers)
-    assert scored_by == [1, 2, 3]
+            evaluate(checkpoint, photos, folders[workers], split="all", workers=workers or None)
+    assert scored_by == [0, 1, 2, 3]
     return folders
 
 
@@ -149,7 +150,7 @@ def read_json(folder: Path) -> dict:
     return json.loads((folder / "evaluation.json").read_text())
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [0, 2, 3])
 def test_any_number_of_workers_gives_the_same_files_to_the_bit(evaluations, workers):
     assert read_json(evaluations[workers])["confusion_matrix"] == read_json(evaluations[1])["confusion_matrix"]
     for name in ("predictions.parquet", "evaluation.json"):

@@ -6,17 +6,15 @@ others again add up what was counted of a pair. This process sees the pairs that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 from numpy.typing import NDArray
 
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.keys import OWNER_BITS, Scaling, Votes, add_votes, count_votes, hash_points, scaling_of
 from ray_trash.dataset.groups.sketches import Sketches, keypoints_of
@@ -38,7 +36,7 @@ def find_candidates(
     """Find the pairs of photos that may show the same: (n, 2) positions, the smaller first, sorted, each once.
 
     Args:
-        sketches: All; needs a connection to Ray.
+        sketches: All.
         wanted: Which of them are compared, (photos,).
         sample: Positions of photos chosen by content, so that they do not change when photos are added. From them the
             scaling of descriptors is taken.
@@ -52,11 +50,11 @@ def find_candidates(
     what, n_photos = "the comparison of photos", len(sketches)
     order = np.argsort(sample)
     tables = sketches.select(sample[order], ["points", "descriptors"], what=what)
-    scaling = _task(_scaling_of_sample, 1)(np.argsort(order), *tables)
+    scaling = task(_scaling_of_sample)(np.argsort(order), *tables)
     n_parts = 1 << max(0, int(np.ceil(np.log2(total_points / _PART_POINTS))))
     at_once = cluster_cpus()
 
-    hash_group = _task(_hash_group, n_parts)
+    hash_group = task(_hash_group, n_returned=n_parts)
     groups = list(sketches.groups())
     starts = [
         partial(hash_group, scaling, wanted[group.start : group.end], group.start, n_parts, *group.blocks)
@@ -71,7 +69,7 @@ def find_candidates(
     # Each part goes when it is counted: all keys together are as large as a third of the sketches.
     parts = [list(references) for references in zip(*hashed, strict=True)]
     del hashed, starts
-    count, add = _task(_count_part, n_parts), _task(_enough_votes, 1)
+    count, add = task(_count_part, n_returned=n_parts), task(_enough_votes)
     counted: list[list[Any]] = []
     found: list[Any] = []
     with Bar(terminal, total=2 * n_parts, noun="parts", doing="matching keypoints,", alike=False) as bar:
@@ -85,12 +83,6 @@ def find_candidates(
             bar.advance(1)
     codes = np.sort(np.concatenate(found))
     return np.stack([codes // n_photos, codes % n_photos], axis=1)
-
-
-def _task(function: Callable[..., Any], n_returned: int) -> Callable[..., Any]:
-    remote: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=n_returned)(function)
-    start: Callable[..., Any] = remote.remote
-    return start
 
 
 def _as_list(returned: Any) -> list[Any]:

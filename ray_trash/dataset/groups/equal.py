@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.relations import Kind, Relation
 from ray_trash.dataset.read import PhotoFolder
@@ -32,14 +29,14 @@ Photos = Sequence[tuple[int, str]]
 def find_equal_pixels(
     root: str, groups: Sequence[Photos], *, min_short_side_px: int, terminal: Terminal
 ) -> list[Relation]:
-    """Compare by pixels the photos of each group, of equal `pixels_key` at this short side; needs a connection to Ray.
+    """Compare by pixels the photos of each group, of equal `pixels_key` at this short side.
 
     Returns:
         The pairs that tie equal photos together, not all pairs of them.
     """
-    compare: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_compare_groups)
+    compare = task(_compare_groups)
     chunks = [groups[start : start + _GROUPS_PER_TASK] for start in range(0, len(groups), _GROUPS_PER_TASK)]
-    starts = [partial(compare.remote, PhotoFolder.at(root), chunk, min_short_side_px) for chunk in chunks]
+    starts = [partial(compare, PhotoFolder.at(root), chunk, min_short_side_px) for chunk in chunks]
     what, found = "the comparison of equal photos", list[Relation]()
     with Bar(terminal, total=len(groups), noun="groups", doing="comparing pixels,") as bar:
         for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):

@@ -22,7 +22,7 @@ SAMPLE_PHOTOS = 2048
 def find_relations(
     catalog: pa.Table, sketches: Sketches, root: str, *, min_short_side_px: int, terminal: Terminal
 ) -> list[Relation]:
-    """Find which accepted photos belong together, and say how far this has come; needs a connection to Ray.
+    """Find which accepted photos belong together, and say how far this has come.
 
     Returns:
         Pairs that tie each group together, sorted by rows; not all pairs of a group.

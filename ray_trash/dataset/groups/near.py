@@ -15,11 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import ray
 from numpy.typing import NDArray
 
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.candidates import find_candidates
 from ray_trash.dataset.groups.relations import Relation
@@ -66,13 +64,13 @@ class Shapes:
 def find_near_pairs(
     sketches: Sketches, wanted: NDArray[np.bool_], sample: NDArray[np.int64], terminal: Terminal
 ) -> list[Relation]:
-    """Find all `near` and `object` pairs of photos with different content, sorted; needs a connection to Ray.
+    """Find all `near` and `object` pairs of photos with different content, sorted.
 
     `wanted` (photos,) says which sketches are compared; from `sample`, positions chosen by content, the scaling of
     descriptors is taken.
     """
     candidates = find_candidates(sketches, wanted, sample, terminal)
-    check: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_check_chunk)
+    check = task(_check_chunk)
     rows, what = sketches.summary["row"].to_numpy(), "the comparison of photos"
     found: list[Relation] = []
     with Bar(terminal, total=len(candidates), noun="pairs", doing="comparing") as bar:
@@ -81,7 +79,7 @@ def find_near_pairs(
             pairs = candidates[start : start + _PAIRS_PER_TASK * _TASKS_PER_ROUND]
             details = sketches.select(np.unique(pairs), _COMPARED, what=what)
             chunks = [pairs[first : first + _PAIRS_PER_TASK] for first in range(0, len(pairs), _PAIRS_PER_TASK)]
-            starts = [partial(check.remote, chunk, *details) for chunk in chunks]
+            starts = [partial(check, chunk, *details) for chunk in chunks]
             for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
                 found += fetch(reference, what=what)
                 bar.advance(len(chunks[number]))

@@ -6,17 +6,20 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from numpy.typing import NDArray
 from PIL import Image
 
-from ray_trash.cluster.shares import READ_TASK_CPUS
-from ray_trash.cluster.tasks import cluster_cpus, run_tasks
+from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
+
+if TYPE_CHECKING:
+    import ray
+
+    from ray_trash.cluster.here import Done
 
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -59,7 +62,7 @@ class Sketches:
     """
 
     summary: pa.Table
-    blocks: Sequence[ray.ObjectRef[pa.Table]]
+    blocks: Sequence[ray.ObjectRef[pa.Table] | Done[pa.Table]]
     starts: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -81,12 +84,12 @@ class Sketches:
         Returns:
             References to tables, in the order of the positions; they begin with a column `position`.
         """
-        select: Any = ray.remote(num_cpus=READ_TASK_CPUS)(_select)
+        select = task(_select)
         starts = []
         for group in self.groups():
             inside = positions[slice(*np.searchsorted(positions, [group.start, group.end]))]
             if len(inside):
-                starts.append(partial(select.remote, inside, group.start, tuple(columns), *group.blocks))
+                starts.append(partial(select, inside, group.start, tuple(columns), *group.blocks))
         found: list[Any] = [None] * len(starts)
         for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
             found[number] = reference
@@ -98,7 +101,7 @@ class SketchGroup(NamedTuple):
 
     start: int
     end: int
-    blocks: Sequence[ray.ObjectRef[pa.Table]]
+    blocks: Sequence[ray.ObjectRef[pa.Table] | Done[pa.Table]]
 
 
 def _select(positions: NDArray[np.int64], start: int, columns: Sequence[str], *blocks: pa.Table) -> pa.Table:

@@ -113,7 +113,8 @@ def activation_sets(
     config: Config, n_frozen: int, *, n_train: int, n_val: int, dtype: torch.dtype
 ) -> tuple[ActivationSet, ActivationSet]:
     """Describe what is kept of so many photos, for training and for validation."""
-    train_shape, val_shape = (activation_shape(n_frozen, px) for px in (config.train_size_px, config.image.size_px))
+    sides_px, architecture = (config.train_size_px, config.image.size_px), config.model.architecture
+    train_shape, val_shape = (activation_shape(n_frozen, px, architecture=architecture) for px in sides_px)
     return (
         ActivationSet("train", n_train, n_views(config), train_shape, TRAINING_FORMAT),
         ActivationSet("val", n_val, 1, val_shape, dtype),

@@ -22,6 +22,13 @@ def test_document_is_the_same_after_json(make_document):
     assert document_from_json(document_to_json(document).encode(), "c.json") == document
 
 
+def test_a_checkpoint_of_a_smaller_network_says_so(make_document):
+    read_back = document_from_json(
+        document_to_json(make_document(id="0123456789ab", network="resnet18")).encode(), "c.json"
+    )
+    assert read_back.network_name == "ResNet18"
+
+
 def test_each_missing_field_is_named(tree):
     for key in tree:
         with pytest.raises(CheckpointError, match="format version" if key == "format_version" else key):
@@ -66,7 +73,7 @@ def test_unknown_fields_are_refused(tree):
         ("golden", {"png_base64": "AAAA", "probabilities": [1.5, -0.5, 0.0]}),
         ("id", ""),
         ("id", 7),
-        ("architecture", {"network": "resnet18"}),
+        ("architecture", {"network": "vgg16"}),
         ("architecture", None),
         ("dropout", 0.5),
     ],

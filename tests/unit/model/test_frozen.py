@@ -33,7 +33,17 @@ def test_the_shape_of_activations_is_known_without_computing_them(network: ResNe
         found = activations_after(network, torch.zeros(1, 3, side_px, side_px), NUMBERS)
     for n_frozen, activations in found.items():
         channels_last = activations[0].permute(1, 2, 0) if n_frozen < 5 else activations[0]
-        assert tuple(channels_last.shape) == activation_shape(n_frozen, side_px)
+        assert tuple(channels_last.shape) == activation_shape(n_frozen, side_px, architecture="resnet50")
+
+
+def test_a_smaller_network_is_cut_at_the_same_stages() -> None:
+    network, photos = build_network(3, architecture="resnet18").eval(), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        whole = network(photos)
+        for n_frozen, activations in activations_after(network, photos, NUMBERS).items():
+            channels_last = activations[0].permute(1, 2, 0) if n_frozen < 5 else activations[0]
+            assert tuple(channels_last.shape) == activation_shape(n_frozen, 64, architecture="resnet18")
+            torch.testing.assert_close(TrainedStages(network, n_frozen).eval()(activations), whole)
 
 
 def test_the_trained_stages_are_the_networks_own(network: ResNet) -> None:

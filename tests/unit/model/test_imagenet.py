@@ -8,8 +8,7 @@ from safetensors.torch import save
 
 from ray_trash.download import Patience
 from ray_trash.errors import CheckpointError, StorageError
-from ray_trash.model.imagenet import has_imagenet_file, imagenet_file
-from ray_trash.model.resnet import ResNet50_Weights
+from ray_trash.model.imagenet import has_imagenet_file, imagenet_file, imagenet_url
 from ray_trash.model.weights import load_pretrained
 from tests.file_server import file_server
 
@@ -32,7 +31,7 @@ def host(monkeypatch):
 def test_whether_the_weights_are_there_is_known_without_a_download(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert not has_imagenet_file()
-    kept = tmp_path / "hub" / "checkpoints" / ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[2]
+    kept = tmp_path / "hub" / "checkpoints" / imagenet_url("resnet50").rpartition("/")[2]
     kept.parent.mkdir(parents=True)
     kept.touch()
     assert has_imagenet_file()
@@ -117,8 +116,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, host):
 
 def test_the_default_is_torchvisions_file_in_torch_home(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    name = ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[2]
+    name = imagenet_url("resnet50").rpartition("/")[2]
     (target := tmp_path / "hub" / "checkpoints" / name).parent.mkdir(parents=True)
     target.write_bytes(b"cut")
     with pytest.raises(CheckpointError, match=f"^{target}: damaged, 3 bytes"):
         imagenet_file()
+
+
+def test_every_architecture_has_weights_of_its_own():
+    names = {imagenet_url(one).rpartition("/")[2].partition("-")[0] for one in ("resnet18", "resnet34", "resnet50")}
+    assert names == {"resnet18", "resnet34", "resnet50"}
