@@ -93,11 +93,28 @@ def explain(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return explained
 
 
+def quantize(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Make a checkpoint that answers by an int8 network."""
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.quantize.photos import find_photos
+    from ray_trash.quantize.run import quantize_checkpoint, require_quantizable
+    from ray_trash.storage import Storage
+
+    checkpoint, out = open_checkpoint(options.checkpoint), Storage.at(options.out)
+    require_quantizable(checkpoint, out, overwrite=options.overwrite)
+    with ray_session(dashboard=False, terminal=terminal):
+        photos = find_photos(checkpoint, options.data, labels_uri=options.labels, terminal=terminal)
+    quantized = quantize_checkpoint(checkpoint, photos, out, max_loss_points=options.max_loss, terminal=terminal)
+    terminal.say(f"written to {out.uri}, model {quantized['id']}")
+    return quantized
+
+
 def export(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Write a checkpoint for other runtimes."""
     from ray_trash.model.export import export_checkpoint
 
-    given = {"out": options.out, "overwrite": options.overwrite}
+    given = {"precision": options.precision, "out": options.out, "overwrite": options.overwrite}
     exported = export_checkpoint(options.checkpoint, options.format, **given, terminal=terminal)
     difference = f"within {exported['max_difference']:.1g}"
     terminal.say(f"written to {exported['file']}; probabilities as the checkpoint's, {difference}")

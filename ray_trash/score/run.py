@@ -70,7 +70,9 @@ def score_here(
         from ray_trash.score.pool import Computation, score_blocks
 
         with ray_session(dashboard=False, terminal=terminal):
-            plan = wait_for_scoring(workers, "auto", one_thread_each=False, wait=wait, say=terminal.say)
+            # An int8 network is for CPUs, whatever else the cluster has.
+            device: Literal["auto", "cpu"] = "cpu" if document.is_int8 else "auto"
+            plan = wait_for_scoring(workers, device, one_thread_each=False, wait=wait, say=terminal.say)
             computation = Computation(checkpoint.uri, document.preprocessing, views=views)
             yield from score_blocks(computation, scoring.inputs.sources, blocks, plan)
 
