@@ -76,7 +76,7 @@ def export_checkpoint(
     overwrite: bool = False,
     terminal: Terminal | None = None,
 ) -> dict[str, Any]:
-    """Write a checkpoint as one file, or OpenVINO's two: from (B, S, S, 3) uint8 to (B, C) float32, any B of at least 1.
+    """Write a checkpoint as one file, or OpenVINO's two: from (B, S, S, 3) uint8 to (B, C) float32, for any B above 0.
 
     With 8 views, each photo is computed as a batch of eight. `out` is the file, a path or URI; by default the
     checkpoint's id in the working directory. OpenVINO's second file lies beside it and ends in `.bin`. `terminal` is

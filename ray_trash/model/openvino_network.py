@@ -6,6 +6,7 @@ and before any temperature. Letters in shapes: B photos, S side in pixels, C cla
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import warnings
@@ -51,7 +52,9 @@ def quantize_network(converted: Any, squares: Sequence[NDArray[np.uint8]]) -> An
     """
     import_openvino()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about other frameworks, which NNCF would work with too
+        warnings.simplefilter("ignore")
+        # NNCF loads the builder of torch's extensions, which tells everybody where it finds no GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         import nncf
 
         return nncf.quantize(

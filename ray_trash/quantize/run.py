@@ -59,7 +59,7 @@ def quantize_checkpoint(
     photos: SidedPhotos,
     out: Storage,
     *,
-    max_loss_points: float,
+    max_loss_points: float | None,
     terminal: Terminal,
 ) -> dict[str, Any]:
     """Make a checkpoint that answers by an int8 network, with all that the other one has but what resume needs.
@@ -71,7 +71,8 @@ def quantize_checkpoint(
         checkpoint: One that `require_quantizable` has taken.
         photos: Of its split.
         out: Where it goes; what is there is replaced.
-        max_loss_points: How much accuracy it may lose, in percentage points.
+        max_loss_points: How much accuracy it may lose, in percentage points; None takes it whatever it loses, as who
+            measures nothing but speed does.
         terminal: Is told how far this has come, and how the two compare.
 
     Returns:
@@ -117,7 +118,8 @@ def quantize_checkpoint(
     report["float"]["engine"], report["int8"]["engine"] = predictor.plan.name, "openvino int8 on cpu"
     for line in quantization_lines(report):
         terminal.say(line)
-    if (why := why_refused(report, max_loss_points=max_loss_points)) is not None:
+    why = None if max_loss_points is None else why_refused(report, max_loss_points=max_loss_points)
+    if why is not None:
         raise CheckpointError(
             f"{checkpoint.uri}: int8 is refused: {why}; nothing was written, use the checkpoint as it is"
         )
