@@ -14,40 +14,12 @@ import pytest
 
 from ray_trash.errors import CheckpointError, ConfigError
 from ray_trash.image.symmetry import symmetric_views
-from ray_trash.model.calibration import Calibration
 from ray_trash.model.checkpoint import MARKER, Quantized, open_checkpoint, write_checkpoint
-from ray_trash.model.document import FloatNetwork
 from ray_trash.model.engine import plan_int8_engine
 from ray_trash.model.export import export_checkpoint
 from ray_trash.model.golden import answer_golden
-from ray_trash.model.openvino_network import convert_network, from_ir, quantize_network, to_ir
-from ray_trash.model.predictor import Predictor, load_network
-
-pytest.importorskip("nncf", reason="NNCF is in the extra int8")
-
-REPORT = {
-    "quantized_from": "0123456789ab",
-    "range_photos": 16,
-    "threads": 2,
-    "n": 328,
-    "agree": 320,
-    "float": {
-        "engine": "openvino float32 on cpu",
-        "correct": 300,
-        "accuracy": 300 / 328,
-        "accuracy_ci95": [0.88, 0.94],
-    },
-    "int8": {"engine": "openvino int8 on cpu", "correct": 299, "accuracy": 299 / 328, "accuracy_ci95": [0.87, 0.94]},
-    "difference": -1 / 328,
-    "difference_ci95": [-0.012, 0.006],
-    "p_value": 1.0,
-    "significant": False,
-    "only_float_right": 2,
-    "only_int8_right": 1,
-    "largest_change": 0.04,
-    "warnings": [],
-}
-REPORT["float"]["photos_per_s"], REPORT["int8"]["photos_per_s"] = 20.0, 40.0
+from ray_trash.model.predictor import Predictor
+from tests.models import INT8_REPORT, write_int8_model
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +31,9 @@ def photos() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def directory(trained, photos, tmp_path_factory) -> Path:
+def directory(trained, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("int8")
-    float_one = open_checkpoint(trained.directory)
-    document, network = float_one.document, load_network(float_one)
-    ir = to_ir(quantize_network(convert_network(network, document.preprocessing), list(photos)))
-    quantized = dataclasses.replace(
-        document,
-        calibration=Calibration(1.25, (0.3, 0.4, 0.5), 0.05, 40),
-        float_network=FloatNetwork(document.id, document.calibration, document.golden),
-    )
-    write_checkpoint(folder, network.state_dict(), quantized, quantized=Quantized(ir, REPORT))
-    return with_golden_of_its_own(folder)
-
-
-def with_golden_of_its_own(folder: Path) -> Path:
-    """Store what the int8 network says of the golden photo, over as many views as the document says."""
-    opened = open_checkpoint(folder)
-    from ray_trash.model.openvino_engine import OpenVinoEngine
-
-    document, plan = opened.document, plan_int8_engine("auto", "cpu", "here")
-    network = from_ir(opened.quantized.ir, "here")
-    engine = OpenVinoEngine(network, views=document.views, dtype=plan.dtype, n_threads=1)
-    golden = answer_golden(Predictor(engine, document, plan).predict, document.golden, document.preprocessing)
-    document = dataclasses.replace(document, golden=golden)
-    write_checkpoint(folder, opened.weights(), document, quantized=opened.quantized)
+    write_int8_model(folder, trained.directory)
     return folder
 
 
@@ -105,7 +55,7 @@ def test_it_answers_by_its_int8_network_and_says_so(directory, trained, photos):
     assert int8.plan.name == "openvino int8 on cpu"
     assert int8.document.calibration.temperature == 1.25
     ours, theirs = (one.document.calibration.undo(one.predict(photos)) for one in (int8, exact))
-    assert 0 < np.abs(ours - theirs).max() < 0.1
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
@@ -158,7 +108,7 @@ def test_one_that_answers_otherwise_than_when_it_was_written_is_refused(copied):
 def test_another_int8_network_is_another_model(copied):
     opened = open_checkpoint(copied)
     xml, numbers = opened.quantized.ir
-    other = Quantized((xml + b"\n", numbers), REPORT)
+    other = Quantized((xml + b"\n", numbers), INT8_REPORT)
     assert write_checkpoint(copied, opened.weights(), opened.document, quantized=other).id != opened.document.id
 
 
@@ -174,7 +124,7 @@ def test_a_changed_file_is_refused_even_if_the_marker_was_changed_with_it(copied
 
 def test_a_network_that_openvino_does_not_read_is_refused(copied):
     opened = open_checkpoint(copied)
-    write_checkpoint(copied, opened.weights(), opened.document, quantized=Quantized((b"<net/>", b""), REPORT))
+    write_checkpoint(copied, opened.weights(), opened.document, quantized=Quantized((b"<net/>", b""), INT8_REPORT))
     with pytest.raises(CheckpointError, match="does not read its int8 network"):
         Predictor.load(copied, engine="auto", device="cpu")
 
@@ -215,18 +165,17 @@ def test_its_card_says_how_it_was_compared(directory):
 
 @pytest.mark.parametrize(("precision", "views"), [("fp32", 8), ("bf16", 1), ("int8", 8), (None, 1)])
 def test_openvino_s_files_answer_any_number_of_photos_as_the_checkpoint_does(
-    directory, photos, tmp_path, precision, views
+    directory, trained, photos, tmp_path, precision, views
 ):
     checkpoint = directory
     if views == 8:
-        opened = open_checkpoint(directory)
-        by_float = opened.document.by_float()
-        eight = Predictor.load(directory, device="cpu", precision="fp32", views=8)
-        golden = answer_golden(eight.predict, by_float.golden, by_float.preprocessing)
-        network = FloatNetwork("0123456789ab", by_float.calibration, golden)
-        document = dataclasses.replace(opened.document, views=8, float_network=network)
-        write_checkpoint(tmp_path / "eight", opened.weights(), document, quantized=opened.quantized)
-        checkpoint = with_golden_of_its_own(tmp_path / "eight")
+        opened, exact = open_checkpoint(trained.directory), {"device": "cpu", "precision": "fp32"}
+        eight = Predictor.load(trained.directory, views=8, **exact)
+        golden = answer_golden(eight.predict, opened.document.golden, opened.document.preprocessing)
+        document = dataclasses.replace(opened.document, views=8, golden=golden)
+        write_checkpoint(tmp_path / "origin", opened.weights(), document)
+        checkpoint = tmp_path / "eight"
+        write_int8_model(checkpoint, tmp_path / "origin")
     said = export_checkpoint(str(checkpoint), "openvino", precision=precision, out=str(tmp_path / "model.xml"))
     by_int8 = precision in ("int8", None)
     assert said["precision"] == (precision or "int8")
