@@ -6,8 +6,7 @@ Letters in shapes: B photos of a batch, N photos, S side in pixels, C classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,65 +19,67 @@ Ask = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 """From photos (B, S, S, 3) to the network's probabilities (B, C), before any temperature."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a network says: (N, C), before any temperature, and the seconds that its engine alone took."""
-
-    probabilities: NDArray[np.float64]
-    seconds: float
-
-    @property
-    def photos_per_s(self) -> float:
-        """How fast the engine is, without reading and decoding."""
-        return len(self.probabilities) / self.seconds
+_SPEED_PHOTOS, _SPEED_ROUNDS = 32, 3
 
 
-def ask_in_turn(first: Ask, second: Ask, batches: Iterator[NDArray[np.uint8]]) -> tuple[Answers, Answers]:
-    """Ask both about each batch, one after the other: a machine whose speed drifts drifts for both."""
-    said: tuple[list[NDArray[np.floating]], ...] = ([], [])
-    seconds = [0.0, 0.0]
+def ask_both(
+    asked: tuple[Ask, Ask], batches: Iterable[NDArray[np.uint8]], advance: Callable[[int], None]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ask both about each batch (B, S, S, 3): (N, C) of each; `advance` is told how many photos are done."""
+    said: tuple[list[NDArray[np.floating]], list[NDArray[np.floating]]] = ([], [])
     for squares in batches:
-        for number, ask in enumerate((first, second)):
+        for ask, rows in zip(asked, said, strict=True):
+            rows.append(ask(squares))
+        advance(len(squares))
+    first, second = (np.concatenate(rows).astype(np.float64) for rows in said)
+    return first, second
+
+
+def photos_per_s(asked: tuple[Ask, Ask], squares: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return how fast each engine is alone, on some photos (B, S, S, 3), the best of rounds in which they take turns.
+
+    A machine that others use is never faster than it is.
+    """
+    seconds: tuple[list[float], list[float]] = ([], [])
+    squares = squares[:_SPEED_PHOTOS]
+    for _ in range(_SPEED_ROUNDS):
+        for ask, taken in zip(asked, seconds, strict=True):
             started_s = time.perf_counter()
-            said[number].append(ask(squares))
-            seconds[number] += time.perf_counter() - started_s
-    ours, theirs = (np.concatenate(rows).astype(np.float64) for rows in said)
-    return Answers(ours, seconds[0]), Answers(theirs, seconds[1])
+            ask(squares)
+            taken.append(time.perf_counter() - started_s)
+    first, second = (round(len(squares) / min(taken), 2) for taken in seconds)
+    return first, second
 
 
-def compare_answers(by_float: Answers, by_int8: Answers, labels: NDArray[np.integer]) -> dict[str, Any]:
-    """Compare an int8 network with the one it was made of, on photos of the classes `labels` (N,).
+def compare_answers(
+    said: tuple[NDArray[np.float64], NDArray[np.float64]], labels: NDArray[np.integer]
+) -> dict[str, Any]:
+    """Compare what a float network and the int8 one made of it said, (N, C), of photos of the classes `labels` (N,).
 
     Returns:
-        `n`, `agree` (the same class said); `float` and `int8` {correct, accuracy, accuracy_ci95, photos_per_s};
-        `difference` of the accuracies (int8 less float, -1..1) with `difference_ci95`, `p_value` and `significant`;
-        `only_float_right`, `only_int8_right`; `largest_change` of a probability, 0..1.
+        `n`, `agree` (the same class said); `float` and `int8` {correct, accuracy, accuracy_ci95}; `difference` of the
+        accuracies (int8 less float, -1..1) with `difference_ci95`, `p_value` and `significant`; `only_float_right`,
+        `only_int8_right`; `largest_change` of a probability, 0..1.
     """
-    said = [answers.probabilities.argmax(axis=1) for answers in (by_float, by_int8)]
-    paired = Paired.of(said[0] == labels, said[1] == labels)
+    by_float, by_int8 = (probabilities.argmax(axis=1) for probabilities in said)
+    paired = Paired.of(by_float == labels, by_int8 == labels)
     return {
         "n": paired.n,
-        "agree": int((said[0] == said[1]).sum()),
-        "float": _side(by_float, paired.first),
-        "int8": _side(by_int8, paired.second),
+        "agree": int((by_float == by_int8).sum()),
+        "float": _side(paired.first, paired.n),
+        "int8": _side(paired.second, paired.n),
         "difference": paired.difference,
         "difference_ci95": list(paired.difference_ci95),
         "p_value": paired.p_value,
         "significant": paired.is_significant,
         "only_float_right": paired.only_first,
         "only_int8_right": paired.only_second,
-        "largest_change": float(np.abs(by_int8.probabilities - by_float.probabilities).max()),
+        "largest_change": float(np.abs(said[1] - said[0]).max()),
     }
 
 
-def _side(answers: Answers, correct: int) -> dict[str, Any]:
-    n = len(answers.probabilities)
-    return {
-        "correct": correct,
-        "accuracy": correct / n,
-        "accuracy_ci95": list(wilson_interval(correct, n)),
-        "photos_per_s": round(answers.photos_per_s, 2),
-    }
+def _side(correct: int, n: int) -> dict[str, Any]:
+    return {"correct": correct, "accuracy": correct / n, "accuracy_ci95": list(wilson_interval(correct, n))}
 
 
 def why_refused(report: dict[str, Any], *, max_loss_points: float) -> str | None:

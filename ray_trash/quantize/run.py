@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,16 +21,18 @@ from ray_trash.evaluate.metrics import ClassificationSums, validation_record
 from ray_trash.model.calibration import fit_calibration
 from ray_trash.model.checkpoint import MARKER, Checkpoint, Quantized, write_checkpoint
 from ray_trash.model.document import CheckpointDocument, FloatNetwork
+from ray_trash.model.engine import plan_int8_engine
 from ray_trash.model.golden import answer_golden
 from ray_trash.model.openvino_engine import OpenVinoEngine
 from ray_trash.model.openvino_network import convert_network, from_ir, quantize_network, to_ir
 from ray_trash.model.predictor import Predictor, load_network
-from ray_trash.quantize.answers import ask_in_turn, compare_answers, why_refused
+from ray_trash.quantize.answers import Ask, ask_both, compare_answers, photos_per_s, why_refused
 from ray_trash.quantize.photos import SidedPhotos
 from ray_trash.storage import Storage
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.quantization import quantization_lines
 from ray_trash.terminal.say import Terminal
+from ray_trash.terminal.text import counted
 
 _PACKAGES = ("openvino", "nncf")
 _SERVED_ANYWHERE = {"engine": "auto", "device": "cpu", "precision": "auto"}
@@ -84,38 +85,30 @@ def quantize_checkpoint(
         StorageError: The new checkpoint cannot be written.
     """
     document, started_s = checkpoint.document, time.perf_counter()
+    plan = plan_int8_engine("auto", "cpu", checkpoint.uri)
     predictor = Predictor.load(checkpoint, engine="openvino", device="cpu", n_threads=usable_cpus())
-    with Bar(terminal, total=None, doing=f"making int8 by {len(photos.train)} training photos"):
-        squares = [square for batch in photos.squares(photos.train) for square in batch]
+    with Bar(terminal, total=None, doing=f"making int8 by {counted(len(photos.train), 'training photo')}"):
+        squares = np.concatenate(list(photos.squares(photos.train)))
         converted = convert_network(load_network(checkpoint), document.preprocessing)
-        ir = to_ir(quantize_network(converted, squares))
+        ir = to_ir(quantize_network(converted, list(squares)))
     int8 = OpenVinoEngine(
-        from_ir(ir, out.uri), views=document.views, dtype=torch.int8, n_threads=torch.get_num_threads()
+        from_ir(ir, checkpoint.uri), views=document.views, dtype=plan.dtype, n_threads=torch.get_num_threads()
     )
-
-    def by_float(batch: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return document.calibration.undo(predictor.predict(batch))
-
-    # Whoever is asked first would pay for what a first answer costs.
-    int8.probabilities(np.stack(squares[:1]))
+    asked: tuple[Ask, Ask] = (lambda batch: document.calibration.undo(predictor.predict(batch)), int8.probabilities)
     with Bar(terminal, total=len(photos.val), doing="comparing") as bar:
-
-        def batches() -> Iterator[NDArray[np.uint8]]:
-            for batch in photos.squares(photos.val):
-                yield batch
-                bar.advance(len(batch))
-
-        float_answers, int8_answers = ask_in_turn(by_float, int8.probabilities, batches())
+        said = ask_both(asked, photos.squares(photos.val), bar.advance)
+    comparison = compare_answers(said, photos.labels)
+    for side, by, rate in zip(("float", "int8"), (predictor.plan, plan), photos_per_s(asked, squares), strict=True):
+        comparison[side] |= {"engine": by.name, "photos_per_s": rate}
     report = {
         "quantized_from": document.id,
         "range_photos": len(squares),
         "threads": torch.get_num_threads(),
         "max_loss_points": max_loss_points,
-        **compare_answers(float_answers, int8_answers, photos.labels),
+        **comparison,
         "warnings": list(photos.warnings),
         "seconds": round(time.perf_counter() - started_s, 1),
     }
-    report["float"]["engine"], report["int8"]["engine"] = predictor.plan.name, "openvino int8 on cpu"
     for line in quantization_lines(report):
         terminal.say(line)
     why = None if max_loss_points is None else why_refused(report, max_loss_points=max_loss_points)
@@ -123,18 +116,15 @@ def quantize_checkpoint(
         raise CheckpointError(
             f"{checkpoint.uri}: int8 is refused: {why}; nothing was written, use the checkpoint as it is"
         )
-
-    calibration = fit_calibration(
-        int8_answers.probabilities, photos.labels, target_error=document.calibration.target_error
-    )
-    golden = answer_golden(
-        lambda batch: calibration.apply(int8.probabilities(batch)), document.golden, document.preprocessing
-    )
+    target_error = document.calibration.target_error
+    calibration = fit_calibration(said[1], photos.labels, target_error=target_error)
     quantized = dataclasses.replace(
         document,
         calibration=calibration,
-        golden=golden,
-        metrics={**document.metrics, **_metrics(int8_answers.probabilities, photos.labels, document)},
+        golden=answer_golden(
+            lambda batch: calibration.apply(int8.probabilities(batch)), document.golden, document.preprocessing
+        ),
+        metrics={**document.metrics, **_metrics(said[1], photos.labels, document)},
         config={**document.config, "serve": {**document.config.get("serve", {}), **_SERVED_ANYWHERE}},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={**document.versions, **{name: version(name) for name in _PACKAGES}},
