@@ -112,9 +112,10 @@ def export_checkpoint(
         asked: dict[str, Any] = {"engine": "auto"} if precision == "int8" else {"precision": "fp32"}
         predictor = Predictor.load(checkpoint, device="cpu", **asked)
         bar.show(1, doing=f"writing {file_format},")
+        files: tuple[bytes, ...]
         if file_format == "openvino":
-            files = _render_openvino(checkpoint, document, precision)
-            answer = _load_openvino(files)
+            ir = _render_openvino(checkpoint, document, precision)
+            files, answer = ir, _load_openvino(ir)
         else:
             answering = Answering(
                 load_network(checkpoint),
@@ -124,8 +125,8 @@ def export_checkpoint(
             )
             answering.eval().requires_grad_(False)
             render, load = {"onnx": (_render_onnx, _load_onnx), "torch": (_render_torch, _load_torch)}[file_format]
-            files = (render(answering, document),)
-            answer = load(files[0])
+            data = render(answering, document)
+            files, answer = (data,), load(data)
         bar.show(2, doing="comparing its answers,")
         difference = _largest_difference(answer, predictor)
     # A comparison with NaN is false, so this refuses what is not finite too.

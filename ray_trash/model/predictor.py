@@ -114,7 +114,7 @@ class Predictor:
         # Whatever else it is over, it is the network that repeats the stored answer over the checkpoint's own views.
         predictor = over(document.views)
         predictor._require_golden(document.golden, checkpoint.uri)
-        return predictor if views in (None, document.views) else over(views)
+        return predictor if views is None or views == document.views else over(views)
 
     def _require_golden(self, golden: Golden, where: str) -> None:
         require_golden(

@@ -70,7 +70,8 @@ def find_photos(
     catalog = build_catalog(listing, document.preprocessing, terminal=terminal).catalog
     require_usable_photos(catalog)
     sided, warnings = put_on_sides(catalog, rule, listing.root, instead=_INSTEAD)
-    train, val = (photos_on(side, sided, rule, listing.root, instead=_INSTEAD) for side in ("train", "val"))
+    train = photos_on("train", sided, rule, listing.root, instead=_INSTEAD)
+    val = photos_on("val", sided, rule, listing.root, instead=_INSTEAD)
     return SidedPhotos(
         folder=PhotoFolder.at(listing.root),
         preprocessing=document.preprocessing,
