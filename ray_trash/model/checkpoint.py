@@ -108,7 +108,7 @@ def write_checkpoint(
     if quantized is not None:
         report = json.dumps(quantized.report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         entries[QUANTIZED_FILE] = write_entry(storage, QUANTIZED_FILE, report.encode())
-    card = model_card(written, quantized=quantized and quantized.report)
+    card = model_card(written, quantized=quantized.report if quantized else None)
     storage.write_bytes(CARD_FILE, card.encode())
     if trainer is not None:
         entries[TRAINER_FILE] = write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
@@ -234,7 +234,7 @@ def _read_card(storage: Storage, document: CheckpointDocument, quantized: Quanti
     except StorageError:
         card = b""  # of an older checkpoint, or for others to read: nothing that answers depends on it
     if not card_is_of(card, document) or len(card) > _MAX_CARD_BYTES:
-        return model_card(document, quantized=quantized and quantized.report)
+        return model_card(document, quantized=quantized.report if quantized else None)
     return card.decode("utf-8", "replace")
 
 

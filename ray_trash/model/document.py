@@ -133,8 +133,9 @@ class CheckpointDocument:
         """Refuse what no field shows by itself."""
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: a name is listed twice")
-        for network in filter(None, (self, self.float_network)):
-            _require_classes(network.golden, network.calibration, len(self.classes))
+        _require_classes(self.golden, self.calibration, len(self.classes))
+        if self.float_network is not None:
+            _require_classes(self.float_network.golden, self.float_network.calibration, len(self.classes))
         if datetime.fromisoformat(self.created_at).tzinfo is None:
             raise ValueError("created_at: the time zone is missing")
 

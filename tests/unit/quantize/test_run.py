@@ -59,14 +59,17 @@ def photos(origin, tmp_path_factory) -> SidedPhotos:
     """Blocks of colour of which the float network is sure, each of the class that it says: it is always right."""
     root = tmp_path_factory.mktemp("photos")
     made = np.random.default_rng(0).integers(0, 256, (8 * N_PHOTOS, 4, 4, 3), np.uint8)
-    said = Predictor.load(origin, device="cpu", precision="fp32").predict(made.repeat(8, 1).repeat(8, 2))
+    predictor = Predictor.load(origin, device="cpu", precision="fp32")
+    said = predictor.predict(made.repeat(8, 1).repeat(8, 2))
     surest, rows = np.argsort(-said.max(axis=1))[:N_PHOTOS], []
     for number in surest:
         path = root / f"{number:03d}.png"
         Image.fromarray(made[number].repeat(16, 0).repeat(16, 1)).save(path)
         rows.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-    table, labels = pa.Table.from_pylist(rows), said.argmax(axis=1)[surest]
-    return SidedPhotos(PhotoFolder.at(str(root)), origin.document.preprocessing, table.slice(0, 16), table, labels)
+    table, folder = pa.Table.from_pylist(rows), PhotoFolder.at(str(root))
+    photos = SidedPhotos(folder, origin.document.preprocessing, table.slice(0, 16), table, np.zeros(0, np.int64))
+    labels = predictor.predict(np.concatenate(list(photos.squares(table)))).argmax(axis=1)
+    return dataclasses.replace(photos, labels=labels)
 
 
 @pytest.fixture(scope="module")
