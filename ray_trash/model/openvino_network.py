@@ -10,7 +10,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,22 @@ def convert_network(network: nn.Module, preprocessing: Preprocessing) -> Any:
         return openvino.convert_model(traced, example_input=example, input=[1, side_px, side_px, 3])
 
 
-def quantize_network(converted: Any, squares: Sequence[NDArray[np.uint8]]) -> Any:
+def quantize_network(
+    converted: Any, squares: Sequence[NDArray[np.uint8]], on_photo: Callable[[], None] = lambda: None
+) -> Any:
     """Make an int8 network of a converted one by NNCF, which measures the range of each layer on photos (S, S, 3).
+
+    `on_photo` is called for each photo on which it is measured; as much is to be done once all are.
 
     Weights get 7 of their 8 bits, so that the sums of pairs of products fit 16: processors without VNNI would cut them
     off, and the same network would answer otherwise there. See `OverflowFix` in NNCF's `advanced_parameters.py`.
     """
     import_openvino()
+
+    def measured(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        on_photo()
+        return square[np.newaxis]
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # NNCF loads the builder of torch's extensions, which tells everybody where it finds no GPU.
@@ -59,7 +68,7 @@ def quantize_network(converted: Any, squares: Sequence[NDArray[np.uint8]]) -> An
 
         return nncf.quantize(
             converted,
-            nncf.Dataset(squares, lambda square: square[np.newaxis]),
+            nncf.Dataset(squares, measured),
             subset_size=len(squares),
             target_device=nncf.TargetDevice.CPU,
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),

@@ -32,7 +32,6 @@ from ray_trash.storage import Storage
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.quantization import quantization_lines
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import counted
 
 _PACKAGES = ("openvino", "nncf")
 _SERVED_ANYWHERE = {"engine": "auto", "device": "cpu", "precision": "auto"}
@@ -87,10 +86,10 @@ def quantize_checkpoint(
     document, started_s = checkpoint.document, time.perf_counter()
     plan = plan_int8_engine("auto", "cpu", checkpoint.uri)
     predictor = Predictor.load(checkpoint, engine="openvino", device="cpu", n_threads=usable_cpus())
-    with Bar(terminal, total=None, doing=f"making int8 by {counted(len(photos.train), 'training photo')}"):
+    with Bar(terminal, total=len(photos.train), doing="making int8 by", noun="training photos") as bar:
         squares = np.concatenate(list(photos.squares(photos.train)))
         converted = convert_network(load_network(checkpoint), document.preprocessing)
-        ir = to_ir(quantize_network(converted, list(squares)))
+        ir = to_ir(quantize_network(converted, list(squares), lambda: bar.advance(1)))
     int8 = OpenVinoEngine(
         from_ir(ir, checkpoint.uri), views=document.views, dtype=plan.dtype, n_threads=torch.get_num_threads()
     )
