@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ray_trash.cli import main
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import CheckpointError, ConfigError
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
@@ -149,3 +150,11 @@ def test_without_its_packages_the_command_that_installs_them_is_named(origin, tm
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"openvino and nncf is not installed; pip install 'ray-trash\[int8\]'"):
         require_quantizable(origin, Storage.at(tmp_path / "new"), overwrite=False)
+
+
+def test_the_command_says_what_is_wrong_before_it_starts_anything(origin, tmp_path, capsys):
+    arguments = ["quantize", origin.uri, "--data", str(tmp_path / "none"), "--out", origin.uri]
+    assert main(arguments) == 2
+    assert "is there already; give another --out" in capsys.readouterr().err
+    assert main([*arguments, "--max-loss", "-1"]) == 2
+    assert "--max-loss: -1: must be 0 to 100" in capsys.readouterr().err
