@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -107,6 +108,7 @@ def test_one_that_answers_otherwise_than_when_it_was_written_is_refused(copied):
 
 def test_another_int8_network_is_another_model(copied):
     opened = open_checkpoint(copied)
+    assert opened.quantized is not None
     xml, numbers = opened.quantized.ir
     other = Quantized((xml + b"\n", numbers), INT8_REPORT)
     assert write_checkpoint(copied, opened.weights(), opened.document, quantized=other).id != opened.document.id
@@ -169,8 +171,8 @@ def test_openvino_s_files_answer_any_number_of_photos_as_the_checkpoint_does(
 ):
     checkpoint = directory
     if views == 8:
-        opened, exact = open_checkpoint(trained.directory), {"device": "cpu", "precision": "fp32"}
-        eight = Predictor.load(trained.directory, views=8, **exact)
+        opened = open_checkpoint(trained.directory)
+        eight = Predictor.load(trained.directory, device="cpu", precision="fp32", views=8)
         golden = answer_golden(eight.predict, opened.document.golden, opened.document.preprocessing)
         document = dataclasses.replace(opened.document, views=8, golden=golden)
         write_checkpoint(tmp_path / "origin", opened.weights(), document)
@@ -180,7 +182,7 @@ def test_openvino_s_files_answer_any_number_of_photos_as_the_checkpoint_does(
     by_int8 = precision in ("int8", None)
     assert said["precision"] == (precision or "int8")
     assert said["size_bytes"] == sum((tmp_path / name).stat().st_size for name in ("model.xml", "model.bin"))
-    asked = {"engine": "auto"} if by_int8 else {"precision": "fp32"}
+    asked: dict[str, Any] = {"engine": "auto"} if by_int8 else {"precision": "fp32"}
     predictor = Predictor.load(checkpoint, device="cpu", **asked)
     model = openvino.Core().read_model(tmp_path / "model.xml")
     assert model.get_rt_info(["ray_trash", "model_id"]).astype(str) == predictor.document.id

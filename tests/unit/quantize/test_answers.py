@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,10 +19,15 @@ def compared(by_float: list[bool], by_int8: list[bool]) -> dict:
 
 
 def test_both_are_asked_about_the_same_photos_in_turn():
-    asked, done = [], []
+    asked: list[tuple[str, int]] = []
+    done: list[int] = []
 
     def ask(name, share):
-        return lambda squares: asked.append((name, len(squares))) or np.full((len(squares), 2), share)
+        def answer(squares):
+            asked.append((name, len(squares)))
+            return np.full((len(squares), 2), share)
+
+        return answer
 
     batches = iter([np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)])
     said = ask_both((ask("float", 0.5), ask("int8", 0.4)), batches, done.append)
@@ -30,9 +37,9 @@ def test_both_are_asked_about_the_same_photos_in_turn():
 
 
 def test_speeds_are_of_the_same_few_photos_in_turn():
-    asked = []
+    asked: list[tuple[str, int]] = []
 
-    def ask(name):
+    def ask(name: str) -> Any:
         return lambda squares: asked.append((name, len(squares)))
 
     assert min(photos_per_s((ask("float"), ask("int8")), np.zeros((100, 8, 8, 3), np.uint8))) > 0
