@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ray_trash.terminal.text import counted, percent, percents, points
+from ray_trash.terminal.text import counted, p_value, percent, percents, points
 
 
 def quantization_lines(report: Mapping[str, Any]) -> Iterator[str]:
@@ -17,10 +17,10 @@ def quantization_lines(report: Mapping[str, Any]) -> Iterator[str]:
         speed = f"{side['photos_per_s']:.1f} photos/s on {counted(report['threads'], 'thread')}"
         yield f"{side['engine']}: {right} (95 % interval {percents(side['accuracy_ci95'])}), {speed}"
     low, high = report["difference_ci95"]
+    verdict = f"McNemar {p_value(report['p_value'])}, {'' if report['significant'] else 'not '}significant"
     yield (
         f"difference: {points(report['difference'])} points (95 % interval {points(low)} to {points(high)}), "
-        f"McNemar p = {report['p_value']:.3f}, {'significant' if report['significant'] else 'not significant'}; right "
-        f"with float alone {report['only_float_right']}, with int8 alone {report['only_int8_right']}"
+        f"{verdict}; right with float alone {report['only_float_right']}, with int8 alone {report['only_int8_right']}"
     )
     faster = report["int8"]["photos_per_s"] / report["float"]["photos_per_s"]
     yield (
