@@ -51,8 +51,9 @@ def quantize_network(
 
     `on_photo` is called for each photo on which it is measured; as much is to be done once all are.
 
-    Weights get 7 of their 8 bits, so that the sums of pairs of products fit 16: processors without VNNI would cut them
-    off, and the same network would answer otherwise there. See `OverflowFix` in NNCF's `advanced_parameters.py`.
+    Only the first layer's weights have 7 of their 8 bits, as NNCF has it by default. With 7 bits in all layers no sum of
+    two products would leave 16 bits, at which processors without VNNI cut it off; but that costs more than it saves:
+    measured on such a processor, 251 of 328 photos right by default and 244 with 7 bits, 254 in float.
     """
     import_openvino()
 
@@ -71,7 +72,6 @@ def quantize_network(
             nncf.Dataset(squares, measured),
             subset_size=len(squares),
             target_device=nncf.TargetDevice.CPU,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
 
 
