@@ -51,8 +51,8 @@ def quantize_network(
 
     `on_photo` is called for each photo on which it is measured; as much is to be done once all are.
 
-    Only the first layer's weights have 7 of their 8 bits, as NNCF has it by default. With 7 bits in all layers no sum of
-    two products would leave 16 bits, at which processors without VNNI cut it off; but that costs more than it saves:
+    Only the first layer's weights have 7 of their 8 bits, as NNCF has it by default. With 7 in all layers no sum of two
+    products would leave 16 bits, at which processors without VNNI cut it off; but that costs more than it saves:
     measured on such a processor, 251 of 328 photos right by default and 244 with 7 bits, 254 in float.
     """
     import_openvino()
