@@ -92,6 +92,6 @@ format: setup ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 
 lock: setup ## resolve pyproject.toml anew into requirements.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra heic --extra mlflow --extra onnx --extra optuna --extra bench --constraint constraints.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra heic --extra int8 --extra mlflow --extra onnx --extra optuna --extra bench --constraint constraints.txt \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-config --quiet --output-file requirements.txt

@@ -144,11 +144,24 @@ def build_parser() -> argparse.ArgumentParser:
     add("what", choices=("status", "down"), help="status: who answers, or why nobody does; down: take it away")
     add("--name", default="ray-trash", help="the application's name in the Serve config (ray-trash)")
 
+    add = command("quantize", judging.quantize, "a checkpoint that answers by an int8 network, unless that loses")
+    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
+    text = "folder of class folders, or a packed set, or Parquet files of photos: those that it was trained with"
+    add("--data", required=True, metavar="DIR", help=text)
+    add("--labels", metavar="FILE", help=_LABELS)
+    add("--out", required=True, metavar="CHECKPOINT8", help="where the new checkpoint goes, a path or URI")
+    text = "how many points of accuracy it may lose on validation (0.5); significantly worse is never taken"
+    add("--max-loss", type=_points, default=0.5, metavar="POINTS", help=text)
+    add("--overwrite", action="store_true", help="replace the checkpoint at --out if there is one")
+
     add = command(
         "export", judging.export, "a checkpoint as one file for other runtimes, checked against the checkpoint"
     )
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint directory")
-    add("--format", required=True, choices=("onnx", "torch"), help="ONNX, or torch.export's pt2")
+    text = "ONNX; torch.export's pt2; OpenVINO's IR, FILE.xml and FILE.bin"
+    add("--format", required=True, choices=("onnx", "torch", "openvino"), help=text)
+    text = "what the weights are written in (fp32; int8 of what quantize made); bf16 and int8 with --format openvino"
+    add("--precision", choices=("fp32", "bf16", "int8"), help=text)
     add("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
     add("--overwrite", action="store_true", help="replace the file if it is there")
 
@@ -211,6 +224,13 @@ def _minutes(text: str) -> float:
     found = float(text)
     if not 0 < found < math.inf:
         raise argparse.ArgumentTypeError(f"{text}: must be above 0, and finite")
+    return found
+
+
+def _points(text: str) -> float:
+    found = float(text)
+    if not 0 <= found <= 100:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 to 100")
     return found
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Evaluate a checkpoint."""
     from ray_trash.cluster.here import is_little, session_if
-    from ray_trash.evaluate.run import evaluate_checkpoint, list_evaluated, most_work
+    from ray_trash.evaluate.run import evaluate_checkpoint, most_work
+    from ray_trash.evaluate.sides import list_of_classes
     from ray_trash.model.checkpoint import open_checkpoint
     from ray_trash.report.run import leave_report
     from ray_trash.storage import Storage
@@ -22,7 +23,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
     checkpoint = open_checkpoint(options.checkpoint)  # a wrong path should not cost a cluster's start
     out = Storage.at(options.out)
-    listed = list_evaluated(checkpoint.document, options.data, labels_uri=options.labels, terminal=terminal)
+    listed = list_of_classes(checkpoint.document, options.data, labels_uri=options.labels, terminal=terminal)
     work = most_work(checkpoint.document, listed, views=options.views, with_masks=options.masks)
     with session_if(not is_little(work, workers=options.workers), terminal=terminal):
         document = evaluate_checkpoint(
@@ -95,11 +96,28 @@ def explain(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return explained
 
 
+def quantize(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Make a checkpoint that answers by an int8 network."""
+    from ray_trash.cluster.connect import ray_session
+    from ray_trash.model.checkpoint import open_checkpoint
+    from ray_trash.quantize.photos import find_photos
+    from ray_trash.quantize.run import quantize_checkpoint, require_quantizable
+    from ray_trash.storage import Storage
+
+    checkpoint, out = open_checkpoint(options.checkpoint), Storage.at(options.out)
+    require_quantizable(checkpoint, out, overwrite=options.overwrite)
+    with ray_session(dashboard=False, terminal=terminal):
+        photos = find_photos(checkpoint, options.data, labels_uri=options.labels, terminal=terminal)
+    quantized = quantize_checkpoint(checkpoint, photos, out, max_loss_points=options.max_loss, terminal=terminal)
+    terminal.say(f"written to {out.uri}, model {quantized['id']}")
+    return quantized
+
+
 def export(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Write a checkpoint for other runtimes."""
     from ray_trash.model.export import export_checkpoint
 
-    given = {"out": options.out, "overwrite": options.overwrite}
+    given = {"precision": options.precision, "out": options.out, "overwrite": options.overwrite}
     exported = export_checkpoint(options.checkpoint, options.format, **given, terminal=terminal)
     difference = f"within {exported['max_difference']:.1g}"
     terminal.say(f"written to {exported['file']}; probabilities as the checkpoint's, {difference}")

@@ -25,7 +25,8 @@ class ServeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes GPUs where the cluster has some."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32."""
+    """`auto` is bf16 where the GPU has bf16 or the CPU has bf16 instructions, else fp32. A quantized checkpoint
+    answers by int8 under `auto`, and by its float network under the others."""
     views: Literal[1, 8] | None = None
     """How many symmetries of a photo its answer is the mean over; 8 take eight times as long. Temperature and
     thresholds stay those that the checkpoint's own number of views got. Default: that number."""

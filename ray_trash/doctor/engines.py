@@ -16,6 +16,7 @@ from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine
 from ray_trash.model.golden import TOLERANCE, compute_golden, require_golden
 from ray_trash.model.network import build_network
 from ray_trash.model.openvino_engine import OpenVinoEngine
+from ray_trash.model.openvino_network import convert_network
 from ray_trash.model.precision import DeviceChoice, PrecisionChoice
 from ray_trash.model.resnet import ResNet
 from ray_trash.model.torch_engine import TorchEngine
@@ -68,7 +69,8 @@ def _plans() -> Iterator[EnginePlan]:
 
 def _build(plan: EnginePlan, network: ResNet) -> Engine:
     if plan.kind == "openvino":
-        return OpenVinoEngine(network, _PREPROCESSING, views=1, dtype=plan.dtype, n_threads=torch.get_num_threads())
+        converted = convert_network(network, _PREPROCESSING)
+        return OpenVinoEngine(converted, views=1, dtype=plan.dtype, n_threads=torch.get_num_threads())
     on_device = network.to(plan.device)
     return TorchEngine(on_device, _PREPROCESSING, views=1, device=plan.device, dtype=plan.dtype)
 

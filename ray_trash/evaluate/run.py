@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,13 +16,10 @@ from numpy.typing import NDArray
 
 from ray_trash.cluster.capacity import ScoringPlan, wait_for_room
 from ray_trash.cluster.here import is_connected, is_little, photos_of_224_px
-from ray_trash.dataset.catalog import accepted_photos, count_trained_on, fingerprint, photo_keys, require_usable_photos
-from ray_trash.dataset.columns import rows_in, table_of_rows
-from ray_trash.dataset.listing import LISTING_SCHEMA, Listing, list_photos
-from ray_trash.dataset.names import nfc
+from ray_trash.dataset.catalog import accepted_photos, fingerprint, require_usable_photos
+from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.scan import build_catalog
-from ray_trash.dataset.split import SplitRule, assign_splits
-from ray_trash.errors import CheckpointError, DataError
+from ray_trash.errors import CheckpointError
 from ray_trash.evaluate.masked import masked_accuracies
 from ray_trash.evaluate.metrics import ClassificationSums
 from ray_trash.evaluate.outputs import (
@@ -38,6 +33,7 @@ from ray_trash.evaluate.outputs import (
 from ray_trash.evaluate.picture import draw_confusion_matrix
 from ray_trash.evaluate.scoring import score_photos
 from ray_trash.evaluate.selective import selective_figures
+from ray_trash.evaluate.sides import list_of_classes, photos_on, put_on_sides, split_rule, warnings_of
 from ray_trash.evaluate.unknown import N_PICTURES, draw_unknown, unknown_figures
 from ray_trash.image.mask import Mask
 from ray_trash.model.checkpoint import Checkpoint
@@ -51,6 +47,7 @@ if TYPE_CHECKING:
     from ray_trash.cluster.growing import Wait
 
 _logger = logging.getLogger(__name__)
+_ALL = "--split all"
 
 
 def evaluate_checkpoint(
@@ -85,7 +82,8 @@ def evaluate_checkpoint(
         workers: Processes that score, half a CPU or one GPU each. Default: one per GPU, or one per CPU where there is
             none, and fewer for few photos.
         device: Where to compute.
-        precision: What to compute in; fp32 gives figures that compare across machines.
+        precision: What to compute in; fp32 gives figures that compare across machines. A checkpoint with an int8
+            network is judged by that, on CPUs, whatever is asked.
         forward_batch_photos: Photos of one forward pass. Default: as the checkpoint says.
         views: Symmetries of a photo that its answer is the mean over. Default: as the checkpoint says. With another
             number its temperature and thresholds stay as they are, as `score` and `serve` keep them, and the result
@@ -93,7 +91,7 @@ def evaluate_checkpoint(
         with_masks: Score the photos twice more, with their border and with their centre hidden, and drawn pictures
             that belong to no class.
         wait: How many seconds to wait for machines; `auto` is some minutes where the cluster grows.
-        listed: What `list_evaluated` gave. Default: it is listed here.
+        listed: What `list_of_classes` gave. Default: it is listed here.
         terminal: Is told how far this has come, and what is waited for.
 
     Returns:
@@ -108,26 +106,33 @@ def evaluate_checkpoint(
     """
     document = checkpoint.document
     views, terminal = views or document.views, terminal or Terminal.silent()
-    rule = None if split == "all" else _split_rule(document, checkpoint.uri)
+    if document.is_int8:
+        device, precision = "cpu", "auto"
+    rule = None if split == "all" else split_rule(document, checkpoint.uri, instead=f"evaluate with {_ALL}")
     plan = _plan_on_cluster(workers, device, wait, terminal) if is_connected() else None
     computation = Computation(
         checkpoint.uri,
         document.preprocessing,
-        engine="torch",
+        engine="auto" if document.is_int8 else "torch",
         precision=precision,
         batch_photos=forward_batch_photos or document.forward_batch_photos,
         views=views,
     )
 
-    listed = listed or list_evaluated(document, data_root, labels_uri=labels_uri, terminal=terminal)
-    listing = _restrict(listed, document.classes)
+    listing = listed or list_of_classes(document, data_root, labels_uri=labels_uri, terminal=terminal)
     # The photos of the split are decoded a second time for scoring. Keeping what was decoded here would hold every
     # photo of the root, most of them of other splits, to save a few percent of what the network costs; and which split
     # a photo is in is known only once all are hashed.
     catalog = build_catalog(listing, document.preprocessing, terminal=terminal).catalog
-    photos, warnings = _photos_of(split, rule, catalog, listing)
+    require_usable_photos(catalog)
+    photos, warnings = accepted_photos(catalog), list(listing.warnings)
+    if rule is not None and split != "all":
+        instead = f"to evaluate on all of them use {_ALL}"
+        sided, split_warnings = put_on_sides(catalog, rule, listing.root, instead=instead)
+        photos = photos_on(split, sided, rule, listing.root, instead=f"use another --split, or {_ALL}")
+        warnings += split_warnings
     found_fingerprint = fingerprint(catalog)
-    warnings += _warn_of_data(split, photos, found_fingerprint, document)
+    warnings += warnings_of(split, photos, found_fingerprint, document)
     if note := document.views_note(views):
         warnings.append(note)
 
@@ -162,7 +167,7 @@ def evaluate_checkpoint(
         dataset_fingerprint=found_fingerprint,
         scoring={
             "device": plan.device,
-            "precision": precision,
+            "precision": "int8" if document.is_int8 else precision,
             "batch_size": computation.batch_photos,
             "views": views,
         },
@@ -190,14 +195,6 @@ def evaluate_checkpoint(
     return result
 
 
-def list_evaluated(
-    document: CheckpointDocument, data_root: str, *, labels_uri: str | None, terminal: Terminal
-) -> Listing:
-    """List the photos that a checkpoint is to be evaluated on, or raise `DataError`."""
-    follow_links = document.data.get("follow_links") is not False  # as in training
-    return list_photos(data_root, labels_uri=labels_uri, follow_links=follow_links, terminal=terminal)
-
-
 def most_work(document: CheckpointDocument, listed: Listing, *, views: int | None, with_masks: bool) -> float:
     """Say how many photos of 224 pixels an evaluation is worth at most, reading them included."""
     n_files = len(listed.files)
@@ -216,96 +213,11 @@ def _plan_on_cluster(
     return plan
 
 
-def _photos_of(split: str, rule: SplitRule | None, catalog: pa.Table, listing: Listing) -> tuple[pa.Table, list[str]]:
-    """Return the photos to score, and warnings."""
-    require_usable_photos(catalog)
-    accepted, warnings = pc.equal(catalog["verdict"], "accepted"), list(listing.warnings)
-    if rule is not None:
-        try:
-            sides, split_warnings = assign_splits(catalog, rule, listing.root)
-        except DataError as error:
-            raise DataError(
-                f"{listing.root}: the checkpoint's split does not fit these photos ({error}); "
-                "to evaluate on all of them use --split all"
-            ) from error
-        warnings += split_warnings
-        accepted = pc.and_(accepted, pc.fill_null(pc.equal(sides, split), False))
-    photos = catalog.filter(accepted)
-    if not len(photos):
-        raise DataError(_no_photos(split, rule, catalog, listing.root))
-    return photos, warnings
-
-
 def _count(probabilities: NDArray[np.float32], label_numbers: NDArray[np.int64], n_classes: int) -> ClassificationSums:
     # In the catalog's order and in one go, so that the float sums do not depend on the workers.
     sums = ClassificationSums.zeros(n_classes)
     sums.update(probabilities, label_numbers)
     return sums
-
-
-def _split_rule(document: CheckpointDocument, where: str) -> SplitRule:
-    try:
-        return SplitRule.from_json(document.data["split"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: its split rule cannot be read ({error}); evaluate with --split all") from error
-
-
-def _restrict(listing: Listing, classes: Sequence[str]) -> Listing:
-    """Label an evaluation set by the checkpoint's classes, of which it need not have all."""
-    known = {nfc(name): name for name in classes}
-    entries = table_of_rows(_relabelled(listing, known), LISTING_SCHEMA)
-    restricted = replace(listing, classes=tuple(classes), entries=entries)
-    n_unknown = len(listing.files) - len(restricted.files)
-    if not len(restricted.files):
-        advice = "".join(f"; {warning}" for warning in listing.warnings)
-        raise DataError(
-            f"{listing.root}: holds photos of {list(listing.classes)}, and the checkpoint knows none "
-            f"of these; it knows {list(classes)}{advice}"
-        )
-    if not n_unknown:
-        return restricted
-    names = sorted(set(listing.classes) - known.keys())
-    warning = f"{n_unknown} photos of classes the checkpoint does not know were ignored: {names}"
-    return replace(restricted, warnings=(*listing.warnings, warning))
-
-
-def _relabelled(listing: Listing, known: Mapping[str, str]) -> Iterator[tuple[str | int | None, ...]]:
-    for path, label, size_bytes, verdict, reason, message, side in rows_in(listing.entries, *LISTING_SCHEMA.names):
-        if verdict is not None:
-            yield path, label, size_bytes, verdict, reason, message, side
-        elif label in known:
-            yield path, known[label], size_bytes, None, None, None, side
-        else:
-            yield path, None, None, "ignored", "not a class of the checkpoint", None, side
-
-
-def _no_photos(split: str, rule: SplitRule | None, catalog: pa.Table, root: str) -> str:
-    assert rule is not None, "all photos are in the split `all`"
-    how = "split by folders train, val and test" if rule.kind == "folders" else f"{rule.kind} split"
-    return (
-        f"{root}: the split {split!r} has no photo ({how} of {len(accepted_photos(catalog))} photos); use another "
-        "--split, or --split all"
-    )
-
-
-def _warn_of_data(split: str, photos: pa.Table, found_fingerprint: str, document: CheckpointDocument) -> list[str]:
-    warnings = []
-    try:
-        known = count_trained_on(document.data.get("trained_on", ""), photo_keys(photos))
-    except ValueError:
-        known = 0
-    if known:
-        warnings.append(
-            f"{known} of these {len(photos)} photos were trained on: the figures say nothing about new photos"
-        )
-    if split == "val" and document.calibration.n:
-        warnings.append("temperature and thresholds were fitted to these photos: new ones are answered less well")
-    if split != "all" and found_fingerprint != document.data.get("fingerprint"):
-        warnings.append(
-            "these are not the photos the checkpoint was trained on, or not all of them, or some "
-            "changed: its split rule was applied to what is there now"
-        )
-    return warnings
 
 
 def _counts(catalog: pa.Table) -> dict[str, int]:

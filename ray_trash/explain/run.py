@@ -40,7 +40,9 @@ def explain_photos(checkpoint: str, paths: Sequence[str], out: Storage, *, termi
     folders = [PhotoFolder.at(source.root) for source in inputs.sources]
     entries: list[dict[str, Any]] = []
     with Bar(terminal, total=len(inputs)) as bar:
-        predictor = Predictor.load(opened, device="cpu", precision="fp32")
+        # Exactly, or by the int8 network that the checkpoint answers by; the maps are of the float one either way.
+        exact: dict[str, Any] = {"engine": "auto"} if document.is_int8 else {"precision": "fp32"}
+        predictor = Predictor.load(opened, device="cpu", **exact)
         explainer = Explainer(opened)
         for number, row in enumerate(inputs.rows.to_pylist()):
             entry: dict[str, Any] = {"path": row["path"]}
@@ -69,7 +71,7 @@ def explain_photos(checkpoint: str, paths: Sequence[str], out: Storage, *, termi
         raise DataError(
             f"none of the {len(entries)} photos can be read, such as {first['path']!r}: {first['error_message']}"
         )
-    result = {"model_id": document.id, "explanations": entries}
+    result = {"model_id": document.id, "engine": predictor.plan.name, "explanations": entries}
     out.write_bytes(EXPLANATIONS_FILE, (json.dumps(result, indent=2) + "\n").encode())
     return result
 

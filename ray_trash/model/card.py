@@ -14,6 +14,7 @@ from typing import Any
 from ray_trash.config.yaml import render_yaml
 from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.limits import limits_of
+from ray_trash.terminal.quantization import quantization_lines
 from ray_trash.terminal.text import counted, percent, percents, printable
 
 CARD_FILE = "model_card.md"
@@ -23,26 +24,31 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 def model_card(
     document: CheckpointDocument,
     *,
+    quantized: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
     audit: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write a card from what a checkpoint says, and where they are known from the contents of two files.
+    """Write a card from what a checkpoint says, and where they are known from the contents of other files.
 
     Args:
         document: Of the checkpoint.
+        quantized: `quantized.json`, where an int8 network answers.
         evaluation: `evaluation.json`. Default: the card has the figures of validation, and says so.
         audit: `audit.json` of the photos that were trained on.
     """
-    parts = (
+    parts = [
         ("Intended use", _use(document)),
         ("Data", _data(document, audit)),
         ("Figures", _figures(document, evaluation)),
         ("Limits", _limits(evaluation, audit)),
         ("Calibration", _calibration(document, evaluation)),
-        ("How to load it", _loading()),
-    )
+        ("How to load it", _loading(document)),
+    ]
+    if quantized is not None:
+        parts.insert(3, ("Int8", _int8(quantized)))
     metadata = render_yaml(_metadata(document, evaluation))
-    head = f"---\n{metadata}---\n\n# {_text(_name(document))}\n\n{document.network_name}, model id: `{document.id}`\n"
+    network = f"{document.network_name} in int8" if document.is_int8 else document.network_name
+    head = f"---\n{metadata}---\n\n# {_text(_name(document))}\n\n{network}, model id: `{document.id}`\n"
     return head + "".join(f"\n## {title}\n\n" + "\n".join(lines) + "\n" for title, lines in parts)
 
 
@@ -134,6 +140,16 @@ def _figures(document: CheckpointDocument, evaluation: Mapping[str, Any] | None)
         yield f"| {_text(name)} | {of_class['n']} | {shares[0]} | {ends} | {shares[1]} |"
 
 
+def _int8(quantized: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Answers come from an int8 network, by OpenVINO on CPUs. It was made of the float network of "
+        f"`{quantized['quantized_from']}`, by {counted(quantized['range_photos'], 'training photo')}; that network is "
+        "here too, and answers where `serve.precision` is fp32 or bf16. Compared on the photos of validation:"
+    )
+    yield ""
+    yield from (f"- {_text(line)}" for line in quantization_lines(quantized))
+
+
 def _limits(evaluation: Mapping[str, Any] | None, audit: Mapping[str, Any] | None) -> Iterator[str]:
     found = limits_of(evaluation, audit)
     yield from (f"- {_text(limit)}" for limit in found)
@@ -158,7 +174,7 @@ def _calibration(document: CheckpointDocument, evaluation: Mapping[str, Any] | N
         )
 
 
-def _loading() -> Iterator[str]:
+def _loading(document: CheckpointDocument) -> Iterator[str]:
     yield "```bash"
     yield "ray-trash score CHECKPOINT photos/ --out scored.csv    # label a folder of photos"
     yield "ray-trash serve CHECKPOINT                             # answer over HTTP"
@@ -167,7 +183,8 @@ def _loading() -> Iterator[str]:
     yield "```python"
     yield "from ray_trash.model.predictor import Predictor"
     yield ""
-    yield 'predictor = Predictor.load("CHECKPOINT")'
+    engine = ', engine="auto"' if document.is_int8 else ""
+    yield f'predictor = Predictor.load("CHECKPOINT"{engine})'
     yield 'square = predictor.prepare(open("photo.jpg", "rb").read())'
     yield "probabilities = predictor.predict(square[None])  # in the order of predictor.document.classes"
     yield "```"

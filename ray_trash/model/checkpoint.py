@@ -3,6 +3,8 @@
 ```
 weights.safetensors   the network, torchvision's key names
 checkpoint.json       `CheckpointDocument`
+int8.xml, int8.bin    where an int8 network answers: it, as OpenVINO's IR
+quantized.json        how its answers compare with those of the network it was made of
 trainer/state.pt      what resume needs, where it was given
 model_card.md         all of it for people, see `model.card`; no part of what answers
 COMPLETE              sizes and SHA-256 of the files above but the card, written last
@@ -17,7 +19,6 @@ A checkpoint is opened and checked without torch, which takes seconds to load: o
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import posixpath
 from collections.abc import Mapping
@@ -27,12 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 from ray_trash.errors import CheckpointError, StorageError
 from ray_trash.model.card import CARD_FILE, card_is_of, model_card
+from ray_trash.model.checked_files import read_checked, require_size, sha256, write_entry
 from ray_trash.model.document import (
     FORMAT_VERSION,
     ID_DIGITS,
+    INT8_FORMAT_VERSION,
     CheckpointDocument,
     document_from_json,
     document_to_json,
+    format_version,
     json_object,
     model_id,
     require_format_version,
@@ -47,8 +51,19 @@ WEIGHTS_FILE = "weights.safetensors"
 DOCUMENT_FILE = "checkpoint.json"
 TRAINER_FOLDER = "trainer"
 TRAINER_FILE = f"{TRAINER_FOLDER}/state.pt"
+INT8_FILES = ("int8.xml", "int8.bin")
+QUANTIZED_FILE = "quantized.json"
 _SERVED_FILES = (WEIGHTS_FILE, DOCUMENT_FILE)
+_QUANTIZED_FILES = (*INT8_FILES, QUANTIZED_FILE)
 _MAX_CARD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 network, as the two files of OpenVINO's IR, and what `quantize` found when it compared it."""
+
+    ir: tuple[bytes, bytes] = dataclasses.field(repr=False)
+    report: Mapping[str, Any]
 
 
 def write_checkpoint(
@@ -57,6 +72,7 @@ def write_checkpoint(
     document: CheckpointDocument,
     *,
     trainer: Mapping[str, Any] | None = None,
+    quantized: Quantized | None = None,
 ) -> CheckpointDocument:
     """Write a checkpoint that is complete only once this returns.
 
@@ -68,6 +84,7 @@ def write_checkpoint(
         document: Its `id` is set here, in what is returned.
         trainer: What resume needs: tensors, numbers, text and containers of them. Default: nothing, the
             checkpoint can be used but not resumed from.
+        quantized: The network that answers, where the document has a `float_network`.
 
     Raises:
         StorageError: The disk is full, read-only or out of reach.
@@ -75,23 +92,31 @@ def write_checkpoint(
     """
     from ray_trash.model.tensors import plain_state, to_safetensors, to_torch_file
 
+    if document.is_int8 != (quantized is not None):
+        raise ValueError("a document has a float_network where there is an int8 one, and nowhere else")
     storage = Storage.at(directory)
-    weights = to_safetensors(plain_state(network_state))
-    weights_sha256 = _sha256(weights)
-    written = dataclasses.replace(document, id=model_id(weights_sha256, document_to_json(document).encode()))
+    files = {WEIGHTS_FILE: to_safetensors(plain_state(network_state))}
+    if quantized is not None:
+        files |= zip(INT8_FILES, quantized.ir, strict=True)
+    digests = {name: sha256(data) for name, data in files.items()}
+    named = model_id(tuple(digests.values()), document_to_json(document).encode())
+    written = dataclasses.replace(document, id=named)
     text = _render(written)
     storage.remove(MARKER)
     if directory.exists():
         sync_directory(directory)
-    storage.remove(TRAINER_FOLDER)
-    entries = {
-        WEIGHTS_FILE: _write_entry(storage, WEIGHTS_FILE, weights, weights_sha256),
-        DOCUMENT_FILE: _write_entry(storage, DOCUMENT_FILE, text),
-    }
-    storage.write_bytes(CARD_FILE, model_card(written).encode())
+    for left in (TRAINER_FOLDER, *_QUANTIZED_FILES):
+        storage.remove(left)
+    entries = {name: write_entry(storage, name, data, digests[name]) for name, data in files.items()}
+    entries[DOCUMENT_FILE] = write_entry(storage, DOCUMENT_FILE, text)
+    if quantized is not None:
+        report = json.dumps(quantized.report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        entries[QUANTIZED_FILE] = write_entry(storage, QUANTIZED_FILE, report.encode())
+    card = model_card(written, quantized=quantized.report if quantized else None)
+    storage.write_bytes(CARD_FILE, card.encode())
     if trainer is not None:
-        entries[TRAINER_FILE] = _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
-    _write_marker(storage, entries)
+        entries[TRAINER_FILE] = write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
+    _write_marker(storage, entries, version=format_version(written))
     return written
 
 
@@ -108,7 +133,8 @@ def write_trainer_part(directory: Path, trainer: Mapping[str, Any]) -> None:
     from ray_trash.model.tensors import to_torch_file
 
     storage = Storage.at(directory)
-    _write_marker(storage, {TRAINER_FILE: _write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))})
+    entry = write_entry(storage, TRAINER_FILE, to_torch_file(dict(trainer)))
+    _write_marker(storage, {TRAINER_FILE: entry}, version=FORMAT_VERSION)
 
 
 def read_trainer_part(storage: Storage) -> dict[str, Any]:
@@ -118,10 +144,10 @@ def read_trainer_part(storage: Storage) -> dict[str, Any]:
         CheckpointError: There is no checkpoint, it is incomplete, or its file is missing, truncated or changed.
         StorageError: The storage cannot be asked.
     """
-    _, entries = _read_marker(storage)
+    _, entries, _ = _read_marker(storage)
     if TRAINER_FILE not in entries:
         raise CheckpointError(f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it cannot be resumed from")
-    return _parse_trainer_file(storage.uri, _read_checked(storage, TRAINER_FILE, *entries[TRAINER_FILE]))
+    return _parse_trainer_file(storage.uri, read_checked(storage, TRAINER_FILE, *entries[TRAINER_FILE]))
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,8 @@ class Checkpoint:
     _files: Mapping[str, bytes] = dataclasses.field(repr=False)
     card: str = dataclasses.field(repr=False)
     """Markdown: the card beside the weights, or one made here where there is none or it is of other weights."""
+    quantized: Quantized | None = None
+    """Where an int8 network answers: it."""
 
     def weights(self) -> dict[str, Tensor]:
         """Return the network's tensors, float32 on the CPU, or raise `CheckpointError`."""
@@ -160,8 +188,10 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
         StorageError: The storage cannot be asked.
     """
     storage = place if isinstance(place, Storage) else Storage.at(place)
-    marker, entries = _read_marker(storage)
+    marker, entries, version = _read_marker(storage)
     wanted = _SERVED_FILES + ((TRAINER_FILE,) if with_trainer else ())
+    if version == INT8_FORMAT_VERSION:
+        wanted += _QUANTIZED_FILES
     absent = [name for name in wanted if name not in entries]
     if absent == [TRAINER_FILE]:
         problem = f"{storage.uri}: the checkpoint has no {TRAINER_FILE}; it can be used, but not resumed from"
@@ -175,36 +205,49 @@ def open_checkpoint(place: str | Path | Storage, *, with_trainer: bool = False) 
     if absent:
         raise CheckpointError(f"{storage.uri}: the checkpoint has no {' and no '.join(absent)}")
     files: dict[str, bytes] = {}
-    for name, (size_bytes, sha256) in entries.items():
+    for name, (size_bytes, digest) in entries.items():
         if name in wanted:
-            files[name] = _read_checked(storage, name, size_bytes, sha256)
+            files[name] = read_checked(storage, name, size_bytes, digest)
         else:
-            _require_size(storage, name, size_bytes)
+            require_size(storage, name, size_bytes)
     where = f"{storage.uri}/{DOCUMENT_FILE}"
     document = document_from_json(files[DOCUMENT_FILE], where)
-    weights_sha256 = entries[WEIGHTS_FILE][1]
-    expected_id = model_id(weights_sha256, files[DOCUMENT_FILE])
-    if document.id not in (expected_id, weights_sha256[:ID_DIGITS]):
+    if format_version(document) != version:
+        raise CheckpointError(
+            f"{where}: is not of the version that {MARKER} says; copy the checkpoint again as a whole"
+        )
+    networks = [entries[name][1] for name in (WEIGHTS_FILE, *(INT8_FILES if document.is_int8 else ()))]
+    expected_id = model_id(networks, files[DOCUMENT_FILE])
+    named_by_weights = "" if document.is_int8 else networks[0][:ID_DIGITS]
+    if document.id not in (expected_id, named_by_weights):
         raise CheckpointError(
             f"{where}: it belongs to the model {document.id}; these weights, with these classes, preprocessing and "
             f"calibration, are {expected_id}; copy the checkpoint again as a whole"
         )
     name = posixpath.basename(storage.path.rstrip("/"))
-    return Checkpoint(storage.uri, name, document, marker, files, _read_card(storage, document))
+    quantized = _quantized(storage.uri, files) if document.is_int8 else None
+    card = _read_card(storage, document, quantized)
+    return Checkpoint(storage.uri, name, document, marker, files, card, quantized)
 
 
-def _read_card(storage: Storage, document: CheckpointDocument) -> str:
+def _quantized(uri: str, files: dict[str, bytes]) -> Quantized:
+    # Taken out of the others: what serves is handed from process to process.
+    xml, weights, report = (files.pop(name) for name in _QUANTIZED_FILES)
+    return Quantized((xml, weights), json_object(report, f"{uri}/{QUANTIZED_FILE}"))
+
+
+def _read_card(storage: Storage, document: CheckpointDocument, quantized: Quantized | None) -> str:
     try:
         card = storage.read_bytes(CARD_FILE)
     except StorageError:
         card = b""  # of an older checkpoint, or for others to read: nothing that answers depends on it
     if not card_is_of(card, document) or len(card) > _MAX_CARD_BYTES:
-        return model_card(document)
+        return model_card(document, quantized=quantized.report if quantized else None)
     return card.decode("utf-8", "replace")
 
 
-def _write_marker(storage: Storage, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    marker = {"format_version": FORMAT_VERSION, "files": entries}
+def _write_marker(storage: Storage, entries: Mapping[str, Mapping[str, Any]], *, version: int) -> None:
+    marker = {"format_version": version, "files": entries}
     storage.write_bytes(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
 
 
@@ -215,21 +258,16 @@ def _parse_trainer_file(uri: str, data: bytes) -> dict[str, Any]:
     return state
 
 
-def _write_entry(storage: Storage, name: str, data: bytes, sha256: str = "") -> dict[str, Any]:
-    storage.write_bytes(name, data)
-    return {"size_bytes": len(data), "sha256": sha256 or _sha256(data)}
-
-
-def _read_marker(storage: Storage) -> tuple[bytes, dict[str, tuple[int, str]]]:
+def _read_marker(storage: Storage) -> tuple[bytes, dict[str, tuple[int, str]], int]:
     if not storage.exists(MARKER):
         raise CheckpointError(_why_no_marker(storage))
     where = f"{storage.uri}/{MARKER}"
     marker = storage.read_bytes(MARKER)
     tree = json_object(marker, where)
-    require_format_version(tree, where)
+    version = require_format_version(tree, where)
     try:
         entries = {str(name): (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
-        return marker, entries
+        return marker, entries, version
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where}: not a marker this ray-trash writes") from error
 
@@ -249,27 +287,6 @@ def _why_no_marker(storage: Storage) -> str:
     return f"{storage.uri}: not a checkpoint, which is a folder with {needed} and {MARKER}"
 
 
-def _read_checked(storage: Storage, name: str, size_bytes: int, sha256: str) -> bytes:
-    _require_size(storage, name, size_bytes)
-    data = storage.read_bytes(name)
-    if _sha256(data) != sha256:
-        raise CheckpointError(
-            f"{storage.uri}/{name}: changed since it was written (SHA-256 differs); copy the checkpoint again"
-        )
-    return data
-
-
-def _require_size(storage: Storage, name: str, expected: int) -> None:
-    if not storage.exists(name):
-        raise CheckpointError(f"{storage.uri}/{name}: missing; copy the checkpoint again")
-    found = storage.filesystem.get_file_info(f"{storage.path}/{name}").size
-    if found != expected:
-        raise CheckpointError(
-            f"{storage.uri}/{name}: {'truncated' if found < expected else 'changed'}, {found:,} bytes instead of "
-            f"{expected:,}; copy the checkpoint again"
-        )
-
-
 def _render(document: CheckpointDocument) -> bytes:
     text = document_to_json(document)
     try:
@@ -277,7 +294,3 @@ def _render(document: CheckpointDocument) -> bytes:
     except CheckpointError as error:
         raise ValueError(f"a document that could not be read back: {error}") from error
     return text.encode()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

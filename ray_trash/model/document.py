@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,7 +19,9 @@ from ray_trash.model.calibration import Calibration
 from ray_trash.terminal.text import counted
 
 FORMAT_VERSION = 2
-"""What this code writes, and the only version it reads."""
+INT8_FORMAT_VERSION = 3
+"""Of a checkpoint with an int8 network: code that reads version 2 alone would answer by the float one beside it, with
+thresholds that are not its own."""
 _ARCHITECTURE_KEYS = ("network", "hidden_layers", "dropout", "frozen_stages")
 """Fields that the JSON has under `architecture`."""
 _ANSWERING_KEYS = ("classes", "preprocessing", "views", "calibration")
@@ -42,6 +44,23 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class FloatNetwork:
+    """What answers by the float network of a checkpoint depend on, where those of the int8 one depend on other things.
+
+    Attributes:
+        id: Of the checkpoint that was quantized.
+        calibration: As it had it.
+        golden: As it had it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    id: Annotated[str, StringConstraints(min_length=1)]
+    calibration: Calibration
+    golden: Golden
+
+
+@dataclass(frozen=True)
 class CheckpointDocument:
     """Everything an answer depends on besides the weights.
 
@@ -59,6 +78,8 @@ class CheckpointDocument:
         created_at: ISO 8601, with the time zone.
         versions: Package to version.
         id: As `model_id` makes it, given by `write_checkpoint`; in earlier checkpoints, digits of the weights' SHA-256.
+        float_network: Where an int8 network answers, to which `calibration` and `golden` belong then. Default: none
+            does, they are those of the weights.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -79,6 +100,18 @@ class CheckpointDocument:
     golden: Golden
     network: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     id: str = ""
+    float_network: FloatNetwork | None = None
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether an int8 network answers, unless the float one beside it is asked for."""
+        return self.float_network is not None
+
+    def by_float(self) -> CheckpointDocument:
+        """Return what the answers of the float network depend on."""
+        if self.float_network is None:
+            return self
+        return dataclasses.replace(self, calibration=self.float_network.calibration, golden=self.float_network.golden)
 
     @property
     def network_name(self) -> str:
@@ -106,38 +139,51 @@ class CheckpointDocument:
         """Refuse what no field shows by itself."""
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: a name is listed twice")
-        if len(self.golden.probabilities) != len(self.classes):
-            raise ValueError(f"golden: {len(self.golden.probabilities)} probabilities for {len(self.classes)} classes")
-        if len(self.calibration.thresholds) != len(self.classes):
-            raise ValueError(
-                f"calibration: {len(self.calibration.thresholds)} thresholds for {len(self.classes)} classes"
-            )
-        n_shares = len(self.calibration.answer_shares)
-        if n_shares not in (0, len(self.classes)):
-            raise ValueError(f"calibration: {n_shares} answer_shares for {len(self.classes)} classes")
-        if abs(math.fsum(self.golden.probabilities) - 1) > _PROBABILITY_SUM_TOLERANCE:
-            raise ValueError("golden: the probabilities do not add up to 1")
+        _require_classes(self.golden, self.calibration, len(self.classes))
+        if self.float_network is not None:
+            _require_classes(self.float_network.golden, self.float_network.calibration, len(self.classes))
         if datetime.fromisoformat(self.created_at).tzinfo is None:
             raise ValueError("created_at: the time zone is missing")
+
+
+def _require_classes(golden: Golden, calibration: Calibration, n_classes: int) -> None:
+    if len(golden.probabilities) != n_classes:
+        raise ValueError(f"golden: {len(golden.probabilities)} probabilities for {n_classes} classes")
+    if len(calibration.thresholds) != n_classes:
+        raise ValueError(f"calibration: {len(calibration.thresholds)} thresholds for {n_classes} classes")
+    n_shares = len(calibration.answer_shares)
+    if n_shares not in (0, n_classes):
+        raise ValueError(f"calibration: {n_shares} answer_shares for {n_classes} classes")
+    if abs(math.fsum(golden.probabilities) - 1) > _PROBABILITY_SUM_TOLERANCE:
+        raise ValueError("golden: the probabilities do not add up to 1")
+
+
+def format_version(document: CheckpointDocument) -> int:
+    """Return the version of the format that a document is written in."""
+    return INT8_FORMAT_VERSION if document.is_int8 else FORMAT_VERSION
 
 
 def document_to_json(document: CheckpointDocument) -> str:
     """Render a document as JSON that `document_from_json` reads; a number that is not finite is a `ValueError`."""
     values = dataclasses.asdict(document)
+    if not document.is_int8:
+        del values["float_network"]  # which the code of version 2 does not know
     architecture = {key: values.pop(key) for key in _ARCHITECTURE_KEYS}
-    head = {"format_version": FORMAT_VERSION, "id": values.pop("id"), "classes": values.pop("classes")}
+    head = {"format_version": format_version(document), "id": values.pop("id"), "classes": values.pop("classes")}
     tree = {**head, "architecture": architecture, **values}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def model_id(weights_sha256: str, document: bytes) -> str:
-    """Name a model by its weights and by what else an answer depends on, from the bytes of its `checkpoint.json`.
+def model_id(sha256_of_networks: Sequence[str], document: bytes) -> str:
+    """Name a model by its networks and by what else an answer depends on, from the bytes of its `checkpoint.json`.
+
+    The networks are the files of the weights and, where there is an int8 one, of that, in this order.
 
     As the file has it: a field that a later version adds changes no id.
     """
     tree = json.loads(document)
     answering = json.dumps({key: tree[key] for key in _ANSWERING_KEYS}, sort_keys=True)
-    return hashlib.sha256(f"{weights_sha256} {answering}".encode()).hexdigest()[:ID_DIGITS]
+    return hashlib.sha256(" ".join([*sha256_of_networks, answering]).encode()).hexdigest()[:ID_DIGITS]
 
 
 def json_object(data: bytes, where: str) -> dict[str, Any]:
@@ -160,8 +206,12 @@ def document_from_json(data: bytes, where: str) -> CheckpointDocument:
         CheckpointError: It is of another format version, or a field is missing, unknown or wrong.
     """
     tree = json_object(data, where)
-    require_format_version(tree, where)
+    version = require_format_version(tree, where)
     tree.pop("format_version")
+    if (version == INT8_FORMAT_VERSION) != ("float_network" in tree):
+        raise CheckpointError(
+            f"{where}: format version {version}; float_network is in version {INT8_FORMAT_VERSION}, and in no other"
+        )
     architecture = tree.pop("architecture", None)
     if not isinstance(architecture, Mapping) or "network" not in architecture:
         raise CheckpointError(f"{where}: architecture: expected an object that names the network")
@@ -180,14 +230,15 @@ def document_from_json(data: bytes, where: str) -> CheckpointDocument:
         raise CheckpointError(f"{where}: not a checkpoint document this ray-trash reads: {problems}") from error
 
 
-def require_format_version(tree: Mapping[str, Any], where: str) -> None:
-    """Refuse, as a `CheckpointError`, what another version of this code wrote."""
+def require_format_version(tree: Mapping[str, Any], where: str) -> int:
+    """Return the version; what this code does not read is a `CheckpointError`."""
     version = tree.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, INT8_FORMAT_VERSION):
         raise CheckpointError(
-            f"{where}: format version {version!r}; this ray-trash reads version {FORMAT_VERSION}, "
-            "use the ray-trash that wrote it"
+            f"{where}: format version {version!r}; this ray-trash reads versions {FORMAT_VERSION} and "
+            f"{INT8_FORMAT_VERSION}, use the ray-trash that wrote it"
         )
+    return version
 
 
 def _refuse_constant(name: str) -> float:

@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """Which engine computes, where and in what (float32 or bfloat16), and why, in a few words."""
+    """Which engine computes, where and in what (float32, bfloat16 or int8), and why, in a few words."""
 
     kind: Literal["torch", "openvino"]
     device: torch.device
@@ -63,3 +63,24 @@ def plan_engine(choice: EngineChoice, device: DeviceChoice, precision: Precision
     if choice == "openvino" or (choice == "auto" and target.type == "cpu" and installed):
         kind = "openvino"
     return EnginePlan(kind, target, dtype, why)
+
+
+def plan_int8_engine(choice: EngineChoice, device: DeviceChoice, where: str) -> EnginePlan:
+    """Choose what computes an int8 network: OpenVINO on a CPU, and nothing in its place; `where` is the checkpoint.
+
+    Raises:
+        ClusterError: This process has no such device.
+        ConfigError: Something else was asked for, or is what `auto` means here.
+    """
+    target = resolve_device(device)
+    otherwise = "or ask for the float network in it with serve.precision=fp32 or bf16"
+    problem = ""
+    if choice == "torch":
+        problem = f"which OpenVINO alone computes; set serve.engine=auto, {otherwise}"
+    elif target.type != "cpu":
+        problem = f"which CPUs compute, and this process has a GPU; set serve.device=cpu, {otherwise}"
+    elif importlib.util.find_spec("openvino") is None:
+        problem = f"for which OpenVINO is not installed here; pip install openvino, {otherwise}"
+    if problem:
+        raise ConfigError(f"{where}: answers by an int8 network, {problem}")
+    return EnginePlan("openvino", target, torch.int8, "the checkpoint has an int8 network")

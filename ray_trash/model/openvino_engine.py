@@ -6,43 +6,30 @@ another, and a photo's answer does not depend on its batch. Calls from several t
 
 from __future__ import annotations
 
-import sys
 import threading
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from ray_trash.image.preprocess import Preprocessing
 from ray_trash.image.symmetry import symmetric_views
-from ray_trash.model.answering import Answering
+from ray_trash.model.openvino_network import import_openvino
 
 _PHOTO_TIMEOUT_S = 60.0
 """How long one photo may take once it is its turn: a thousand times what it does."""
 _WAITING_PER_THREAD = 2
 """Inferences queued for each thread: while one is computed, the next waits. With one, a thread that is done would idle
 until Python, busy with decoding, gives it another."""
-_PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "f32"}
+"""OpenVINO's hint, which of an int8 network is for what little of it is not int8."""
 
 
 class OpenVinoEngine:
-    """A network converted for this machine's CPU."""
+    """A network compiled for this machine's CPU."""
 
-    def __init__(
-        self, network: nn.Module, preprocessing: Preprocessing, *, views: int, dtype: torch.dtype, n_threads: int
-    ) -> None:
-        """Convert a network that is in evaluation mode on the CPU; takes seconds."""
-        openvino = _import_openvino()
-        side_px = preprocessing.size_px
-        example = torch.zeros((1, side_px, side_px, 3), dtype=torch.uint8)
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # about the tracing of shapes, which are fixed here
-            # Not compared with itself by a second tracing: what it answers is compared with the stored answers.
-            traced = torch.jit.trace(Answering(network, preprocessing).eval(), example, check_trace=False)
-            model = openvino.convert_model(traced, example_input=example, input=[1, side_px, side_px, 3])
+    def __init__(self, converted: Any, *, views: int, dtype: torch.dtype, n_threads: int) -> None:
+        """Compile what `model.openvino_network` gives."""
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "INFERENCE_NUM_THREADS": n_threads,
@@ -50,7 +37,8 @@ class OpenVinoEngine:
             # Each process would pin its first thread to the first CPU: two replicas were half as fast as one.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        openvino = import_openvino()
+        compiled = openvino.Core().compile_model(converted, "CPU", settings)
         self._queue = openvino.AsyncInferQueue(compiled, _WAITING_PER_THREAD * n_threads)
         self._queue.set_callback(_Call.take)
         self._lock = threading.Lock()
@@ -68,14 +56,6 @@ class OpenVinoEngine:
         said = np.stack(call.answers()).astype(np.float64)
         said = said.reshape(len(photos), self._views, -1).mean(axis=1)
         return np.asarray(said / said.sum(axis=1, keepdims=True), np.float32)
-
-
-def _import_openvino() -> Any:
-    # OpenVINO reports its use over the network unless its telemetry cannot be imported.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
 
 
 class _Call:

@@ -14,10 +14,11 @@ from ray_trash.image.container.layout import Container
 from ray_trash.image.preprocess import fit_photo, load_photo
 from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.model.document import CheckpointDocument, Golden
-from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine
+from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine, plan_int8_engine
 from ray_trash.model.golden import TOLERANCE, answer_golden, require_golden
 from ray_trash.model.network import empty_network
 from ray_trash.model.openvino_engine import OpenVinoEngine
+from ray_trash.model.openvino_network import convert_network, from_ir
 from ray_trash.model.precision import DeviceChoice, PrecisionChoice
 from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import fit_state
@@ -55,6 +56,9 @@ class Predictor:
 
         `n_threads` of the CPU compute, by default as many as torch has; torch's are those of this whole process.
 
+        A checkpoint with an int8 network answers by it, and by nothing in its place, unless `precision` asks for the
+        float one that it has too, with a temperature and thresholds of its own.
+
         `views` is 1 or 8, by default the checkpoint's own number. With another one temperature and thresholds stay
         those that were fitted to answers over its own; what answers is then compared with torch in fp32 over the same
         views, which has repeated the stored answer over the checkpoint's own.
@@ -62,15 +66,18 @@ class Predictor:
         Raises:
             CheckpointError: The checkpoint is missing, incomplete or damaged, or answers differently.
             ClusterError: This process has no such device, or the device no such precision.
-            ConfigError: The engine is not installed here, or computes on no GPU.
+            ConfigError: The engine is not installed here, or computes on no GPU, or not this checkpoint's network.
             StorageError: The storage cannot be asked.
         """
-        plan = plan_engine(engine, device, precision)
-        if n_threads is not None:
-            torch.set_num_threads(n_threads)
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = open_checkpoint(checkpoint)
-        document = checkpoint.document
+        by_int8 = checkpoint.document.is_int8 and precision == "auto"
+        plan = plan_int8_engine(engine, device, checkpoint.uri) if by_int8 else plan_engine(engine, device, precision)
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        if by_int8:
+            return cls._load_int8(checkpoint, plan, views)
+        document = checkpoint.document.by_float()
         network = load_network(checkpoint).to(device=plan.device, memory_format=torch.channels_last)
         exact = EnginePlan("torch", plan.device, torch.float32, "to compare")
         views = views or document.views
@@ -84,9 +91,8 @@ class Predictor:
                 golden = answer_golden(asked.predict, golden, document.preprocessing)
         made: Engine
         if plan.kind == "openvino":
-            made = OpenVinoEngine(
-                network, document.preprocessing, views=views, dtype=plan.dtype, n_threads=torch.get_num_threads()
-            )
+            converted = convert_network(network, document.preprocessing)
+            made = OpenVinoEngine(converted, views=views, dtype=plan.dtype, n_threads=torch.get_num_threads())
         else:
             made = _torch_engine(network, document, plan, views)
         predictor = cls(made, document, plan, views=views)
@@ -94,6 +100,21 @@ class Predictor:
         if plan.name != exact.name or plan.device.type == "cuda":
             predictor._require_golden(golden, checkpoint.uri)
         return predictor
+
+    @classmethod
+    def _load_int8(cls, checkpoint: Checkpoint, plan: EnginePlan, views: Literal[1, 8] | None) -> Predictor:
+        document, quantized = checkpoint.document, checkpoint.quantized
+        assert quantized is not None
+        network = from_ir(quantized.ir, checkpoint.uri)
+
+        def over(views: Literal[1, 8]) -> Predictor:
+            engine = OpenVinoEngine(network, views=views, dtype=plan.dtype, n_threads=torch.get_num_threads())
+            return cls(engine, document, plan, views=views)
+
+        # Whatever else it is over, it is the network that repeats the stored answer over the checkpoint's own views.
+        predictor = over(document.views)
+        predictor._require_golden(document.golden, checkpoint.uri)
+        return predictor if views is None or views == document.views else over(views)
 
     def _require_golden(self, golden: Golden, where: str) -> None:
         require_golden(

@@ -62,4 +62,6 @@ def _card(found: Material) -> bytes | None:
     checkpoint = found.checkpoint
     if found.kind == "evaluation" or checkpoint is None or checkpoint.uri != found.place.child(BEST).uri:
         return None
-    return model_card(checkpoint.document, evaluation=found.evaluation, audit=found.audit).encode()
+    quantized = checkpoint.quantized.report if checkpoint.quantized else None
+    card = model_card(checkpoint.document, quantized=quantized, evaluation=found.evaluation, audit=found.audit)
+    return card.encode()

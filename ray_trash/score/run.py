@@ -71,15 +71,17 @@ def score_here(
 
         computation = Computation(checkpoint.uri, document.preprocessing, views=views)
         sources, size_px = scoring.inputs.sources, document.preprocessing.size_px
+        # An int8 network is for CPUs, whatever else there is.
+        device: Literal["auto", "cpu"] = "cpu" if document.is_int8 else "auto"
         n_photos = sum(map(len, blocks))
         if is_little(max(n_photos, photos_of_224_px(n_photos, size_px=size_px, views=views)), workers=workers):
-            yield from score_blocks(computation, sources, blocks, plan_here(one_thread=False))
+            yield from score_blocks(computation, sources, blocks, plan_here(one_thread=False, device=device))
             return
         from ray_trash.cluster.connect import ray_session
         from ray_trash.cluster.growing import wait_for_scoring
 
         with ray_session(dashboard=False, terminal=terminal):
-            plan = wait_for_scoring(workers, "auto", one_thread_each=False, wait=wait, say=terminal.say)
+            plan = wait_for_scoring(workers, device, one_thread_each=False, wait=wait, say=terminal.say)
             yield from score_blocks(computation, sources, blocks, plan)
 
     return scoring.run(document.id, document.classes, views, answers)

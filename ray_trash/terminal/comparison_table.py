@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ray_trash.terminal.say import Terminal
-from ray_trash.terminal.text import counted, listed, percent, percents, points, printable
+from ray_trash.terminal.text import counted, listed, p_value, percent, percents, points, printable
 
 
 def print_comparison(document: Mapping[str, Any], terminal: Terminal) -> None:
@@ -58,8 +58,7 @@ def comparison_lines(document: Mapping[str, Any]) -> Iterator[str]:
 def verdict(document: Mapping[str, Any]) -> str:
     """Say in one sentence whether B is better than A."""
     gain = f"B less A: {points(document['difference'])} points (95 % interval {_interval(document['difference_ci95'])})"
-    p = document["p_value"]
-    chance = f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    chance = f"McNemar {p_value(document['p_value'])}"
     if not document["significant"]:
         return f"{gain}, {chance}: no significant difference"
     return f"{gain}, {chance}: {'B' if document['difference'] > 0 else 'A'} is significantly better"

@@ -66,6 +66,11 @@ def points(share: float) -> str:
     return f"{100 * share:+z.1f}"
 
 
+def p_value(p: float) -> str:
+    """Write a p-value as `p = 0.031`, or `p < 0.001` where it is."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def last_line(error: BaseException) -> str:
     """Return what happened: Ray puts a remote traceback in front, and the cause in its last line."""
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -32,10 +32,12 @@ from ray_trash.model.document import CheckpointDocument
 from ray_trash.model.golden import compute_golden
 from ray_trash.model.network import build_network
 from ray_trash.model.predictor import Predictor
+from ray_trash.quantize.photos import find_photos
 from ray_trash.score.pool import Computation
 from ray_trash.score.rows import classes_of
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
+from tests.models import write_int8_model
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -307,3 +309,22 @@ def test_a_checkpoint_a_worker_cannot_open_is_a_checkpoint_error(photos, tmp_pat
     sha256 = [sha256_of(photos / "tin/0.jpg"), sha256_of(photos / "tin/1.jpg")]
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         score_two(str(tmp_path / "nothing"), photos, sha256)
+
+
+def test_a_quantized_checkpoint_is_judged_by_its_int8_network(checkpoint, photos, tmp_path):
+    write_int8_model(tmp_path / "int8", checkpoint)
+    document = evaluate(tmp_path / "int8", photos, tmp_path / "out", split="all", workers=1)
+    assert (document["scoring"]["precision"], document["scoring"]["device"]) == ("int8", "cpu")
+    assert document["checkpoint"] == open_checkpoint(tmp_path / "int8").document.id
+    assert document["n"] == 3 * PER_CLASS
+
+
+def test_photos_to_quantize_with_are_on_the_sides_of_the_checkpoint_s_split(checkpoint, photos):
+    found = find_photos(open_checkpoint(checkpoint), str(photos), terminal=Terminal.silent())
+    sides = [set(found.train["sha256"].to_pylist()), set(found.val["sha256"].to_pylist())]
+    assert not sides[0] & sides[1]
+    assert all(sides)
+    assert [CLASSES[label] for label in found.labels] == found.val["label"].to_pylist()
+    squares = np.concatenate(list(found.squares(found.val)))
+    assert squares.shape == (len(found.val), 64, 64, 3)
+    assert any("rubber" in warning for warning in found.warnings)

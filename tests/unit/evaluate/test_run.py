@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from ray_trash.cluster.here import MOST_PHOTOS, is_connected
-from ray_trash.evaluate.run import evaluate_checkpoint, list_evaluated, most_work
+from ray_trash.evaluate.run import evaluate_checkpoint, most_work
+from ray_trash.evaluate.sides import list_of_classes
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.storage import Storage
 from ray_trash.terminal.say import Terminal
@@ -20,7 +21,7 @@ def test_few_photos_are_evaluated_without_a_cluster_and_torch_keeps_its_threads(
     write_model(tmp_path / "model")
     checkpoint, threads = open_checkpoint(tmp_path / "model"), torch.get_num_threads()
     root, out = str(make_photos(tmp_path / "photos", 2)), tmp_path / "out"
-    listed = list_evaluated(checkpoint.document, root, labels_uri=None, terminal=Terminal.silent())
+    listed = list_of_classes(checkpoint.document, root, labels_uri=None, terminal=Terminal.silent())
     found = evaluate_checkpoint(checkpoint, root, split="all", out=Storage.at(out), with_masks=True, listed=listed)
     assert not is_connected()
     assert (found["n"], found["unknown"]["n"]) == (6, 100)

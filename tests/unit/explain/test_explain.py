@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ray_trash.cli import main
-from tests.models import write_model
+from tests.models import write_int8_model, write_model
 from tests.photos import make_photos
 
 
@@ -37,3 +37,13 @@ def test_photos_of_which_none_can_be_read_are_exit_3(tmp_path: Path, capsys: pyt
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     assert main(["explain", str(tmp_path / "model"), str(tmp_path / "bad.jpg"), "--out", str(tmp_path / "out")]) == 3
     assert "none of the 1 photos can be read" in capsys.readouterr().err
+
+
+def test_what_answers_by_int8_is_explained_by_the_answer_it_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "model")
+    write_int8_model(tmp_path / "int8", tmp_path / "model")
+    photos = make_photos(tmp_path / "photos", 1, classes=("glass",))
+    assert main(["explain", str(tmp_path / "int8"), str(photos), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"] == "openvino int8 on cpu"

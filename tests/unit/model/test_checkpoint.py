@@ -237,7 +237,7 @@ def test_another_format_version_is_refused_with_the_one_that_is_read(directory):
         path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
         if name != MARKER:
             reseal(directory)
-        with pytest.raises(CheckpointError, match="format version 1; this ray-trash reads version 2"):
+        with pytest.raises(CheckpointError, match="format version 1; this ray-trash reads versions 2 and 3"):
             open_checkpoint(directory)
 
 

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 
 from ray_trash.config import ServeConfig
-from ray_trash.errors import CheckpointError
+from ray_trash.errors import CheckpointError, ConfigError
 from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.explainer import Explainer
 from ray_trash.model.predictor import Predictor
+from ray_trash.serve.contract import ModelCard
 from ray_trash.serve.replica import Replica
 from tests.encoded import encode, jpeg, smooth_photo
-from tests.models import spoil_weights, write_model
+from tests.models import spoil_weights, write_int8_model, write_model
 
 # Of Ray Serve's own configuration, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -126,3 +127,18 @@ def test_a_replica_whose_model_answers_otherwise_says_so_and_is_ill_once_it_is_a
             await replica.check_health()
 
     asyncio.run(run())
+
+
+def test_a_model_that_was_quantized_says_int8_or_whatever_else_was_asked_of_it(model: Path, tmp_path: Path) -> None:
+    write_int8_model(tmp_path / "int8", model)
+    checkpoint = open_checkpoint(tmp_path / "int8")
+
+    async def card(**settings: str) -> ModelCard:
+        return (await Replica(checkpoint, ServeConfig(**settings).model_dump(), 1).card()).value()
+
+    int8, as_float = asyncio.run(card()), asyncio.run(card(precision="fp32"))
+    assert (int8.engine, as_float.engine) == ("openvino int8 on cpu", "openvino float32 on cpu")
+    assert int8.id == as_float.id == checkpoint.document.id
+    assert (int8.temperature, as_float.temperature) == (1.25, 0.9)
+    with pytest.raises(ConfigError, match="int8 network, which OpenVINO alone computes"):
+        asyncio.run(card(engine="torch"))
