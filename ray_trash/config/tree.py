@@ -191,7 +191,7 @@ class EvaluateConfig(Section):
 
     views: Literal[1, 8] = 1
     """1: the photo as it is; 8: the mean over its eight symmetries, at eight times the cost; so is validating an epoch
-    that is the best so far."""
+    that is the best so far (by `train.select_by: last` the one that ends the run)."""
     forward_batch_photos: int = Field(32, ge=1)
     """Photos in one forward pass."""
 
