@@ -102,8 +102,9 @@ class TrainConfig(Section):
     epochs: int = Field(30, ge=1)
     """Passes over the training photos, at most."""
     time_budget_min: float | None = Field(None, gt=0)
-    """Minutes from the first epoch's beginning to the last one's end: `epochs` is cut to what there is time for, at the
-    pace so far, and the cosine ends with it. A faster machine then trains for more epochs. Default: no limit."""
+    """Minutes from the first epoch's beginning to the last one's end: `epochs` is cut to what there is time for,
+    planned anew after each at the pace so far; what is left of the cosine is spread over the epochs that are left. A
+    faster machine then trains for more epochs. Default: no limit."""
     steps_per_epoch: int | None = Field(None, ge=1)
     """Optimizer steps in an epoch. Default: one pass over the training photos."""
     batch_size_per_worker: int = Field(32, ge=1)
@@ -137,8 +138,10 @@ class TrainConfig(Section):
     """What the plateau schedule and early stopping look at."""
     early_stopping_patience_epochs: int | None = Field(None, ge=1)
     """Epochs without improvement before the run stops. Default: it does not stop early."""
-    select_by: Literal["val_macro_f1", "val_loss", "train_loss"] = "val_macro_f1"
-    """Which epoch is the best one."""
+    select_by: Literal["val_macro_f1", "val_loss", "train_loss", "last"] = "val_macro_f1"
+    """Which epoch is the best one, and kept. `last`: the last, whatever validation says. Where the learning rate ends
+    at zero and weights are averaged (`train.ema_decay`), the last epochs differ by little but chance, and the best of
+    them is the luckiest on the photos it was chosen by."""
     unfreeze_every_epochs: int | None = Field(None, ge=1)
     """Start with every stage frozen and free one more after so many epochs, down to `model.frozen_stages`."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -191,7 +194,7 @@ class EvaluateConfig(Section):
 
     views: Literal[1, 8] = 1
     """1: the photo as it is; 8: the mean over its eight symmetries, at eight times the cost; so is validating an epoch
-    that is the best so far."""
+    that is the best so far (by `train.select_by: last` the one that ends the run)."""
     forward_batch_photos: int = Field(32, ge=1)
     """Photos in one forward pass."""
 

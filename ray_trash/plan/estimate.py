@@ -116,8 +116,9 @@ def _epoch(basis: Basis, training: Training, pace: Pace) -> EpochTime:
         on_gpu, photos = room.workers.device == "cuda", basis.sides.train / training.steps
         step_s = streamed_step_s(step_s, photos, measured.look_s, readers=readers, on_gpu=on_gpu)
         validate_s = streamed_step_s(validate_s, 1, measured.look_s, readers=readers, on_gpu=on_gpu)
-    # An epoch that is the best so far is validated in all its views too; about every second one is.
-    views = 1 if config.evaluate.views == 1 else 1 + config.evaluate.views / 2
+    # An epoch that is the best so far is validated in all its views too: about every second one is, by `last` one is.
+    share = 1 / len(training.variants) if config.train.select_by == "last" else 0.5
+    views = 1 if config.evaluate.views == 1 else 1 + share * config.evaluate.views
     validation_s = views * validate_s * -(-basis.sides.val // workers)
     return EpochTime(training.steps * step_s, validation_s, written_s(measured.checkpoint_s, measured.checkpoint_bytes))
 

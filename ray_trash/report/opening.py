@@ -116,6 +116,8 @@ def best_epoch(found: Material) -> Mapping[str, Any] | None:
     if found.trials is None:
         return next((record for record in reversed(found.epochs) if record.get("is_best")), None)
     metric = found.config.get("train", {}).get("select_by", "val_macro_f1")
+    if metric == "last":
+        return found.epochs[-1] if found.epochs else None
     metric = metric if metric.startswith("val_") else "val_macro_f1"
     sign = 1 if direction_of(metric) == "max" else -1
     return max(found.epochs, key=lambda record: sign * record[metric], default=None)

@@ -170,6 +170,7 @@ def _set_learning_rates(
             job.config.train,
             total_steps=steps * state.run.epochs_of(job.config.train),
             plateau_cuts=state.run.plateau_cuts,
+            so_far=state.run.cosine,
         )
     rates = {group["name"]: float(group["lr"]) for group in state.optimizer.param_groups}
     return LearningRates(rates.get(STAGES[-1], rates["head"]), rates["head"])

@@ -162,7 +162,9 @@ def _epochs(
             return
         record, validation = ran
         ended = time.perf_counter()
-        if record.is_best and views > 1:
+        # By `last` every epoch is the best so far, and only the one that ends the run stays it.
+        stays = job.config.train.select_by != "last" or bool(record.stop_reason)
+        if record.is_best and stays and views > 1:
             # The temperature has to fit what is answered, which is the mean over the views; epochs are compared by one.
             photos = PhotoInputs(source, job, worker) if isinstance(inputs, CachedInputs) else inputs
             _, state.val_probabilities = validate(state.served, job, worker, photos, views=views)

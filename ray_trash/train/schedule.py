@@ -13,6 +13,8 @@ from ray_trash.evaluate.metrics import Direction, direction_of
 
 _PACE_EPOCHS = 3
 """How many of the last epochs say how long the next ones take."""
+_PACE_RESERVE = 1.05
+"""How much longer the next epochs may take: where the last one no longer fits, the cosine ends above zero."""
 StopKind = Literal["epochs", "time_budget", "no_gain"]
 """Why a run is over: all its epochs, the time for them, or early stopping. The first two may be given more."""
 
@@ -24,21 +26,47 @@ def is_better(value: float, best: float | None, direction: Direction) -> bool:
     return best is None or (value > best if direction == "max" else value < best)
 
 
-def cosine_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
+@dataclass(frozen=True)
+class CosineSoFar:
+    """How far the cosine is at a step, 0 to 1: what is left of it belongs to the steps that are left."""
+
+    step: int = 0
+    share: float = 0.0
+
+    def share_at(self, step: int, *, total_steps: int, warmup_steps: int) -> float:
+        """Return how far it is at a later step, where the run has so many in all."""
+        begins = max(self.step, warmup_steps)
+        progress = max(0, step - begins) / max(1, total_steps - begins)
+        return self.share + (1 - self.share) * min(1.0, progress)
+
+
+def cosine_factor(step: int, *, total_steps: int, warmup_steps: int, so_far: CosineSoFar = CosineSoFar()) -> float:
     """Return the share of the peak learning rate at a step: linear to 1 over the warm-up, then half a cosine to 0.
+
+    With `so_far`, from where the number of steps was last planned, it goes on from there without a jump, and never
+    rises: a run that turns out slower or faster than it was planned ends at 0 all the same.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, without restarts.
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    share = so_far.share_at(step, total_steps=total_steps, warmup_steps=warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
-def learning_rate_at(step: int, peak: float, train: TrainConfig, *, total_steps: int, plateau_cuts: int) -> float:
+def learning_rate_at(
+    step: int,
+    peak: float,
+    train: TrainConfig,
+    *,
+    total_steps: int,
+    plateau_cuts: int,
+    so_far: CosineSoFar = CosineSoFar(),
+) -> float:
     """Return one group's learning rate, below its peak, at an optimizer step, from 0 over the whole run."""
     if train.schedule == "cosine":
-        return peak * cosine_factor(step, total_steps=total_steps, warmup_steps=train.warmup_steps)
+        warmup_steps = train.warmup_steps
+        return peak * cosine_factor(step, total_steps=total_steps, warmup_steps=warmup_steps, so_far=so_far)
     if train.schedule == "plateau":
         # A group that starts below the floor stays where it is.
         return max(peak * train.plateau_factor**plateau_cuts, min(peak, train.plateau_min_learning_rate))
@@ -67,7 +95,8 @@ class RunState:
         epochs_done: Epochs that are trained, validated and saved.
         plateau: Epochs since the monitored value was better or the rate was cut.
         stopping: Epochs since the monitored value was better.
-        best_value: Value of the selecting metric at the best epoch.
+        cosine: Where the steps of the run were last planned; at its beginning, unless a time budget plans them.
+        best_value: Value of the selecting metric at the best epoch; None where none selects.
         best_epoch: From 1; 0 before there is one.
         epochs_s: Seconds of each epoch, with the writing that went before it.
         stop_kind: Why the run is over, in words in `stop_reason`; None while it is not.
@@ -75,6 +104,7 @@ class RunState:
 
     epochs_done: int = 0
     steps_done: int = 0
+    cosine: CosineSoFar = CosineSoFar()
     plateau: EpochsWaited = EpochsWaited()
     plateau_cuts: int = 0
     stopping: EpochsWaited = EpochsWaited()
@@ -89,7 +119,7 @@ class RunState:
         if train.time_budget_min is None or not self.epochs_s:
             return train.epochs
         left_s = max(0.0, 60 * train.time_budget_min - sum(self.epochs_s))
-        fitting = int(left_s / statistics.median(self.epochs_s[-_PACE_EPOCHS:]))
+        fitting = int(left_s / (_PACE_RESERVE * statistics.median(self.epochs_s[-_PACE_EPOCHS:])))
         return max(self.epochs_done, min(train.epochs, self.epochs_done + fitting))
 
     def resumed(self, train: TrainConfig) -> RunState:
@@ -113,11 +143,15 @@ class RunState:
         # Keras counts this way, and the recipe this project grew from is Keras': a cut starts a new wait.
         if train.schedule == "plateau" and plateau.waited >= max(1, train.plateau_patience_epochs):
             plateau, cuts = replace(plateau, waited=0), cuts + 1
-        selected = metrics[train.select_by]
-        better = is_better(selected, self.best_value, direction_of(train.select_by))
+        if train.select_by == "last":
+            selected, better = None, True
+        else:
+            selected = metrics[train.select_by]
+            better = is_better(selected, self.best_value, direction_of(train.select_by))
         after = RunState(
             epochs_done=epochs_done,
             steps_done=self.steps_done + steps,
+            cosine=self._cosine_after(steps, train),
             plateau=plateau,
             plateau_cuts=cuts,
             stopping=self.stopping.after(watched, direction),
@@ -131,6 +165,13 @@ class RunState:
             return replace(after, stop_kind="no_gain", stop_reason=reason)
         return after
 
+    def _cosine_after(self, steps: int, train: TrainConfig) -> CosineSoFar:
+        if train.time_budget_min is None:
+            return self.cosine
+        done, total_steps = self.steps_done + steps, steps * self.epochs_of(train)
+        share = self.cosine.share_at(done, total_steps=total_steps, warmup_steps=train.warmup_steps)
+        return CosineSoFar(done, share)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)
@@ -139,7 +180,8 @@ class RunState:
     def from_json(cls, values: Mapping[str, Any]) -> RunState:
         """Read what `to_json` gave."""
         waits = {name: EpochsWaited(**values[name]) for name in ("plateau", "stopping")}
-        return cls(**{**values, **waits, "epochs_s": tuple(values["epochs_s"])})
+        cosine = CosineSoFar(**values.get("cosine", {}))  # a run from before it was kept has none
+        return cls(**{**values, **waits, "cosine": cosine, "epochs_s": tuple(values["epochs_s"])})
 
 
 def frozen_stages_at(epoch: int, *, frozen_stages: int, unfreeze_every_epochs: int | None) -> int:

@@ -22,8 +22,8 @@ class TrialRecord:
     Attributes:
         params: Every searched key with the trial's value.
         run: Its run directory, relative to the sweep's.
-        best_epoch: The epoch with the best value, from 1; None where it has none.
-        best_value: The best value of the sweep's metric on validation.
+        best_epoch: The epoch that is kept, from 1: the one with the best value, or the last; None where it has none.
+        best_value: Its value of the sweep's metric on validation.
         metrics: Validation's, of the best epoch.
         seconds: Of its epochs together.
         status: `done`, `pruned` by the scheduler, or `failed`.

@@ -31,7 +31,8 @@ def read_trial(sweep: Sweep, point: Point, *, stopped_at: int | None, error: str
     history = read_metrics(own)
     best: dict[str, Any] | None = None
     for epoch in history:
-        if is_better(epoch[metric], None if best is None else best[metric], direction_of(metric)):
+        before = None if best is None else best[metric]
+        if sweep.config.train.select_by == "last" or is_better(epoch[metric], before, direction_of(metric)):
             best = epoch
     document = read_run(own) if own.exists(RUN) else {}
     status: Status = "failed"

@@ -62,6 +62,15 @@ def test_training_takes_its_steps_its_validation_and_its_checkpoints() -> None:
     assert found.at_least_s == found.at_most_s == pytest.approx(found.seconds)
 
 
+def test_all_views_of_an_epoch_are_validated_where_it_is_the_best_so_far_or_the_last() -> None:
+    train = {"epochs": 4, "batch_size_per_worker": 32}
+    views_s = 100 * 0.1 * 8
+    for select_by, often in (("val_macro_f1", 2), ("last", 1)):
+        found = estimated(a_config(train={**train, "select_by": select_by}, evaluate={"views": 8}))
+        expected_s = 4 * (10 * 2.0 + 100 * 0.1 + 1.0) + often * views_s
+        assert seconds_of(found, "train 4 epochs of 10 steps") == pytest.approx(expected_s)
+
+
 def test_two_workers_share_steps_and_validation() -> None:
     found = estimated(a_config(train={"epochs": 1, "workers": 2}))
     assert seconds_of(found, "train 1 epoch of 5 steps") == pytest.approx(5 * 2.0 + 50 * 0.1 + 1.0)

@@ -285,6 +285,14 @@ def test_a_sweep_has_its_trials_and_its_verdict(run: Path) -> None:
     assert len(page.values("id")) == len(set(page.values("id")))
     (run / "verdict.json").write_text(json.dumps({"winner": 0, "reason": "winner: trial 0, the only one"}))
     assert "winner: trial 0, the only one" in reported(run).text
+    kept = run / "trials" / "000" / "metrics.jsonl"
+    epochs = [json.loads(line) for line in kept.read_text().splitlines()]
+    epochs[-1]["val_macro_f1"] = 0.0
+    kept.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    assert "in epoch 2 of its trial" in reported(run).text
+    config["train"]["select_by"] = "last"
+    (run / "config.json").write_text(json.dumps(config))
+    assert "in epoch 3 of its trial" in reported(run).text
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

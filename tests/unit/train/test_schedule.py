@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Iterable
 
 import pytest
 
@@ -15,6 +17,8 @@ from ray_trash.train.schedule import (
     is_better,
     learning_rate_at,
 )
+
+FIGURES = {"train_loss": 1.0, "val_loss": 1.0, "val_macro_f1": 0.5}
 
 
 def run(train: TrainConfig, losses: list[float]) -> RunState:
@@ -65,8 +69,8 @@ def test_the_run_ends_after_its_epochs() -> None:
 @pytest.mark.parametrize(
     ("epochs_s", "epochs"),
     [
-        ((60.0,), 10),
-        ((90.0, 30.0, 30.0, 30.0), 18),  # the pace is that of the last ones
+        ((60.0,), 9),  # with a reserve, so that the last one fits
+        ((90.0, 30.0, 30.0, 30.0), 17),  # the pace is that of the last ones
         ((5.0,), 24),
         ((400.0, 400.0), 2),
     ],
@@ -77,13 +81,85 @@ def test_epochs_are_cut_to_those_there_is_time_for(epochs_s: tuple[float, ...], 
     assert state.epochs_of(TrainConfig(epochs=24)) == 24
 
 
-def test_a_run_ends_with_its_time_and_its_cosine_with_it() -> None:
-    train = TrainConfig(epochs=24, time_budget_min=4)
+def rates_of(train: TrainConfig, epochs_s: Iterable[float], *, steps: int = 10) -> tuple[list[float], RunState]:
+    """Play a run whose epochs take so many seconds: the rates of its steps, the one after its end last."""
+    state, rates = RunState(), []
+
+    def rate(step: int) -> float:
+        total_steps = steps * state.epochs_of(train)
+        return learning_rate_at(step, 1.0, train, total_steps=total_steps, plateau_cuts=0, so_far=state.cosine)
+
+    for seconds in epochs_s:
+        rates += [rate(state.steps_done + step) for step in range(steps)]
+        state = state.after_epoch(
+            {"train_loss": 1.0, "val_loss": 1.0, "val_macro_f1": 0.5}, steps, train, seconds=seconds
+        )
+        if state.stop_kind is not None:
+            break
+    return [*rates, rate(state.steps_done)], state
+
+
+def jittered(seconds: float) -> list[float]:
+    return [seconds * (1 + 0.04 * math.sin(5 * epoch)) for epoch in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("epochs_s", "fewest"),
+    [
+        (jittered(100), 17),
+        (jittered(76), 22),
+        ([300.0, *jittered(75)], 19),  # the first one is the slowest, as where caches are cold
+        ([75.0] * 8 + [150.0] * 16, 15),  # others begin to use the machine
+        ([150.0] * 4 + [75.0] * 20, 19),
+    ],
+)
+def test_whatever_the_pace_a_time_budget_is_kept_and_the_rate_falls_to_zero_and_never_rises(
+    epochs_s: list[float], fewest: int
+) -> None:
+    train = TrainConfig(epochs=24, time_budget_min=30, warmup_steps=5)
+    rates, over = rates_of(train, epochs_s)
+    assert sum(over.epochs_s) <= 1800
+    assert over.epochs_done >= fewest
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_plan_that_changes_bends_the_cosine_and_makes_no_jump() -> None:
+    train = TrainConfig(epochs=24, time_budget_min=30)
+    rates, _ = rates_of(train, [225.0] * 24)
+    falls = [before - after for before, after in itertools.pairwise(rates)]
+    assert len(rates) == 71
+    assert max(falls) < 1.6 * math.pi / 2 / 70
+
+
+def test_a_time_budget_that_never_binds_and_none_at_all_give_the_same_rates() -> None:
+    rates, _ = rates_of(TrainConfig(epochs=6, warmup_steps=7), [60.0] * 6)
+    assert rates == [cosine_factor(step, total_steps=60, warmup_steps=7) for step in range(61)]
+    planned, over = rates_of(TrainConfig(epochs=6, warmup_steps=7, time_budget_min=30), [60.0] * 6)
+    assert planned == pytest.approx(rates, abs=1e-12)
+    assert over.stop_reason == "trained all 6 epochs"
+
+
+def test_a_run_that_is_given_more_time_goes_on_from_the_rate_it_had() -> None:
+    train = TrainConfig(epochs=24, time_budget_min=30)
+    state = RunState()
+    for _ in range(9):
+        state = state.after_epoch(FIGURES, 10, train, seconds=150.0)
+    for more in (TrainConfig(epochs=24, time_budget_min=60), TrainConfig(epochs=24)):
+        now, later = (
+            learning_rate_at(
+                90, 1.0, one, total_steps=10 * state.epochs_of(one), plateau_cuts=0, so_far=state.resumed(one).cosine
+            )
+            for one in (train, more)
+        )
+        assert later == now
+
+
+def test_a_run_ends_with_its_time() -> None:
+    train = TrainConfig(epochs=24, time_budget_min=4.2)
     assert RunState().epochs_of(train) == 24
     assert run(train, [1.0] * 3).stop_reason == ""
-    over = run(train, [1.0] * 4)
-    assert over.stop_reason == "trained 4 of 24 epochs, as train.time_budget_min=4 allows"
-    assert learning_rate_at(40, 1.0, train, total_steps=10 * over.epochs_of(train), plateau_cuts=0) == 0.0
+    assert run(train, [1.0] * 4).stop_reason == "trained 4 of 24 epochs, as train.time_budget_min=4.2 allows"
 
 
 def test_a_run_that_has_had_its_epochs_goes_on_when_it_is_given_more_of_them_or_more_time() -> None:
@@ -99,6 +175,12 @@ def test_a_run_that_is_resumed_with_less_to_do_than_it_has_done_is_over() -> Non
     killed = run(TrainConfig(epochs=24), [1.0] * 4)
     assert killed.resumed(TrainConfig(epochs=3)).stop_reason == "trained all 3 epochs"
     assert killed.resumed(TrainConfig(epochs=24, time_budget_min=2)).stop_reason.startswith("trained 4 of 24 epochs")
+
+
+def test_the_last_epoch_is_kept_whatever_it_is_worth_where_it_is_asked_for() -> None:
+    over = run(TrainConfig(select_by="last", epochs=3), [0.1, 0.2, 0.3])
+    assert (over.best_epoch, over.best_value) == (3, None)
+    assert over.stopping.best == 0.1
 
 
 def test_selection_and_stopping_may_look_at_different_values() -> None:
@@ -121,6 +203,9 @@ def test_a_value_that_is_not_finite_is_never_better(direction: str) -> None:
 def test_state_survives_json_to_the_bit() -> None:
     state = run(TrainConfig(schedule="plateau"), [1 / 3, 0.1 + 0.2, 0.7])
     assert RunState.from_json(json.loads(json.dumps(state.to_json()))) == state
+    budgeted = run(TrainConfig(time_budget_min=7), [1 / 3, 0.1 + 0.2, 0.7])
+    assert 0 < budgeted.cosine.share < 1
+    assert RunState.from_json(json.loads(json.dumps(budgeted.to_json()))) == budgeted
 
 
 def test_stages_are_freed_from_the_top_down_to_the_configured_number() -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from ray_trash.config import Config, Dimension
+from ray_trash.storage import Storage
+from ray_trash.train.run_directory import write_metrics
+from ray_trash.tune.search import Point
 from ray_trash.tune.summary import summary_line
+from ray_trash.tune.sweep import metric_of
 from ray_trash.tune.trials import TrialRecord, ranked, records_from_json, trials_json
+from ray_trash.tune.watch import read_trial
 
 DONE = TrialRecord(
     trial=0,
@@ -70,3 +78,18 @@ def test_the_summary_counts_the_epochs_that_were_not_trained_and_the_photos_that
 def test_a_trial_with_a_time_budget_was_to_train_as_long_as_it_had_time() -> None:
     line = summary_line([PRUNED], a_sweep(None, time_budget_min=0.5), {})
     assert "trained 1 of 3 planned epochs" in line
+
+
+@pytest.mark.parametrize(("select_by", "kept"), [("val_macro_f1", 2), ("last", 3)])
+def test_a_trial_is_worth_what_the_epoch_is_that_it_keeps(select_by: str, kept: int, tmp_path: Path) -> None:
+    values, run = [0.5, 0.9, 0.8], Storage.at(str(tmp_path))
+    history = [
+        {"epoch": epoch, "val_macro_f1": value, "seconds": 1.0, "stop_reason": ""}
+        for epoch, value in enumerate(values, start=1)
+    ]
+    write_metrics(run.child("trials/001"), history)
+    sweep = a_sweep(None, select_by=select_by)
+    sweep.run, sweep.metric = run, metric_of(sweep.config)
+    found = read_trial(sweep, Point.of_trial(1, {}), stopped_at=3, error=None)
+    assert (found.best_epoch, found.best_value) == (kept, values[kept - 1])
+    assert found.curve == tuple(values)
