@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 
 from ray_trash.errors import CheckpointError, ConfigError
@@ -19,6 +18,7 @@ from ray_trash.model.checkpoint import MARKER, Quantized, open_checkpoint, write
 from ray_trash.model.engine import plan_int8_engine
 from ray_trash.model.export import export_checkpoint
 from ray_trash.model.golden import answer_golden
+from ray_trash.model.openvino_network import import_openvino
 from ray_trash.model.predictor import Predictor
 from tests.models import INT8_REPORT, write_int8_model
 
@@ -184,6 +184,7 @@ def test_openvino_s_files_answer_any_number_of_photos_as_the_checkpoint_does(
     assert said["size_bytes"] == sum((tmp_path / name).stat().st_size for name in ("model.xml", "model.bin"))
     asked: dict[str, Any] = {"engine": "auto"} if by_int8 else {"precision": "fp32"}
     predictor = Predictor.load(checkpoint, device="cpu", **asked)
+    openvino = import_openvino()
     model = openvino.Core().read_model(tmp_path / "model.xml")
     assert model.get_rt_info(["ray_trash", "model_id"]).astype(str) == predictor.document.id
     answer = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
