@@ -225,9 +225,9 @@ def train_cached(
     load_pretrained(network, config.model.weights)
     network.to(memory_format=torch.channels_last)
     freeze_stages(network, config.model.frozen_stages)
-    ema: ResNet | None = copy.deepcopy(network).requires_grad_(False).eval() if train.ema_decay else None
     optimizer = build_optimizer(network, config)
     part = TrainedStages(network, config.model.frozen_stages)
+    averaged = copy.deepcopy(part).requires_grad_(False).eval() if train.ema_decay else None
     sizes = step_sizes(len(labels), -(-len(labels) // train.batch_size_per_worker))
     for epoch in range(train.epochs):
         set_training_mode(network, config.model.frozen_stages)
@@ -247,12 +247,11 @@ def train_cached(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             loss_sum += loss.item()
-            if ema is not None:
-                _average(ema, network, min(train.ema_decay, (1 + done) / (10 + done)))
+            if averaged is not None:
+                _average(averaged, part, min(train.ema_decay, (1 + done) / (10 + done)))
         print(f"epoch {epoch + 1}: loss {loss_sum / len(labels):.4f}, {time.time() - began:.0f} s", flush=True)  # noqa: T201
         network.eval()
-        averaged = {"averaged": TrainedStages(ema, config.model.frozen_stages).eval()} if ema is not None else {}
-        yield {"plain": part, **averaged}
+        yield {"plain": part} if averaged is None else {"plain": part, "averaged": averaged}
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ray_trash.compare.paired import Paired
-from ray_trash.config import Config, load_config
+from ray_trash.config import Config, load_config, parse_override
 from ray_trash.evaluate.metrics import wilson_interval
 from ray_trash.terminal.text import percent, percents, points
 
@@ -115,7 +115,7 @@ def _wholly(
     if name == PLAIN:
         from benchmarks.recipe_plain import judge_plain
 
-        weights = load_config(options.config, keys).model.weights
+        weights = _config(options, keys).model.weights
         paths, right = judge_plain(options.data, dict(folds), fold, weights=weights)
         yield "1 view", right, _wrong(paths, right)
         return
@@ -137,7 +137,7 @@ def _cheaply(
 ) -> Answered:
     from benchmarks.recipe_cached import Activations, FoldPhotos, Shares, judge_cached
 
-    config: Config = load_config(options.config, keys)
+    config = _config(options, keys)
     photos = FoldPhotos.of(options.data, dict(folds))
     activations = Activations(options.out / "activations", photos, config)
     print(f"{name}, fold {fold}", flush=True)  # noqa: T201
@@ -150,6 +150,10 @@ def _cheaply(
         fits=options.fits,
     ):
         yield how, right, _wrong([photos.paths[position] for position in positions], right)
+
+
+def _config(options: argparse.Namespace, keys: Mapping[str, str]) -> Config:
+    return load_config(options.config, dict(parse_override(f"{key}={value}") for key, value in keys.items()))
 
 
 def _wrong(paths: Sequence[str], right: NDArray[np.bool_]) -> list[str]:
@@ -177,16 +181,16 @@ def table(rows: Sequence[Mapping[str, Any]], against: str | None) -> Iterator[st
         n, wrong = _together(folds.values())
         right = n - len(wrong)
         share, interval = percent(right / n), percents(wilson_interval(right, n))
-        row = f"| {name} | {_listed(folds)} | {right}/{n} = {share} | {interval} |"
+        line = f"| {name} | {_listed(folds)} | {right}/{n} = {share} | {interval} |"
         # A look at a part of a fold is compared with another look at that part alone.
         common = [fold for fold in sorted(folds.keys() & sides[base].keys()) if folds[fold][0] == sides[base][fold][0]]
         if name == base or not common:
-            yield f"{row} | | |"
+            yield f"{line} | | |"
             continue
         paired = _paired([sides[base][fold] for fold in common], [folds[fold] for fold in common])
         low, high = map(points, paired.difference_ci95)
         compared = f" {points(paired.difference)} | {low} to {high} | {paired.p_value:.2f} |"
-        yield row + compared
+        yield line + compared
 
 
 def _together(folds: Iterable[tuple[int, frozenset[str]]]) -> tuple[int, frozenset[str]]:

@@ -88,7 +88,8 @@ def judge_plain(
 
 def _decoded(file: Path) -> Tensor:
     with Image.open(file) as image:
-        return v2.functional.pil_to_tensor(image.convert("RGB").resize(STORED, Image.Resampling.BICUBIC))
+        decoded: Tensor = v2.functional.pil_to_tensor(image.convert("RGB").resize(STORED, Image.Resampling.BICUBIC))
+    return decoded
 
 
 def _turned(square: Tensor) -> Tensor:
