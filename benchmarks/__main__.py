@@ -55,6 +55,7 @@ def suite(cpus: int) -> list[Benchmark]:
     return [
         Benchmark("http_speed", f"--rounds 1 --requests {3 * times}", 2.0),
         Benchmark("score_speed", f"--rounds 1 --photos {300 * times} --recipe-photos {100 * times}", 1.5),
+        Benchmark("int8_speed", f"--rounds 1 --requests {2 * times} --photos {200 * times}", 3.0),
         Benchmark("train_overhead", "--rounds 1 --per-class 16", 1.5),
         Benchmark("frozen_speed", "--rounds 1 --per-class 8", 1.5),
         Benchmark("ingest_speed", f"--rounds 1 --photos {600 * times} --epochs 3 --training-photos 160", 2.0),

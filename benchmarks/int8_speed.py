@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import sys
@@ -27,6 +26,7 @@ import httpx
 import numpy as np
 
 from benchmarks.answering import photos_of, write_int8_checkpoint, write_random_checkpoint
+from benchmarks.figures import Figure, conclude, ratio
 from benchmarks.http_speed import (
     BATCH,
     as_json,
@@ -45,6 +45,8 @@ from ray_trash.serve.child import endpoint
 from ray_trash.terminal.say import Terminal
 
 KINDS = ("float", "int8")
+FASTER, OF_A_LOOP, HTTP_MS = 1.8, 0.9, 10.0
+"""How many times as fast int8 is on processors with instructions for it, and what the ways to it may cost."""
 
 
 def main() -> None:
@@ -76,20 +78,29 @@ def main() -> None:
         singles: dict[str, list[float]] = {f"{way}_{kind}": [] for way in ("http", "engine") for kind in KINDS}
         engines = measure_scoring(places, inputs, rates, options.rounds)
         measure_serving(places, photos[:BATCH], rates, singles, options)
-    result = {
-        "engines": engines,
-        "photos_per_s": {name: round(statistics.median(values), 1) for name, values in rates.items()},
-        "single_photo_ms": {name: round(statistics.median(values), 1) for name, values in singles.items()},
-        "int8_over_float": {
-            way: median_ratio(rates[f"{way}_int8"], rates[f"{way}_float"])
-            for way in ("score", "by_hand", "serve", "loop")
-        },
-        "score_over_by_hand": {kind: median_ratio(rates[f"score_{kind}"], rates[f"by_hand_{kind}"]) for kind in KINDS},
-        "serve_over_loop": {kind: median_ratio(rates[f"serve_{kind}"], rates[f"loop_{kind}"]) for kind in KINDS},
-        "serve_over_litserve_int8": median_ratio(rates["serve_int8"], rates["litserve_int8"]),
-        "cpus": os.cpu_count(),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    per_s = {name: statistics.median(values) for name, values in rates.items()}
+    single_ms = {name: statistics.median(values) for name, values in singles.items()}
+
+    def over(what: str, ours: str, theirs: str, at_least: float | None = None) -> Figure:
+        value = median_ratio(rates[ours], rates[theirs])
+        return ratio(what, per_s[ours], per_s[theirs], value=value, at_least=at_least)
+
+    conclude(
+        [
+            over("score in int8 over float", "score_int8", "score_float", FASTER),
+            over("HTTP in int8 over float", "serve_int8", "serve_float", FASTER),
+            over("score in int8 over a loop by hand", "score_int8", "by_hand_int8", OF_A_LOOP),
+            over("HTTP in int8 over a loop by hand", "serve_int8", "loop_int8", OF_A_LOOP),
+            over("HTTP in int8 over LitServe", "serve_int8", "litserve_int8", 1.0),
+            Figure(
+                "one photo over HTTP beyond its engine",
+                single_ms["http_int8"] - single_ms["engine_int8"],
+                "ms",
+                HTTP_MS,
+            ),
+        ],
+        {"engines": engines, "photos_per_s": per_s, "single_photo_ms": single_ms, "cpus": os.cpu_count()},
+    )
 
 
 def measure_scoring(

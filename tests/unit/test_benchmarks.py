@@ -15,8 +15,8 @@ import benchmarks.__main__ as runner
 from benchmarks.figures import Figure, conclude, figures_in, ratio
 
 FOLDER = Path(runner.__file__).parent
-NOT_OF_THEIR_OWN = {"__main__", "gpu_speed", "litserve_endpoint", "object_store"}
-"""The table itself, what `--gpu` runs, and what others start."""
+NOT_OF_THEIR_OWN = {"__main__", "gpu_speed", "litserve_endpoint", "object_store", "recipe_folds"}
+"""The table itself, what `--gpu` runs, what others start, and what judges recipes for hours."""
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 64])

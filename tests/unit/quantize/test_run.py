@@ -153,6 +153,7 @@ def test_without_its_packages_the_command_that_installs_them_is_named(origin, tm
 
 
 def test_the_command_says_what_is_wrong_before_it_starts_anything(origin, tmp_path, capsys):
+    pytest.importorskip("nncf", reason="NNCF is in the extra int8")
     arguments = ["quantize", origin.uri, "--data", str(tmp_path / "none"), "--out", origin.uri]
     assert main(arguments) == 2
     assert "is there already; give another --out" in capsys.readouterr().err
