@@ -4,8 +4,7 @@ One network, as a float checkpoint (in bf16 where the processor has it, else fp3
 makes of it, in one run: `ray-trash score` with one worker, beside a loop by hand in this process with the same engine
 and decoder; `ray-trash serve` flooded with requests of 64 photos, beside a loop by hand and, with int8, beside LitServe
 with the same engine; and single photos over HTTP, one after another, beside the engine alone. Each pair takes turns, so
-that a machine whose speed drifts drifts for both. Prints one JSON object: medians of photos a second and of their
-ratios round by round, and milliseconds. How much faster int8 is depends on the processor: with VNNI or AMX more.
+that a machine whose speed drifts drifts for both. Prints medians of photos a second, and of their ratios round by round. How much faster int8 is depends on the processor: with VNNI or AMX more.
 
 NNCF is in the extra `int8`, LitServe in the extra `bench`.
 """
@@ -80,6 +79,8 @@ def main() -> None:
         measure_serving(places, photos[:BATCH], rates, singles, options)
     per_s = {name: statistics.median(values) for name, values in rates.items()}
     single_ms = {name: statistics.median(values) for name, values in singles.items()}
+
+    beyond_ms = single_ms["http_int8"] - single_ms["engine_int8"]
 
     def over(what: str, ours: str, theirs: str, at_least: float | None = None) -> Figure:
         value = median_ratio(rates[ours], rates[theirs])
