@@ -146,6 +146,14 @@ def _autoscaling(address: str, most_nodes: int) -> dict[str, object]:
     }
 
 
+def _are_ended(folder: str) -> bool:
+    # Again and again: one of them may be starting another.
+    for pid in living(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not living(folder)
+
+
 @contextmanager
 def running_cluster(*, head_cpus: int = 2, grows_to: int = 0) -> Iterator[Cluster]:
     """Start a cluster of one node in a folder of its own, and kill it by pid, with those that were added.
@@ -186,7 +194,4 @@ def running_cluster(*, head_cpus: int = 2, grows_to: int = 0) -> Iterator[Cluste
             )
             yield Cluster(f"http://127.0.0.1:{dashboard}", joined, Path(folder))
         finally:
-            for pid in living(folder):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not living(folder), timeout_s=30, what="the cluster's processes to end")
+            wait_until(lambda: _are_ended(folder), timeout_s=60, what="the cluster's processes to end")
