@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -146,12 +147,13 @@ def _autoscaling(address: str, most_nodes: int) -> dict[str, object]:
     }
 
 
-def _are_ended(folder: str) -> bool:
-    # Again and again: one of them may be starting another.
+def _is_gone(folder: str) -> bool:
+    # Workers have names that Ray gives them, end a moment after those that started them, and write until then.
     for pid in living(folder):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return not living(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return not living(folder) and not os.path.exists(folder)
 
 
 @contextmanager
@@ -194,4 +196,4 @@ def running_cluster(*, head_cpus: int = 2, grows_to: int = 0) -> Iterator[Cluste
             )
             yield Cluster(f"http://127.0.0.1:{dashboard}", joined, Path(folder))
         finally:
-            wait_until(lambda: _are_ended(folder), timeout_s=60, what="the cluster's processes to end")
+            wait_until(lambda: _is_gone(folder), timeout_s=60, what="the cluster and its folder to go")
