@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, conclude
-from tests.e2e.cluster import RAY
+from tests.e2e.cluster import drain_command, node_ids
 from tests.e2e.command import kill, wait_until
 from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
 from tests.photos import make_photos
@@ -203,12 +202,8 @@ class Scene:
 
     def _drain(self, host: Host) -> None:
         """Have Ray know that a machine is about to be taken away, as a cloud's autoscaler does of a spot machine."""
-        (node_id,) = {
-            found.group(1) for pid in host.pids() if (found := re.search(r"--node_id=([0-9a-f]+)", command_line(pid)))
-        }
-        command = [RAY, "drain-node", "--address", host.environment["RAY_ADDRESS"], "--node-id", node_id]
-        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
-        done = self._head.run(*command, "--deadline-remaining-seconds", 60)
+        (node_id,) = {node_id for pid in host.pids() for node_id in node_ids(pid)}
+        done = self._head.run(*drain_command(host.environment["RAY_ADDRESS"], node_id))
         if done.returncode != 0:
             raise SystemExit(f"ray drain-node: {done.stderr}")
 

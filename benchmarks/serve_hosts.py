@@ -155,14 +155,11 @@ class Scene:
 
     def seconds_until_full(self) -> float:
         """Wait until each machine has a replica and a gateway that answers, and one of them what keeps the models."""
-        began_s = time.monotonic()
-        while not (
-            all(map(self._is_full, self.serving)) and any(loaded(host.pids(), "Models") for host in self.serving)
-        ):
-            if time.monotonic() - began_s > FULL_TIMEOUT_S:
-                return math.inf
-            time.sleep(0.5)
-        return time.monotonic() - began_s
+        return seconds_until(
+            lambda: (
+                any(loaded(host.pids(), "Models") for host in self.serving) and all(map(self._is_full, self.serving))
+            )
+        )
 
     def _is_full(self, host: Host) -> bool:
         if not all(loaded(host.pids(), name) for name in ("Model", "Gateway")):
@@ -174,14 +171,12 @@ class Scene:
 
         Replicas that had to share a machine are renewed, which spreads them, once another is there.
         """
-        until_s = time.monotonic() + FULL_TIMEOUT_S
-        while (
-            len({command_line(pid).split(":")[-2] for host in self.serving for pid in loaded(host.pids(), "Model")}) > 1
-        ):
-            if time.monotonic() > until_s:
-                sys.exit("replicas of several generations stay")
-            time.sleep(0.5)
+        if seconds_until(lambda: len(self._generations()) <= 1) == math.inf:
+            sys.exit("replicas of several generations stay")
         time.sleep(CALM_S)
+
+    def _generations(self) -> set[str]:
+        return {command_line(pid).split(":")[-2] for host in self.serving for pid in loaded(host.pids(), "Model")}
 
     def replace(self, host: Host) -> list[float]:
         """Have a machine join again, and wait until it serves."""
@@ -189,6 +184,16 @@ class Scene:
         join(self._head, [host], cpus=2)
         progress(f"{host.name} is back")
         return [self.seconds_until_full()]
+
+
+def seconds_until(holds: Callable[[], bool]) -> float:
+    """Wait until a condition holds; infinite where it does not within `FULL_TIMEOUT_S`."""
+    began_s = time.monotonic()
+    while not holds():
+        if time.monotonic() - began_s > FULL_TIMEOUT_S:
+            return math.inf
+        time.sleep(0.5)
+    return time.monotonic() - began_s
 
 
 def named(host: Host, name: str) -> list[int]:

@@ -71,7 +71,7 @@ class Cluster:
         def look() -> bool:
             assert process.poll() is None, "the node did not start"
             for pid in living("raylet/raylet", below=process.pid):
-                found.extend(re.findall(r"--node_id=([0-9a-f]+)", command_line(pid)))
+                found.extend(node_ids(pid))
             return bool(found)
 
         wait_until(look, timeout_s=180, what="a node to start")
@@ -84,9 +84,7 @@ class Cluster:
 
     def drain(self, node: Node, *, deadline_s: int = 60) -> None:
         """Have Ray know that a node is about to be taken away, as a cloud's autoscaler does of a spot machine."""
-        command = [RAY, "drain-node", "--address", self.joined["RAY_ADDRESS"], "--node-id", node.node_id]
-        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
-        command += ["--deadline-remaining-seconds", str(deadline_s)]
+        command = drain_command(self.joined["RAY_ADDRESS"], node.node_id, deadline_s=deadline_s)
         environment = {**os.environ, **self.joined}
         subprocess.run(list(map(str, command)), env=environment, check=True, capture_output=True, timeout=60)
 
@@ -95,6 +93,18 @@ class Cluster:
         environment = {**os.environ, **self.joined}
         asked = [sys.executable, "-c", client + code]
         return subprocess.run(asked, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def node_ids(pid: int) -> list[str]:
+    """Return the id of the node that a process of Ray belongs to, if its command line has one."""
+    return re.findall(r"--node_id=([0-9a-f]+)", command_line(pid))
+
+
+def drain_command(address: str, node_id: str, *, deadline_s: int = 60) -> list[object]:
+    """Spell how the head at an address is told that a node is about to be taken away, as a spot machine is."""
+    command: list[object] = [RAY, "drain-node", "--address", address, "--node-id", node_id]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    return [*command, "--deadline-remaining-seconds", deadline_s]
 
 
 @dataclass(frozen=True)
