@@ -88,9 +88,8 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
 
 
 def _report_callbacks() -> tuple[UserCallback, ...]:
-    from ray.tune.integration.ray_train import (
-        TuneReportCallback,
-    )  # it loads Ray Train, which a trial by itself need not
+    # It loads Ray Train, which a trial in one process does without.
+    from ray.tune.integration.ray_train import TuneReportCallback
 
     return (TuneReportCallback(),)
 
