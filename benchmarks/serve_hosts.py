@@ -43,6 +43,7 @@ DEPLOYS = 5
 """How often it is tried: Ray has a deadline for its proxies that a busy machine misses."""
 ENVIRONMENT = {
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "3",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "ray_trash.serve.proxy:middlewares",
 }
 """With which `docs/endpoint.md` has Ray started on every machine."""

@@ -53,6 +53,8 @@ ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",
     # A replica of Ray Serve that hangs has nothing to end in good order, and its requests wait for another.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    # Ray Serve gives up a proxy after three looks in vain; at its ten seconds a dead one is missing for half a minute.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "3",
 }
 """Name to value; a value the user has set stays."""
 

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from ray_trash.arguments import build_parser
+from ray_trash.cluster.environment import ENVIRONMENT
 from ray_trash.config import parse_override, serve_config
 from ray_trash.config.yaml import from_yaml
 from ray_trash.serve.telemetry import Telemetry
 from tests.unit.serve.backends import CARD
 
-FOLDER = Path(__file__).parents[2] / "clusters" / "endpoint"
+REPOSITORY = Path(__file__).parents[2]
+FOLDER = REPOSITORY / "clusters" / "endpoint"
 _SUFFIX = re.compile(r"_(total|bucket|sum|count)$")
 
 
@@ -113,7 +115,10 @@ def test_the_ray_service_deploys_an_application_that_scales_and_whose_limits_its
 
     (container,) = workers["template"]["spec"]["containers"]
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert environment["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
+    guide = (REPOSITORY / "docs" / "endpoint.md").read_text()
+    for name in ("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"):
+        assert environment[name] == ENVIRONMENT[name]
+        assert f"{name}={ENVIRONMENT[name]} " in guide
     assert environment["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] == "ray_trash.serve.proxy:middlewares"
     bounds = serve_config({}, dict(map(parse_override, environment["RAY_TRASH_PROXY"].split())))
     assert bounds.max_body_mib == settings.max_body_mib
