@@ -70,8 +70,9 @@ class AugmentConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
-    """Which residual network; the smaller ones cost a quarter and a half of ResNet50 in training and in answering."""
+    architecture: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet50"
+    """Which residual network. The smaller ones cost an eighth, a quarter and a half of ResNet50 in training and in
+    answering; of `resnet10`, one block a stage, nobody publishes ImageNet weights."""
     weights: str = "imagenet"
     """`imagenet` (torchvision's, cached), `none` (random), or a file: safetensors or a torch state dict."""
     hidden_layers: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = ()
@@ -80,6 +81,15 @@ class ModelConfig(Section):
     """Dropout before the last layer."""
     frozen_stages: int = Field(0, ge=0, le=5)
     """How many stages keep their weights and statistics: stem, layer1, layer2, layer3, layer4."""
+
+    @model_validator(mode="after")
+    def _weights_are_published(self) -> ModelConfig:
+        if self.architecture == "resnet10" and self.weights == "imagenet":
+            raise ValueError(
+                "architecture=resnet10: there are no ImageNet weights of it; set model.weights=none or name a file, "
+                "or take resnet18"
+            )
+        return self
 
 
 class TrainConfig(Section):

@@ -98,7 +98,7 @@ class CheckpointDocument:
     created_at: str
     versions: dict[str, str]
     golden: Golden
-    network: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
+    network: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet50"
     id: str = ""
     float_network: FloatNetwork | None = None
 

@@ -15,6 +15,7 @@ from ray_trash.model.resnet import ResNet
 from ray_trash.model.tensors import plain_state, to_safetensors
 
 _CHANNELS = {
+    "resnet10": (64, 64, 128, 256, 512),
     "resnet18": (64, 64, 128, 256, 512),
     "resnet34": (64, 64, 128, 256, 512),
     "resnet50": (64, 256, 512, 1024, 2048),

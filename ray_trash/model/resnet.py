@@ -54,5 +54,6 @@ def _forget(module: ModuleType | None) -> None:
 
 with _compiler_left_out():
     from torchvision.models import ResNet, get_model_weights, resnet18, resnet34, resnet50
+    from torchvision.models.resnet import BasicBlock
 
-__all__ = ["ResNet", "get_model_weights", "resnet18", "resnet34", "resnet50"]
+__all__ = ["BasicBlock", "ResNet", "get_model_weights", "resnet18", "resnet34", "resnet50"]

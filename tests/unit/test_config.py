@@ -93,6 +93,7 @@ def test_every_field_says_what_it_means() -> None:
         ("data.classes=glass", "data.classes='glass': input should be a valid list, such as [a, b]"),
         ("data.classes=[e\u0301, \u00e9]", "a name is listed twice"),
         ("train.workers=-1", "train.workers=-1"),
+        ("model.architecture=resnet10", "model.architecture=resnet10: there are no ImageNet weights of it"),
         ("train.workers=[4, 1]", "train.workers=[4, 1]: give the fewest, then the most"),
         ("train.workers=many", "train.workers='many': input should be 'auto' or"),
         ("train.learning_rate=-1", "train.learning_rate=-1: input should be 'auto' or greater than 0"),

@@ -36,13 +36,14 @@ def test_the_shape_of_activations_is_known_without_computing_them(network: ResNe
         assert tuple(channels_last.shape) == activation_shape(n_frozen, side_px, architecture="resnet50")
 
 
-def test_a_smaller_network_is_cut_at_the_same_stages() -> None:
-    network, photos = build_network(3, architecture="resnet18").eval(), torch.randn(2, 3, 64, 64)
+@pytest.mark.parametrize("architecture", ["resnet10", "resnet18"])
+def test_a_smaller_network_is_cut_at_the_same_stages(architecture: str) -> None:
+    network, photos = build_network(3, architecture=architecture).eval(), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         whole = network(photos)
         for n_frozen, activations in activations_after(network, photos, NUMBERS).items():
             channels_last = activations[0].permute(1, 2, 0) if n_frozen < 5 else activations[0]
-            assert tuple(channels_last.shape) == activation_shape(n_frozen, 64, architecture="resnet18")
+            assert tuple(channels_last.shape) == activation_shape(n_frozen, 64, architecture=architecture)
             torch.testing.assert_close(TrainedStages(network, n_frozen).eval()(activations), whole)
 
 

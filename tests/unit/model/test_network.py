@@ -49,7 +49,7 @@ def test_head_is_dense_layers_with_relu_then_dropout_then_linear():
     assert head[4].p == 0.3
 
 
-@pytest.mark.parametrize(("architecture", "n_blocks"), [("resnet18", 8), ("resnet34", 16)])
+@pytest.mark.parametrize(("architecture", "n_blocks"), [("resnet10", 4), ("resnet18", 8), ("resnet34", 16)])
 def test_a_smaller_network_has_fewer_blocks_and_a_narrower_head(architecture, n_blocks):
     small = build_network(3, architecture=architecture)
     assert sum(len(layer) for layer in (small.layer1, small.layer2, small.layer3, small.layer4)) == n_blocks
