@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import ray
 from ray import serve
@@ -56,9 +57,36 @@ async def run_endpoint(
     for library in ("uvicorn.error", "python_multipart"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     stop = asyncio.Event()
+    with set_by_signals(stop):
+        await _serve_until(stop, checkpoint, settings, taken, watched=watched, shadow=shadow, keys=keys)
+
+
+@contextlib.contextmanager
+def set_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set an event at signals to stop while the block runs; those after it change nothing.
+
+    Not by the loop's own handlers: taking one of them away leaves an instant in which a signal kills the process.
+    """
     loop = asyncio.get_running_loop()
     for number in stop_signals():
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    try:
+        yield
+    finally:
+        for number in stop_signals():
+            signal.signal(number, signal.SIG_IGN)
+
+
+async def _serve_until(
+    stop: asyncio.Event,
+    checkpoint: Checkpoint,
+    settings: ServeConfig,
+    taken: Sequence[socket.socket],
+    *,
+    watched: Storage | None,
+    shadow: str | None,
+    keys: Keys,
+) -> None:
     fleet = ShadowedFleet(settings)
     gateway = Gateway(fleet, settings, keys=keys)
     server = server_of(gateway, settings)
@@ -89,14 +117,10 @@ async def run_endpoint(
             if task is not None:
                 task.cancel()
         server.should_exit = True
-        refusing = loop.call_later(UPLOADS_S, gateway.refuse_unfinished)
+        refusing = asyncio.get_running_loop().call_later(UPLOADS_S, gateway.refuse_unfinished)
         await serving
         refusing.cancel()
         await fleet.stop()
-        # What ends after this is ended once; the loop would have the next signal kill this process.
-        for number in stop_signals():
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
 
 
 async def _watch(place: Storage, served: Checkpoint, fleet: ShadowedFleet, interval_s: float) -> None:
