@@ -42,7 +42,7 @@ def record_part(found: Material) -> dict[str, Any]:
         "versions": run.get("versions") or ({} if document is None else document.versions),
         "config": [(key, value) for key, value in by_dotted_key(found.config).items()],
         "command": reproduce(found),
-        "copy": "" if found.kind == "evaluation" or found.place.is_local else f"{found.place.uri}/{CONFIG_FILE}",
+        "config_uri": "" if found.kind == "evaluation" or found.place.is_local else f"{found.place.uri}/{CONFIG_FILE}",
     }
 
 

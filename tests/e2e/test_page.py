@@ -8,11 +8,12 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
@@ -387,6 +388,18 @@ def test_a_phone_does_not_scroll_sideways(page: Page, origin: str, path: str) ->
     else:
         expect(page.locator(".opblock").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_anyone_from_using_the_page(
+    page: Page, origin: str, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(origin)
+    assert Axe().run(page).generate_snapshot() == ""
+    page.locator("#files").set_input_files([photo("a.jpg"), photo("b.png", "PNG"), text_file("c.jpg")])
+    expect(page.get_by_role("status")).to_have_text(re.compile("^3 photos: "))
+    assert Axe().run(page).generate_snapshot() == ""
 
 
 def test_the_documentation_shows_every_route_and_schema_and_sends_a_request(page: Page, origin: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from ray_trash.report.run import write_report
@@ -26,6 +27,7 @@ def look(browser: Browser, file: Path, width: int, scheme: Literal["light", "dar
     assert page.evaluate(FITS)
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
     assert complaints == []
+    assert Axe().run(page).generate_snapshot() == ""
     assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
     reached = set()
     for _ in range(page.locator("[role=region]").count() + 20):

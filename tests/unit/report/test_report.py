@@ -89,6 +89,10 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing(made: Path, page: 
     assert (made / "report.html").stat().st_size < LARGEST_BYTES
 
 
+def test_nothing_of_python_itself_stands_in_it(page: Page) -> None:
+    assert not re.search(r"<built-in|object at 0x|\bUndefined\b", page.words)
+
+
 def test_the_page_is_read_by_keyboard_aloud_on_a_phone_in_the_dark_and_on_paper(page: Page) -> None:
     assert "width=device-width" in page.source
     assert "prefers-color-scheme: dark" in page.source
