@@ -71,7 +71,7 @@ def train(config: Config) -> list[dict[str, float]]:
         stage_decay=settings.stage_learning_rate_decay,
         weight_decay=settings.weight_decay,
     )
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
 
     losses = []

@@ -94,7 +94,8 @@ def ray_session(
         ) from error
     finally:
         if not threads_left() and lost_head() is None:
-            ray.shutdown()
+            with _sigterm_stays_ours_at_the_end():
+                ray.shutdown()
 
 
 def silence_ray() -> None:
@@ -158,6 +159,27 @@ def _signals_stay_ours() -> Iterator[None]:
         yield
     finally:
         ray._private.utils.set_sigterm_handler = taking
+
+
+@contextmanager
+def _sigterm_stays_ours_at_the_end() -> Iterator[None]:
+    """Have SIGTERM handled as it is while Ray is shut down inside the block, which takes seconds.
+
+    What Ray is made of sets the default as it goes, behind Python's back, and the next SIGTERM would kill this process
+    before Ray's own processes are ended.
+    """
+    node = ray._private.worker._global_node
+    if node is None:
+        yield
+        return
+    end_processes = node.kill_all_processes
+
+    def handled_again(*arguments: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        end_processes(*arguments, **options)
+
+    node.kill_all_processes = handled_again
+    yield
 
 
 def choose_folder() -> None:

@@ -5,9 +5,8 @@ What is random follows `torch.manual_seed` of the caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,19 +15,12 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from ray_trash.errors import CheckpointError
-from ray_trash.model.resnet import BasicBlock, ResNet, resnet18, resnet34, resnet50
+from ray_trash.model.resnet import ResNet, resnet10, resnet18, resnet34, resnet50
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 """A ResNet's stages below its head, from the photo upwards; the order in which they freeze."""
 
 
-_BUILDERS: dict[str, Callable[[], ResNet]] = {
-    # He et al. begin at 18 layers; with one block a stage in place of two there are 10, as others count it too.
-    "resnet10": partial(ResNet, BasicBlock, [1, 1, 1, 1]),
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-}
 _IMPLEMENTATION = ("foreach", "fused", "capturable")
 """Keys of an optimizer's group that say how it computes, not what."""
 
@@ -44,7 +36,8 @@ def build_network(
 
     Source: He et al., "Deep Residual Learning for Image Recognition", 2015, in torchvision's variant v1.5.
     """
-    network = _BUILDERS[architecture]()
+    builders = {"resnet10": resnet10, "resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+    network = builders[architecture](weights=None)
     width: int = network.fc.in_features
     layers: list[nn.Module] = []
     for hidden_width in hidden_layers:

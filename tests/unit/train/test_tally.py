@@ -63,13 +63,9 @@ def a_job(optimizer: str = "adamw") -> TrainJob:
     return cast(TrainJob, SimpleNamespace(config=config, classes=("a", "b"), train=table, val=table))
 
 
-def a_state(job: TrainJob, *, fused: bool = False) -> TrainState:
+def a_state(job: TrainJob) -> TrainState:
     torch.manual_seed(0)
-    state = build_state(job, build_network(2).state_dict(), CPU.device)
-    if fused:  # as on a GPU, for which this stands
-        for group in state.optimizer.param_groups:
-            group["fused"] = True
-    return state
+    return build_state(job, build_network(2).state_dict(), CPU.device)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
@@ -77,7 +73,7 @@ def test_a_gradient_that_is_not_finite_ends_an_epoch_late_with_the_same_words_an
     optimizer: str,
 ) -> None:
     job = a_job(optimizer)
-    at_once, later = a_state(job), a_state(job, fused=True)
+    at_once, later = a_state(job), a_state(job)
     messages, trained = [], []
     for state, every in ((at_once, 1), (later, 4)):
         steps = list[int]()
@@ -104,7 +100,7 @@ def test_a_gradient_that_is_not_finite_ends_an_epoch_late_with_the_same_words_an
 def test_looking_seldom_changes_no_figure_and_no_weight() -> None:
     job, found, weights = a_job(), [], list[Tensor]()
     for every in (1, 5, 100):
-        state, progress = a_state(job, fused=True), EpochProgress()
+        state, progress = a_state(job), EpochProgress()
         figures = train_epoch(state, job, CPU, Shades(None), progress, look_every_steps=every)
         assert figures is not None
         found.append((figures.loss, figures.accuracy, progress.loss_sum, progress.correct, progress.seen))
