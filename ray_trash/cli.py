@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ray_trash.arguments import build_parser
-from ray_trash.cluster.ending import exit_process, stop_signals, way_on
+from ray_trash.cluster.ending import exit_process, ignore_stop_signals, stop_signals, way_on
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.head import lost_head
 from ray_trash.commands import STDOUT, Ended
@@ -99,7 +99,5 @@ def _complain(text: str) -> None:
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    # Cleaning up is done once, and takes seconds; a terminal that closes, or an impatient hand, sends several.
-    for handled in stop_signals():
-        signal.signal(handled, signal.SIG_IGN)
+    ignore_stop_signals()  # a terminal that closes, or an impatient hand, sends several
     raise lost_head() or Interrupted(number)

@@ -94,8 +94,7 @@ def ray_session(
         ) from error
     finally:
         if not threads_left() and lost_head() is None:
-            with _sigterm_stays_ours_at_the_end():
-                ray.shutdown()
+            _shut_down()
 
 
 def silence_ray() -> None:
@@ -123,7 +122,7 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
             )
     except Exception as error:
         with suppress(Exception):
-            ray.shutdown()
+            _shut_down()
         raise ClusterError(
             f"Ray does not start on this machine: {_first_line(error)}; it needs room in {_folder()} and in /dev/shm, "
             "and ports of its own"
@@ -161,25 +160,21 @@ def _signals_stay_ours() -> Iterator[None]:
         ray._private.utils.set_sigterm_handler = taking
 
 
-@contextmanager
-def _sigterm_stays_ours_at_the_end() -> Iterator[None]:
-    """Have SIGTERM handled as it is while Ray is shut down inside the block, which takes seconds.
+def _shut_down() -> None:
+    """Shut Ray down, which takes seconds, with SIGTERM handled as it is.
 
     What Ray is made of sets the default as it goes, behind Python's back, and the next SIGTERM would kill this process
     before Ray's own processes are ended.
     """
-    node = ray._private.worker._global_node
-    if node is None:
-        yield
-        return
-    end_processes = node.kill_all_processes
+    if (node := ray._private.worker._global_node) is not None:
+        end_processes = node.kill_all_processes
 
-    def handled_again(*arguments: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-        end_processes(*arguments, **options)
+        def handled_again(*arguments: Any, **options: Any) -> None:
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            end_processes(*arguments, **options)
 
-    node.kill_all_processes = handled_again
-    yield
+        node.kill_all_processes = handled_again
+    ray.shutdown()
 
 
 def choose_folder() -> None:

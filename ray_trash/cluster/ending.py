@@ -33,6 +33,12 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
 
 
+def ignore_stop_signals() -> None:
+    """Have those signals change nothing from now on: what ends is ended once, and that takes seconds."""
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
 def start_thread(work: Callable[[], None], *, name: str) -> threading.Thread:
     """Start work that calls Ray, in a thread that no end of this process waits for."""
     thread = threading.Thread(target=work, name=name, daemon=True)

@@ -14,7 +14,7 @@ import ray
 from ray import serve
 
 from ray_trash.cluster.capacity import plan_replicas
-from ray_trash.cluster.ending import stop_signals
+from ray_trash.cluster.ending import ignore_stop_signals, stop_signals
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import Checkpoint
@@ -58,7 +58,40 @@ async def run_endpoint(
         logging.getLogger(library).setLevel(logging.CRITICAL)
     stop = asyncio.Event()
     with set_by_signals(stop):
-        await _serve_until(stop, checkpoint, settings, taken, watched=watched, shadow=shadow, keys=keys)
+        fleet = ShadowedFleet(settings)
+        gateway = Gateway(fleet, settings, keys=keys)
+        server = server_of(gateway, settings)
+        serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
+        stopping = asyncio.ensure_future(stop.wait())
+        starting = asyncio.ensure_future(_start(fleet, checkpoint, settings, with_shadow=shadow is not None))
+        renewing = asyncio.ensure_future(fleet.look_after())
+        watching: asyncio.Task[None] | None = None
+        trying: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                card = starting.result()
+                host, port = taken[0].getsockname()[:2]
+                address = f"[{host}]" if ":" in host else host
+                url, who = f"http://{address}:{port}", f"{card.id} ({card.engine})"
+                tell("ready", f"ready: {url} answers by {who}; stop it with Ctrl-C or SIGTERM", url=url, model=card.id)
+                if watched is not None:
+                    watching = asyncio.ensure_future(_watch(watched, checkpoint, fleet, settings.watch_interval_s))
+                if shadow is not None:
+                    trying = asyncio.ensure_future(fleet.try_out(shadow))
+                await stop.wait()
+                tell("stopping", f"stopping: unready for {settings.drain_s:g} s, answering what is waiting")
+                gateway.draining = True
+                await asyncio.sleep(settings.drain_s)
+        finally:
+            for task in (starting, stopping, watching, trying, renewing):
+                if task is not None:
+                    task.cancel()
+            server.should_exit = True
+            refusing = asyncio.get_running_loop().call_later(UPLOADS_S, gateway.refuse_unfinished)
+            await serving
+            refusing.cancel()
+            await fleet.stop()
 
 
 @contextlib.contextmanager
@@ -73,54 +106,7 @@ def set_by_signals(stop: asyncio.Event) -> Iterator[None]:
     try:
         yield
     finally:
-        for number in stop_signals():
-            signal.signal(number, signal.SIG_IGN)
-
-
-async def _serve_until(
-    stop: asyncio.Event,
-    checkpoint: Checkpoint,
-    settings: ServeConfig,
-    taken: Sequence[socket.socket],
-    *,
-    watched: Storage | None,
-    shadow: str | None,
-    keys: Keys,
-) -> None:
-    fleet = ShadowedFleet(settings)
-    gateway = Gateway(fleet, settings, keys=keys)
-    server = server_of(gateway, settings)
-    serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
-    stopping = asyncio.ensure_future(stop.wait())
-    starting = asyncio.ensure_future(_start(fleet, checkpoint, settings, with_shadow=shadow is not None))
-    renewing = asyncio.ensure_future(fleet.look_after())
-    watching: asyncio.Task[None] | None = None
-    trying: asyncio.Task[None] | None = None
-    try:
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            card = starting.result()
-            host, port = taken[0].getsockname()[:2]
-            address = f"[{host}]" if ":" in host else host
-            url, who = f"http://{address}:{port}", f"{card.id} ({card.engine})"
-            tell("ready", f"ready: {url} answers by {who}; stop it with Ctrl-C or SIGTERM", url=url, model=card.id)
-            if watched is not None:
-                watching = asyncio.ensure_future(_watch(watched, checkpoint, fleet, settings.watch_interval_s))
-            if shadow is not None:
-                trying = asyncio.ensure_future(fleet.try_out(shadow))
-            await stop.wait()
-            tell("stopping", f"stopping: unready for {settings.drain_s:g} s, answering what is waiting")
-            gateway.draining = True
-            await asyncio.sleep(settings.drain_s)
-    finally:
-        for task in (starting, stopping, watching, trying, renewing):
-            if task is not None:
-                task.cancel()
-        server.should_exit = True
-        refusing = asyncio.get_running_loop().call_later(UPLOADS_S, gateway.refuse_unfinished)
-        await serving
-        refusing.cancel()
-        await fleet.stop()
+        ignore_stop_signals()
 
 
 async def _watch(place: Storage, served: Checkpoint, fleet: ShadowedFleet, interval_s: float) -> None:
