@@ -10,9 +10,10 @@ DEMO_PHOTOS := data/sample
 GPU_PHOTOS ?= data/trashnet
 
 # Most of their time tests wait for processes to start and end. Of the levels that start some, what takes longest comes
-# first, or one process would be left alone with it.
+# first, or one process would be left alone with it. A process that dies is not replaced: pytest-xdist would give the new one
+# nothing to do and wait for it for ever (its issue 1378).
 TEST_PROCESSES ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # PYTHON=/path/to/python picks one; left out, the first of these that is 3.11 to 3.13 and can make a venv.
 PYTHON ?=

@@ -6,6 +6,7 @@ and before any temperature. Letters in shapes: B photos, S side in pixels, C cla
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import tempfile
@@ -24,11 +25,18 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.model.answering import Answering
 
 
+@functools.cache
 def import_openvino() -> Any:
-    """Import OpenVINO, which reports its use over the network unless its telemetry cannot be imported."""
+    """Import OpenVINO, with one `Core` for all that is compiled in this process, by NNCF as well.
+
+    Each `Core` brings a stack for signals and takes it away when it goes, whichever one is in use by then: with two of
+    them, the next signal that Python handles can end the process with SIGSEGV.
+    It reports its use over the network unless its telemetry cannot be imported.
+    """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
+    openvino.Core = openvino._ov_api.Core = functools.cache(openvino.Core)
     return openvino
 
 
