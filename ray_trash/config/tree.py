@@ -65,6 +65,9 @@ class AugmentConfig(Section):
     """Beta parameter of mixup; 0 is off."""
     cutmix_alpha: float = Field(0.0, ge=0)
     """Beta parameter of cutmix; 0 is off. With mixup on as well, every batch draws one of the two."""
+    no_class_share: float = Field(0.0, ge=0, le=0.5)
+    """Share of the photos that are put in disorder, so that they show nothing, and belong to no class: the network
+    learns to be unsure of what is unlike its photos. They count as wrong in the accuracy of training."""
 
 
 class ModelConfig(Section):
@@ -265,6 +268,8 @@ def why_not_cached(config: Config) -> str:
         return "stages are freed on the way (train.unfreeze_every_epochs)"
     if augment.mixup_alpha or augment.cutmix_alpha:
         return "photos are mixed anew in every batch (augment.mixup_alpha, augment.cutmix_alpha)"
+    if augment.no_class_share:
+        return "photos are put in disorder anew in every batch (augment.no_class_share)"
     if augment.preset != "none" and augment.views is None:
         return "every epoch draws new views; set augment.views"
     return ""

@@ -30,7 +30,7 @@ _DRAWN_SYMMETRIES = (None, *sorted(one.transpose for one in SYMMETRIES if one.tr
 _ENHANCED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 """In the order that they are drawn and done in."""
 
-_OTHER_KEYS = {"views", "mixup_alpha", "cutmix_alpha"}
+_OTHER_KEYS = {"views", "mixup_alpha", "cutmix_alpha", "no_class_share"}
 """Keys of `AugmentConfig` that change no single photo: how many draws there are, and what is done to whole batches."""
 
 

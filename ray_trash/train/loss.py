@@ -1,4 +1,4 @@
-"""The training loss of a batch: label smoothing, class weights, mixup and cutmix.
+"""The training loss of a batch: label smoothing, class weights, mixup and cutmix, photos of no class.
 
 Losses are sums over photos; the caller divides by the photos of the whole step, over all workers.
 Letters: B photos, C classes, S side in pixels.
@@ -6,7 +6,7 @@ Letters: B photos, C classes, S side in pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,22 +15,38 @@ from torch import Tensor
 
 from ray_trash.config import AugmentConfig
 from ray_trash.model.transfer import to_device
+from ray_trash.train.disorder import disordered
 
 
 @dataclass(frozen=True)
 class Mixture:
     """A batch (B, 3, S, S) whose photos may carry a second one, with the labels (B,) of the first and of the second.
 
-    `share` is the first photo's, in 0..1; 1 where nothing was mixed.
+    `share` is the first photo's, in 0..1; 1 where nothing was mixed. `of_no_class` numbers the photos, (K,), that show
+    nothing any more.
     """
 
     photos: Tensor
     labels: Tensor
     other_labels: Tensor
     share: float
+    of_no_class: Tensor | None = None
 
 
 def mix(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.random.Generator) -> Mixture:
+    """Do what the recipe does to whole batches: mix photos with each other, then put some of them in disorder."""
+    mixture = _mixed(photos, labels, augment, random)
+    if not augment.no_class_share:
+        return mixture
+    chosen = to_device(np.flatnonzero(random.random(len(labels)) < augment.no_class_share), labels.device)
+    if not len(chosen):
+        return mixture
+    left = mixture.photos.clone()
+    left[chosen] = disordered(left[chosen], random)
+    return replace(mixture, photos=left, of_no_class=chosen)
+
+
+def _mixed(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.random.Generator) -> Mixture:
     """Blend every photo with another of its batch, or paste a rectangle of the other into it.
 
     Source: Zhang et al., "mixup", 2018; Yun et al., "CutMix", 2019.
@@ -59,13 +75,17 @@ def summed_loss(logits: Tensor, batch: Mixture, *, class_weights: Tensor | None,
     """Return the cross-entropy of logits (B, C), summed over the batch's photos, as a scalar in float32.
 
     `class_weights` (C,) have a mean of 1 over the training photos; None is all 1. `label_smoothing` is the share of the
-    target that is spread over all classes.
+    target that is spread over all classes, as all of it is for photos of no class.
+
+    Source of the latter: Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", 2019.
     """
 
     def against(labels: Tensor) -> Tensor:
         losses = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing, reduction="none")
         if class_weights is not None:
             losses = losses * class_weights[labels]
+        if batch.of_no_class is not None:
+            losses[batch.of_no_class] = -F.log_softmax(logits[batch.of_no_class].float(), dim=1).mean(1)
         return losses.sum()
 
     if batch.share == 1.0:

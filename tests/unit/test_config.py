@@ -264,11 +264,12 @@ def test_a_search_space_that_says_nothing_or_too_much_is_refused(space, says):
         ({"model.frozen_stages": 0}, "no stage is frozen"),
         ({"augment.views": None}, "set augment.views"),
         ({"augment.mixup_alpha": 0.2}, "mixed anew"),
+        ({"augment.no_class_share": 0.1}, "in disorder anew"),
         ({"train.unfreeze_every_epochs": 2}, "freed on the way"),
     ],
 )
 def test_keeping_frozen_activations_is_refused_where_they_change_with_every_epoch(changes, says):
-    fitting = {"model.frozen_stages": 3, "augment.views": 2, "train.cache_frozen": "on"}
+    fitting = {"model.frozen_stages": 3, "augment.views": 2, "augment.no_class_share": 0, "train.cache_frozen": "on"}
     load_config("configs/quickstart.yaml", fitting)
     with pytest.raises(ConfigError, match=says):
         load_config("configs/quickstart.yaml", {**fitting, **changes})

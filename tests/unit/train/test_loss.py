@@ -72,3 +72,31 @@ def test_cutmix_counts_the_share_that_was_left() -> None:
         own = (batch.photos == PHOTOS).all(dim=1).float().mean(dim=(1, 2))
         moved = batch.labels != batch.other_labels
         assert own[moved].numpy() == pytest.approx(np.full(int(moved.sum()), batch.share))
+
+
+def test_photos_of_no_class_are_to_be_called_nothing_whatever_their_label_is() -> None:
+    weights = torch.tensor([1.0, 3.0, 1.0])
+    batch = Mixture(PHOTOS, LABELS, LABELS.flip(0), 0.3, of_no_class=torch.tensor([1, 3]))
+    loss = summed_loss(LOGITS, batch, class_weights=weights, label_smoothing=0.1)
+    kept = Mixture(PHOTOS[[0, 2]], LABELS[[0, 2]], LABELS.flip(0)[[0, 2]], 0.3)
+    expected = summed_loss(LOGITS[[0, 2]], kept, class_weights=weights, label_smoothing=0.1)
+    uniform = torch.full((2, 3), 1 / 3)
+    expected += F.cross_entropy(LOGITS[[1, 3]], uniform, reduction="sum")
+    assert loss == pytest.approx(float(expected))
+
+
+def test_as_many_photos_as_asked_are_put_in_disorder_and_the_others_stay() -> None:
+    photos, labels = torch.rand((400, 3, 8, 8)), torch.zeros(400, dtype=torch.int64)
+    batch = mix(photos, labels, AugmentConfig(no_class_share=0.25), np.random.default_rng(0))
+    assert batch.of_no_class is not None
+    assert 70 < len(batch.of_no_class) < 130
+    changed = (batch.photos != photos).flatten(1).any(1).nonzero()[:, 0]
+    assert set(changed.tolist()) <= set(batch.of_no_class.tolist())
+    assert len(changed) > 0.9 * len(batch.of_no_class)
+    assert batch.share == 1.0
+
+
+def test_a_batch_in_which_no_photo_is_put_in_disorder_is_as_it_was() -> None:
+    batch = mix(PHOTOS, LABELS, AugmentConfig(no_class_share=1e-9), np.random.default_rng(0))
+    assert batch.of_no_class is None
+    assert batch.photos is PHOTOS
