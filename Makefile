@@ -51,7 +51,7 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 demo: setup ## render a sample set, sweep, evaluate, serve; minutes on two CPU cores
-	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS) --per-class 180
+	$(BIN)/ray-trash sample --to $(DEMO_PHOTOS) --per-class 200
 	$(BIN)/ray-trash run configs/quickstart.yaml --overwrite
 	$(BIN)/python -m ray_trash.serve.demo runs/quickstart $(DEMO_PHOTOS)
 

@@ -31,7 +31,7 @@ def main() -> None:
     """Run every seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--per-class", type=int, default=180)
+    parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args()
     figures = list[Figure]()
@@ -66,7 +66,7 @@ def run_seed(seed: int, folder: Path, per_class: int, changes: list[str]) -> dic
         "rendered_s": rendered_s,
         "seconds": time.monotonic() - began,
         "served_s": time.monotonic() - began - trained_s,
-        "of_no_class": next(line for line in asked.stderr.splitlines() if "no-class.png" in line),
+        "shown": [line for line in asked.stderr.splitlines() if "no class: " in line],
         "waits": sorted(waits, reverse=True)[:LONGEST_WAITS],
     }
 
@@ -94,7 +94,8 @@ def line_of(found: dict[str, Any]) -> str:
         f"seed {found['seed']}: {evaluation['correct']}/{evaluation['n']} = {evaluation['accuracy']:.1%} right; "
         f"answered {selective['coverage']:.1%}, wrong among them {selective['error'] or 0:.1%}; "
         f"{unknown['abstained']}/{unknown['n']} of no class turned away; {found['seconds']:.0f} s, "
-        f"{found['rendered_s']:.0f} of them to render, {found['served_s']:.0f} to serve; {found['of_no_class'].strip()}"
+        f"{found['rendered_s']:.0f} of them to render, {found['served_s']:.0f} to serve, where "
+        f"{sum('not sure' in line for line in found['shown'])}/{len(found['shown'])} of no class were turned away"
     )
 
 

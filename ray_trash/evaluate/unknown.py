@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,17 @@ _Size = tuple[int, int]
 
 def draw_unknown(preprocessing: Preprocessing) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
     """Return the kind of each picture, and the squares (K, S, S, 3) uint8; the same ones at every call."""
+    kinds, pictures = zip(*unknown_pictures(PER_KIND), strict=True)
+    return kinds, np.stack([fit_photo(store_photo(picture, preprocessing), preprocessing) for picture in pictures])
+
+
+def unknown_pictures(per_kind: int) -> Iterator[tuple[str, Image.Image]]:
+    """Draw the first so many pictures of each kind, each with the name of its kind."""
     drawings = {"noise": _noise, "stripes": _stripes, "gradient": _gradient, "shapes": _shapes, "text": _text}
-    squares = []
-    for kind, draw in enumerate(drawings.values()):
-        for number in range(PER_KIND):
-            picture = draw(np.random.default_rng([_SEED, kind, number]), _SIZES_PX[number % len(_SIZES_PX)])
-            squares.append(fit_photo(store_photo(picture, preprocessing), preprocessing))
-    return tuple(kind for kind in drawings for _ in range(PER_KIND)), np.stack(squares)
+    for kind, (name, draw) in enumerate(drawings.items()):
+        for number in range(per_kind):
+            random = np.random.default_rng([_SEED, kind, number])
+            yield name, draw(random, _SIZES_PX[number % len(_SIZES_PX)])
 
 
 def unknown_figures(kinds: Sequence[str], abstained: NDArray[np.bool_]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from PIL import Image, ImageDraw
 from rich.table import Table
 
 from ray_trash.errors import RayTrashError
+from ray_trash.evaluate.unknown import unknown_pictures
 from ray_trash.serve.child import endpoint
 from ray_trash.serve.client import Client
 from ray_trash.terminal.say import Terminal
@@ -30,17 +30,18 @@ def main() -> int:
     terminal = Terminal.stderr()
     run, root = (Path(argument) for argument in sys.argv[1:3])
     photos = [(name, (root / name).read_bytes()) for name in kept_back(run)]
+    nothing = list(of_no_class())
     checkpoint = run / "checkpoint"
     try:
         with endpoint(str(checkpoint)) as child:
             terminal.say(child.said)
             with Client(child.url) as client:
-                results = client.score([*photos, ("no-class.png", of_no_class()), BROKEN])
+                results = client.score([*photos, *nothing, BROKEN])
     except RayTrashError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    what = f"{len(photos)} photos that it has not seen, one of no class, and one that is broken, in a batch over HTTP"
-    terminal.show(answers(results, title=what))
+    seen = f"{len(photos)} photos that it has not seen, {len(nothing)} of no class, and one that is broken"
+    terminal.show(answers(results, title=f"{seen}, in a batch over HTTP"))
     terminal.say("the endpoint has stopped")
     terminal.say(f"  all that was found    {(run / 'report.html').resolve().as_uri()}")
     terminal.say(f"  a page for photos     http://127.0.0.1:8000/ after: ray-trash serve {checkpoint}")
@@ -56,15 +57,12 @@ def kept_back(run: Path) -> list[str]:
     return [path for label in sorted(of_class) for path in sorted(of_class[label])[:PER_CLASS]]
 
 
-def of_no_class() -> bytes:
-    """Draw a sheet of fine stripes, as a PNG file."""
-    picture = Image.new("RGB", (512, 384), (236, 232, 220))
-    draw = ImageDraw.Draw(picture)
-    for x in range(0, 512, 16):
-        draw.line((x, 0, x, 384), fill=(40, 60, 120), width=6)
-    encoded = io.BytesIO()
-    picture.save(encoded, "PNG")
-    return encoded.getvalue()
+def of_no_class() -> Iterator[tuple[str, bytes]]:
+    """Draw a picture of each kind that shows nothing, as PNG files with names."""
+    for kind, picture in unknown_pictures(per_kind=1):
+        encoded = io.BytesIO()
+        picture.save(encoded, "PNG")
+        yield f"no class: {kind}.png", encoded.getvalue()
 
 
 def answers(results: list[dict[str, Any]], *, title: str) -> Table:

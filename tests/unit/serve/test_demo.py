@@ -19,8 +19,10 @@ def test_photos_that_were_kept_back_are_shown_two_of_each_class(tmp_path: Path) 
     assert kept_back(tmp_path) == ["glass/1.jpg", "glass/2.jpg", "paper/1.jpg", "paper/2.jpg"]
 
 
-def test_what_is_of_no_class_is_a_photo() -> None:
-    assert Image.open(io.BytesIO(of_no_class())).size == (512, 384)
+def test_what_is_of_no_class_are_pictures_that_can_be_read_with_names_that_say_so() -> None:
+    for name, encoded in of_no_class():
+        assert name.startswith("no class: ")
+        assert Image.open(io.BytesIO(encoded)).size == (512, 384)
 
 
 def test_the_table_says_what_is_sure_what_is_not_and_what_is_broken() -> None:
