@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from ray_trash.errors import RayTrashError
-from ray_trash.evaluate.unknown import unknown_pictures
+from ray_trash.fetch.unknown import unknown_pictures
 from ray_trash.serve.child import endpoint
 from ray_trash.serve.client import Client
 from ray_trash.terminal.say import Terminal
