@@ -38,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
         else:
             text = "print one JSON object on stdout, and nothing else there"
             sub.add_argument("--json", action="store_const", const=STDOUT, help=text)
-        sub.set_defaults(action=action)
+        # What `serve` says is a log, in JSON where nobody looks.
+        sub.set_defaults(action=action, has_log=name == "serve")
         return sub.add_argument
 
     add = command("fetch", photos.fetch, "download a known data set, check it, unpack it")

@@ -51,11 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("python -OO or PYTHONOPTIMIZE=2: Ray cannot be loaded without docstrings; leave it out")
         prepare_environment()
         options = build_parser().parse_args(arguments)
-        from ray_trash.terminal.say import Terminal  # after the parser: `--help` answers at once
+        # After the parser: `--help` answers at once.
+        from ray_trash.terminal.say import Terminal, breaking_silence
 
-        # Ray prints there whatever becomes of its processes, and libraries what they like.
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            result = options.action(options, Terminal.stderr())
+        terminal = Terminal.stderr()
+        # Ray prints to stdout whatever becomes of its processes, and libraries what they like.
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            breaking_silence(Terminal.silent() if options.has_log else terminal, "loading torch and Ray"),
+        ):
+            result = options.action(options, terminal)
         exit_code = result.exit_code if isinstance(result, Ended) else 0
         result = result.document if isinstance(result, Ended) else result
         if options.json == STDOUT or isinstance(result, str):

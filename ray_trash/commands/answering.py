@@ -75,14 +75,16 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         raise ConfigError("serve.shadow_share: has no effect without --shadow")
     settings = serve_config(checkpoint.document.config, changes)
 
+    from ray_trash.serve.log import start_log, tell
+
+    start_log(settings.log_format)
+    tell("loading", f"loading Ray, to serve {checkpoint.document.id}", model=checkpoint.document.id)
     import asyncio
 
     from ray_trash.cluster.connect import ray_session
     from ray_trash.serve.endpoint import run_endpoint
     from ray_trash.serve.key import keys_for
-    from ray_trash.serve.log import start_log, tell
 
-    start_log(settings.log_format)
     with keys_for(settings, taken[0].getsockname()[1]) as keys:
         if keys.client is None and is_open_to_others(taken):
             tell(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
 
 from rich.console import Console, RenderableType
 
 from ray_trash.terminal.streams import Stderr
+
+SILENCE_S = 3.0
+"""How long a command may say nothing: longer than the bars of `terminal.bar` do."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +44,20 @@ class Terminal:
     def show(self, drawn: RenderableType) -> None:
         """Print a table or a group, its lines unbroken."""
         self.console.print(drawn, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def breaking_silence(terminal: Terminal, text: str) -> Iterator[None]:
+    """Say something unless the block has said something by itself after `SILENCE_S`."""
+
+    def say() -> None:
+        if not Stderr.has_written:
+            terminal.say(text)
+
+    timer = threading.Timer(SILENCE_S, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

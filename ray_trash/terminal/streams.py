@@ -40,8 +40,12 @@ def keep_stderr_for_people() -> None:
 class Stderr:
     """This process's stderr; that whoever read it has gone, as with a terminal that was closed, ends no work."""
 
+    has_written = False
+    """Whether anything was written, by whichever of them."""
+
     def write(self, text: str) -> int:
         """Write some text, if there is somebody to read it."""
+        Stderr.has_written = True
         try:
             _stderr().write(text)
         except (OSError, ValueError):
