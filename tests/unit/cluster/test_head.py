@@ -27,7 +27,7 @@ def work(options, terminal):
 
 class Parser:
     def parse_args(self, arguments):
-        return argparse.Namespace(action=work, json=None)
+        return argparse.Namespace(action=work, json=None, has_log=False)
 
 cli.build_parser = Parser
 cli.command()
