@@ -33,6 +33,7 @@ from ray_trash.cluster.capacity import (
 )
 from ray_trash.cluster.ending import cluster_is_ours
 from ray_trash.cluster.head import lost_head
+from ray_trash.cluster.keeper import keep, let_go, settle_here
 from ray_trash.cluster.machines import living_machines
 from ray_trash.cluster.shares import LEFT_TO_READING_CPUS, SCORE_WORKER_CPUS
 from ray_trash.config import TrainConfig, TuneConfig
@@ -146,9 +147,6 @@ def wait_for_machines(
         ClusterError: The cluster did not grow in time, or nothing can be expected of it.
     """
     if not cluster_is_ours() and can_grow() is not False:
-        # Here and below: it loads all of Ray Data, which only who may ask an autoscaler should wait for.
-        from ray_trash.cluster.keeper import settle_here
-
         settle_here()
     began, size, grown_s, said_s, asked = time.monotonic(), _size(), 0.0, -math.inf, False
     while True:
@@ -168,8 +166,6 @@ def wait_for_machines(
                 raise ClusterError(f"{error} (waited {limit_s:.0f} s for machines)") from error
             problem = str(error)
         if not asked and can_grow():
-            from ray_trash.cluster.keeper import keep
-
             keep(wanted)
             _ASKED.set()
             asked = True
@@ -191,8 +187,6 @@ def holding_machines() -> Iterator[None]:
             # A cluster that is gone is what ended the block.
             with suppress(Exception):
                 if lost_head() is None:
-                    from ray_trash.cluster.keeper import let_go
-
                     let_go()
 
 

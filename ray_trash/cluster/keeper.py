@@ -12,9 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
-from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
-from ray.data._internal.stats import get_or_create_stats_actor
 
 from ray_trash.cluster.capacity import Bundle
 from ray_trash.cluster.waiting import fetch
@@ -31,7 +28,9 @@ def settle_here() -> None:
 
     Otherwise it is where somebody reads the first photo, on a machine that could then never be given back.
     """
-    get_or_create_autoscaling_coordinator()
+    from ray.data._internal.stats import get_or_create_stats_actor
+
+    _coordinator()
     get_or_create_stats_actor()
 
 
@@ -53,7 +52,7 @@ def keep(bundles: Sequence[Bundle]) -> None:
 def let_go() -> None:
     """Take back what this command has asked for, without waiting: should it end first, nobody renews it."""
     _end_renewal()
-    get_or_create_autoscaling_coordinator().cancel_request.remote(_requester())
+    _coordinator().cancel_request.remote(_requester())
 
 
 def _end_renewal() -> None:
@@ -67,8 +66,17 @@ def _renew(bundles: Sequence[Bundle], over: threading.Event) -> None:
             _ask(bundles)
 
 
+def _coordinator() -> Any:
+    # It loads all of Ray Data, for which only who may ask an autoscaler should wait.
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
+
+    return default_autoscaling_coordinator.get_or_create_autoscaling_coordinator()
+
+
 def _ask(bundles: Sequence[Bundle]) -> Any:
-    return get_or_create_autoscaling_coordinator().request_resources.remote(
+    from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
+
+    return _coordinator().request_resources.remote(
         requester_id=_requester(),
         resources=[dict(bundle) for bundle in bundles],
         expire_after_s=EXPIRES_S,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ray_trash.cluster import growing, keeper
+from ray_trash.cluster import growing
 from ray_trash.cluster.growing import has_types, holding_machines, wait_for_scoring, wait_for_trials, wait_for_workers
 from ray_trash.config import TrainConfig, TuneConfig
 from ray_trash.errors import ClusterError
@@ -37,9 +37,9 @@ class _Cluster:
 def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., _Cluster]:
     def made(**how: Any) -> _Cluster:
         cluster = _Cluster(**how)
-        monkeypatch.setattr(keeper, "keep", lambda bundles: cluster.asked.append(list(bundles)))
-        monkeypatch.setattr(keeper, "let_go", lambda: cluster.asked.append([]))
-        monkeypatch.setattr(keeper, "settle_here", lambda: None)
+        monkeypatch.setattr(growing, "keep", lambda bundles: cluster.asked.append(list(bundles)))
+        monkeypatch.setattr(growing, "let_go", lambda: cluster.asked.append([]))
+        monkeypatch.setattr(growing, "settle_here", lambda: None)
         monkeypatch.setattr(growing, "can_grow", lambda: cluster.grows)
         monkeypatch.setattr(growing, "_last_joined_s", lambda: cluster.now_s - cluster.joined_s)
         monkeypatch.setattr(growing, "_size", lambda: (1 + cluster.machines, 2.0 * cluster.machines))

@@ -36,7 +36,7 @@ def until(is_so: Callable[[], bool]) -> None:
 
 def test_a_request_is_renewed_until_another_replaces_it_or_it_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     coordinator = _Coordinator()
-    monkeypatch.setattr(keeper, "get_or_create_autoscaling_coordinator", lambda: coordinator)
+    monkeypatch.setattr(keeper, "_coordinator", lambda: coordinator)
     monkeypatch.setattr(keeper, "fetch", lambda reference, what: reference)
     monkeypatch.setattr(keeper, "_requester", lambda: "a-command")
     monkeypatch.setattr(keeper, "RENEW_EVERY_S", 0.01)
