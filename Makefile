@@ -10,8 +10,8 @@ DEMO_PHOTOS := data/sample
 GPU_PHOTOS ?= data/trashnet
 
 # Most of their time tests wait for processes to start and end. Of the levels that start some, what takes longest comes
-# first, or one process would be left alone with it. A process that dies is not replaced: pytest-xdist would give the new one
-# nothing to do and wait for it for ever (its issue 1378).
+# first, or one process would be left alone with it. A process that dies is not replaced: pytest-xdist would give the
+# new one nothing to do and wait for it for ever (its issue 1378).
 TEST_PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 

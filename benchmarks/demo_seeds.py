@@ -60,12 +60,13 @@ def run_seed(seed: int, folder: Path, per_class: int, changes: list[str]) -> dic
     asked = subprocess.run(
         [sys.executable, "-m", "ray_trash.serve.demo", run, photos], stderr=subprocess.PIPE, text=True, check=True
     )
+    seconds = time.monotonic() - began
     return {
         "seed": seed,
         "evaluation": evaluation,
         "rendered_s": rendered_s,
-        "seconds": time.monotonic() - began,
-        "served_s": time.monotonic() - began - trained_s,
+        "seconds": seconds,
+        "served_s": seconds - trained_s,
         "shown": [line for line in asked.stderr.splitlines() if "no class: " in line],
         "waits": sorted(waits, reverse=True)[:LONGEST_WAITS],
     }

@@ -41,9 +41,9 @@ def mix(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.rando
     chosen = to_device(np.flatnonzero(random.random(len(labels)) < augment.no_class_share), labels.device)
     if not len(chosen):
         return mixture
-    left = mixture.photos.clone()
-    left[chosen] = disordered(left[chosen], random)
-    return replace(mixture, photos=left, of_no_class=chosen)
+    changed = mixture.photos.clone()
+    changed[chosen] = disordered(changed[chosen], random)
+    return replace(mixture, photos=changed, of_no_class=chosen)
 
 
 def _mixed(photos: Tensor, labels: Tensor, augment: AugmentConfig, random: np.random.Generator) -> Mixture:
