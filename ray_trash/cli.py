@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,6 +22,8 @@ from ray_trash.terminal.streams import Stderr, keep_stderr_for_people, open_clos
 
 TRACEBACK = "RAY_TRASH_TRACEBACK"
 """Variable that has everything shown that helps to find a mistake in the code."""
+SENT_AGAIN_S = 0.05
+"""After how long a signal is sent again whose exception was dropped: what dropped it is over by then."""
 
 
 class Interrupted(BaseException):
@@ -29,6 +32,7 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         """Remember which signal it was."""
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.exit_code = 128 + number
 
 
@@ -37,6 +41,7 @@ def command() -> NoReturn:
     open_closed_streams()
     if not os.environ.get(TRACEBACK):
         keep_stderr_for_people()
+    sys.unraisablehook = _send_again
     exit_process(main())
 
 
@@ -107,3 +112,16 @@ def _complain(text: str) -> None:
 def _interrupt(number: int, frame: object) -> NoReturn:
     ignore_stop_signals()  # a terminal that closes, or an impatient hand, sends several
     raise lost_head() or Interrupted(number)
+
+
+def _send_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception came where Python drops any: in a finalizer, or as a process is forked."""
+    if not isinstance(dropped.exc_value, Interrupted | RayTrashError):
+        sys.__unraisablehook__(dropped)
+        return
+    # A lost head is told by SIGTERM.
+    number = dropped.exc_value.number if isinstance(dropped.exc_value, Interrupted) else signal.SIGTERM
+    signal.signal(number, _interrupt)
+    sending = threading.Timer(SENT_AGAIN_S, os.kill, (os.getpid(), number))
+    sending.daemon = True
+    sending.start()
