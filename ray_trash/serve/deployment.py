@@ -17,6 +17,7 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 from ray_trash.errors import CheckpointError, ClusterError, ConfigError
 from ray_trash.serve import notice
 from ray_trash.serve.follower import ANSWER_TIMEOUT_S, FleetState
+from ray_trash.serve.replicas import count_running
 from ray_trash.terminal.text import listed
 
 DOWN_TIMEOUT_S = 120.0
@@ -58,10 +59,10 @@ def look_at(name: str) -> Deployment:
     if name not in applications:
         raise ConfigError(f"{name}: no such deployment; {_those_there(applications)}")
     about = applications[name]
-    state = _ask(name) if _running(about, "Models") else FleetState(swap=notice.read(name))
+    state = _ask(name) if count_running(about, "Models") else FleetState(swap=notice.read(name))
     models = applications.get(state.application or "")
-    replicas, swap = (_running(models, "Model") if models else 0), state.swap or {}
-    gateways, model = _running(about, "Gateway"), state.card.id if state.card else None
+    replicas, swap = (count_running(models, "Model") if models else 0), state.swap or {}
+    gateways, model = count_running(about, "Gateway"), state.card.id if state.card else None
     if swap.get("status") == "refused":
         return Deployment("refused", model, replicas, gateways, f"{swap['checkpoint']}, {swap['at']}: {swap['detail']}")
     failed = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
@@ -116,11 +117,6 @@ def _ask(name: str) -> FleetState:
         state: FleetState = handle.state.remote().result(timeout_s=ANSWER_TIMEOUT_S)
         return state
     return FleetState()
-
-
-def _running(about: ApplicationStatusOverview, deployment: str) -> int:
-    found = about.deployments.get(deployment)
-    return 0 if found is None else sum(n for state, n in found.replica_states.items() if state == "RUNNING")
 
 
 def _why(about: ApplicationStatusOverview) -> str:

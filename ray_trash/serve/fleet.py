@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from ray_trash.cluster.waiting import in_daemon_thread
@@ -26,10 +27,11 @@ from ray_trash.serve.contract import ModelCard, Scored, ServeError, not_ready
 from ray_trash.serve.generations import Generation, Generations
 from ray_trash.serve.log import tell
 from ray_trash.serve.replicas import most_per_machine
+from ray_trash.serve.strength import Strength
 from ray_trash.terminal.text import last_line
 
 RENEW_S = 3.0
-"""How often a fleet looks whether its replicas are to be renewed."""
+"""How often a fleet looks whether all its replicas are there, and whether they are to be renewed."""
 
 
 class Fleet:
@@ -53,6 +55,7 @@ class Fleet:
         self._swap: dict[str, Any] = {}
         self._exchanges: Counter[str] = Counter()
         self._exchanging = asyncio.Lock()
+        self._strength = Strength(settings.replicas)
 
     async def swap(self, checkpoint: Checkpoint) -> ModelCard:
         """Start the first model, or move to another; requests see either the old one or the new one.
@@ -145,14 +148,20 @@ class Fleet:
             now.waiting -= 1
 
     async def look_after(self) -> None:
-        """Renew replicas again and again where that is needed; never returns."""
+        """Count replicas again and again, and renew them where that is needed; never returns."""
         while True:
             await asyncio.sleep(RENEW_S)
             try:
+                await self._count()
                 await self._renew()
-            except (RayTrashError, RayError) as error:
+            except (RayTrashError, RayError, RayServeException) as error:
                 why = last_line(error)
-                tell("not_renewed", f"replicas are not renewed yet: {why}", level=logging.WARNING, reason=why)
+                tell("not_renewed", f"replicas are not looked after: {why}", level=logging.WARNING, reason=why)
+
+    async def _count(self) -> None:
+        async with self._exchanging:
+            if self._now is not None:
+                self._strength.note(self._now.card.id, await self._generations.running(self._now))
 
     async def _renew(self) -> None:
         """Start the replicas of this model anew where one that dies would stay away, or they could be spread more."""

@@ -27,7 +27,7 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ModelCard
 from ray_trash.serve.log import tell
 from ray_trash.serve.replica import START_TIMEOUT_S
-from ray_trash.serve.replicas import describe_replicas, most_per_machine
+from ray_trash.serve.replicas import MODEL, count_running, describe_replicas, most_per_machine
 from ray_trash.serve.shelf import Shelf
 from ray_trash.terminal.text import last_line
 
@@ -107,13 +107,18 @@ class Generations:
             self._shelf = None
         return kept
 
+    async def running(self, generation: Generation) -> int:
+        """Count the replicas that a generation has now."""
+        about = (await in_daemon_thread(lambda: _applications(self._name), name="serve.status")).get(generation.name)
+        return 0 if about is None else count_running(about, MODEL)
+
     async def adopt(self) -> tuple[Generation, Mapping[str, Any] | None] | None:
         """Find the newest whose fleet's process has ended, with the wish it was started by, and end the others."""
         found = await in_daemon_thread(lambda: _applications(self._name), name="serve.status")
         self._deployed.update(found)
         for name, about in found.items():
             try:
-                if not any("RUNNING" in model.replica_states for model in about.deployments.values()):
+                if not count_running(about, MODEL):
                     raise ClusterError("none of its replicas is left")
                 async with asyncio.timeout(ADOPT_TIMEOUT_S):
                     handle: DeploymentHandle[Any] = serve.get_app_handle(name)

@@ -1,4 +1,4 @@
-"""The replicas of a model, as Ray Serve is told of them: how many, on which machines, with what."""
+"""The replicas of a model, as Ray Serve is told of them, how many, on which machines, with what; and as it tells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.schema import ApplicationStatusOverview
 
 from ray_trash.cluster.capacity import machine_cpus, plan_replicas
 from ray_trash.cluster.ending import cluster_is_ours
@@ -16,6 +17,8 @@ from ray_trash.config import ServeConfig
 from ray_trash.serve.replica import SharedReplica
 from ray_trash.serve.shelf import Origin
 
+MODEL = "Model"
+"""The deployment that they are replicas of."""
 SCALING = {"upscale_delay_s": 10.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}
 """How long there must be more requests than replicas are for, or fewer. A replica is there ten seconds after it was
 asked for; one that has gone is missed when the next burst comes."""
@@ -50,7 +53,7 @@ def describe_replicas(settings: ServeConfig, origin: Origin, niceness: int, most
         # While one machine is away, another has room for more than its share, and they would stay together there.
         options["max_replicas_per_node"] = most
     replicas = serve.deployment(
-        name="Model",
+        name=MODEL,
         ray_actor_options={"num_cpus": REPLICA_CPUS, "num_gpus": plan.gpus},
         # The gateway lets in no more than these, so they wait here, not there.
         max_ongoing_requests=settings.max_waiting_requests,
@@ -61,3 +64,9 @@ def describe_replicas(settings: ServeConfig, origin: Origin, niceness: int, most
         **options,
     )(SharedReplica)
     return replicas.bind(origin, settings.model_dump(), plan.n_threads, niceness)
+
+
+def count_running(about: ApplicationStatusOverview, deployment: str) -> int:
+    """Count the replicas of a deployment that Ray Serve believes to be running."""
+    found = about.deployments.get(deployment)
+    return 0 if found is None else sum(n for state, n in found.replica_states.items() if state == "RUNNING")

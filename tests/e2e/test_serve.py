@@ -186,6 +186,8 @@ def test_killed_and_hung_replicas_under_load_cost_no_request_and_are_replaced(se
             load.wait_for_answers(3)
         os.kill(hung := one_of_two(), signal.SIGSTOP)
         wait_until(lambda: hung not in served.replica_pids(), timeout_s=120, what="the hung replica's end")
+        wait_until(lambda: len(served.events("replicas_back")) == 3, timeout_s=120, what="all replicas")
+    assert all((gone["running"], gone["replicas"]) == (1, 2) for gone in served.events("replica_gone"))
     assert set(load.statuses) == {200}, load.statuses
     assert load.slowest_s < 45
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ class InstantGenerations(Generations):
 
     alive: set[str]
     made = 0
+    dead = 0
     full = False
 
     async def start(self, checkpoint: Checkpoint, wish: Any) -> Any:
@@ -57,6 +59,9 @@ class InstantGenerations(Generations):
         card = CARD.model_copy(update={"id": document.id, "classes": document.classes})
         self._shelf = self._shelf or FakeShelf()  # type: ignore[assignment]
         return Generation(name, checkpoint, None, card, most_per_machine(self._settings))  # type: ignore[arg-type]
+
+    async def running(self, generation: Generation) -> int:
+        return self._settings.replicas - self.dead
 
     async def delete(self, name: str) -> None:
         self.alive.discard(name)
@@ -252,6 +257,32 @@ def test_replicas_that_had_to_share_a_machine_are_spread_once_another_is_back(
         looking.cancel()
 
     finish(run())
+
+
+def test_a_replica_that_dies_and_one_that_comes_in_its_place_are_in_the_log(
+    models: tuple[Checkpoint, Checkpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    async def run() -> None:
+        instant = Instant(replicas=2)
+        await instant.swap(models[0])
+        looking = asyncio.ensure_future(instant.look_after())
+        for dead in (1, 2, 1, 0):
+            before = len(told())
+            instant.replicas.dead = dead
+            await asyncio.sleep(0.1)
+            assert len(told()) == before + (dead != 1 or before == 0)
+        looking.cancel()
+
+    with caplog.at_level(logging.INFO, logger="ray_trash.serve"):
+        finish(run())
+    assert told() == [
+        "a replica has died or hangs, 1 of 2 replicas of first are left; another is being started",
+        "a replica has died or hangs, 0 of 2 replicas of first are left; another is being started",
+        "2 of 2 replicas of first answer again, after 0 s",
+    ]
 
 
 def test_replicas_of_a_fleet_whose_process_ended_are_renewed_as_soon_as_there_is_room(
