@@ -23,9 +23,14 @@ class Carried(Generic[Value]):
 
     def value(self) -> Value:
         """Return the result, or raise the error as it was raised over there."""
-        if self.error is not None:
+        if self.error is None:
+            return cast(Value, self.result)
+        try:
             raise self.error
-        return cast(Value, self.result)
+        finally:
+            # An error knows the frames that it went through, and a frame that knows it, too, would keep all that its
+            # callers have, such as a checkpoint, until Python happens to look for cycles.
+            del self
 
 
 def carry(work: Callable[[], Value]) -> Carried[Value]:

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import faulthandler
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +101,10 @@ def wait_in_thread(
             raise TimeoutError(f"{name} took longer than {timeout_s:g} s")
         look()
         concurrent.futures.wait([future], timeout=0.5)
-    future.result()
+    try:
+        future.result()
+    finally:
+        del future  # as in `_fulfil`
 
 
 async def in_daemon_thread(work: Callable[[], Result], *, name: str) -> Result:
@@ -113,11 +117,15 @@ def _start(work: Callable[[], Result], name: str) -> concurrent.futures.Future[R
     # Whoever waits may go; the work is done all the same.
     future.set_running_or_notify_cancel()
 
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    start_thread(run, name=name)
+    start_thread(functools.partial(_fulfil, future, work), name=name)
     return future
+
+
+def _fulfil(future: concurrent.futures.Future[Result], work: Callable[[], Result]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        # The error knows this frame, which would keep it, and all that its callers have.
+        del future, work
