@@ -56,7 +56,8 @@ def test_it_answers_by_its_int8_network_and_says_so(directory, trained, photos):
     assert int8.plan.name == "openvino int8 on cpu"
     assert int8.document.calibration.temperature == 1.25
     ours, theirs = (one.document.calibration.undo(one.predict(photos)) for one in (int8, exact))
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    # What is not int8 in it is computed in bf16 where the processor does that: here, all of it.
+    np.testing.assert_allclose(ours, theirs, atol=0.03)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
