@@ -89,7 +89,7 @@ def main() -> None:
         arguments = ["--watch", str(run), "--replicas", str(REPLICAS), "--set", "serve.watch_interval_s=0.5"]
         with endpoint(*arguments) as child:
             peak = peak_per_s(child.url, encoded)
-            progress(f"peak: {peak:.1f} requests a second")
+            progress(f"peak: {peak:.1f} requests a second at {child.url}")
             rate = SHARE_OF_PEAK * peak
             with Clients([child.url], encoded, requests_per_s=rate) as calm:
                 time.sleep(options.undisturbed_s)
