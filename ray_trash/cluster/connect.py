@@ -73,13 +73,16 @@ def ray_session(
     handlers = {number: signal.getsignal(number) for number in stop_signals()}
     address = os.environ.get("RAY_ADDRESS", "")
     is_own = address in ("", "local")
+    # Ray's handler of failures would abort this process at a SIGTERM, with a dump of its stack; and as Ray goes it sets
+    # the default, behind Python's back.
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     doing = "starting Ray" if is_own else f"joining the cluster at {address}"
     with Bar(terminal or Terminal.silent(), total=None, doing=doing):
         if is_own:
             _start(dashboard=dashboard, worker_niceness=worker_niceness)
         else:
             _join(address)
-    # A Ray that is joined takes SIGTERM; and what Ray is made of aborts the process at one, with a dump of its stack.
+    # A Ray that is joined takes SIGTERM.
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
@@ -94,7 +97,7 @@ def ray_session(
         ) from error
     finally:
         if not threads_left() and lost_head() is None:
-            _shut_down()
+            ray.shutdown()
 
 
 def silence_ray() -> None:
@@ -122,7 +125,7 @@ def _start(*, dashboard: bool, worker_niceness: int | None) -> None:
             )
     except Exception as error:
         with suppress(Exception):
-            _shut_down()
+            ray.shutdown()
         raise ClusterError(
             f"Ray does not start on this machine: {_first_line(error)}; it needs room in {_folder()} and in /dev/shm, "
             "and ports of its own"
@@ -158,23 +161,6 @@ def _signals_stay_ours() -> Iterator[None]:
         yield
     finally:
         ray._private.utils.set_sigterm_handler = taking
-
-
-def _shut_down() -> None:
-    """Shut Ray down, which takes seconds, with SIGTERM handled as it is.
-
-    What Ray is made of sets the default as it goes, behind Python's back, and the next SIGTERM would kill this process
-    before Ray's own processes are ended.
-    """
-    if (node := ray._private.worker._global_node) is not None:
-        end_processes = node.kill_all_processes
-
-        def handled_again(*arguments: Any, **options: Any) -> None:
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-            end_processes(*arguments, **options)
-
-        node.kill_all_processes = handled_again
-    ray.shutdown()
 
 
 def choose_folder() -> None:

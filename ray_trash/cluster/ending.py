@@ -21,6 +21,8 @@ from ray_trash.cluster.head import lost_head
 from ray_trash.errors import RayTrashError
 
 _STARTED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_OTHERS = threading.Event()
+"""Whether there are threads of others, which nobody waits for."""
 _OUR_SESSIONS: list[Path] = []
 _UNFINISHED: list[Callable[[], set[Path]]] = []
 """The session of a Ray that is being started, once there is one: until it has started, nobody knows its name."""
@@ -47,9 +49,14 @@ def start_thread(work: Callable[[], None], *, name: str) -> threading.Thread:
     return thread
 
 
+def expect_threads_of_others() -> None:
+    """Note that a library has threads that call Ray, and that nothing ends before this process."""
+    _OTHERS.set()
+
+
 def threads_left() -> bool:
     """Say whether a thread that may be inside Ray has not ended."""
-    return any(thread.is_alive() for thread in _STARTED)
+    return _OTHERS.is_set() or any(thread.is_alive() for thread in _STARTED)
 
 
 def remember_cluster_is_ours(session: Path) -> None:

@@ -14,7 +14,7 @@ import ray
 from ray import serve
 
 from ray_trash.cluster.capacity import plan_replicas
-from ray_trash.cluster.ending import ignore_stop_signals, stop_signals
+from ray_trash.cluster.ending import expect_threads_of_others, ignore_stop_signals, stop_signals
 from ray_trash.cluster.waiting import in_daemon_thread
 from ray_trash.config import ServeConfig
 from ray_trash.model.checkpoint import Checkpoint
@@ -138,6 +138,8 @@ async def _say_what_is_waited_for(model: str, n_replicas: int) -> None:
 
 
 async def _start_fleet(fleet: ShadowedFleet, checkpoint: Checkpoint) -> ModelCard:
+    # Ray Serve's, which look for replicas that come and go.
+    expect_threads_of_others()
     # Requests come through this process, so Ray's own proxies would only hold a port.
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     await in_daemon_thread(lambda: serve.start(proxy_location="Disabled", logging_config=quiet), name="serve.start")

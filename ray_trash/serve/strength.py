@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from ray_trash.serve.log import tell
 from ray_trash.terminal.text import counted
@@ -25,7 +26,7 @@ class Strength:
         before, self._running = self._running, min(running, self._wanted)
         if self._running == before:
             return
-        fields = {"model": model, "running": running, "replicas": self._wanted}
+        fields: dict[str, Any] = {"model": model, "running": running, "replicas": self._wanted}
         of_all = f"{running} of {counted(self._wanted, 'replica')} of {model}"
         if self._running == self._wanted:
             took_s = time.monotonic() - self._weak_since_s
