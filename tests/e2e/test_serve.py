@@ -30,7 +30,7 @@ from ray_trash.doctor.access import listeners_of
 from ray_trash.model.checkpoint import MARKER
 from ray_trash.model.predictor import Predictor
 from tests.e2e.command import run, start, wait_until
-from tests.e2e.endpoint import Endpoint, endpoint
+from tests.e2e.endpoint import Endpoint, endpoint, events_in
 from tests.encoded import jpeg, smooth_photo
 from tests.models import spoil_weights, write_model
 from tests.processes import living
@@ -177,6 +177,9 @@ def test_killed_and_hung_replicas_under_load_cost_no_request_and_are_replaced(se
         wait_until(lambda: len(served.answering_pids()) >= 2, timeout_s=120, what="two replicas")
         return served.answering_pids()[0]
 
+    def told() -> list[tuple[str, int]]:
+        return [(event["event"], event["running"]) for event in events_in(served.said) if "running" in event]
+
     with Load(served.url, photo) as load:
         for _ in range(2):
             # Stopped first, so that it has a request when it is killed.
@@ -186,8 +189,8 @@ def test_killed_and_hung_replicas_under_load_cost_no_request_and_are_replaced(se
             load.wait_for_answers(3)
         os.kill(hung := one_of_two(), signal.SIGSTOP)
         wait_until(lambda: hung not in served.replica_pids(), timeout_s=120, what="the hung replica's end")
-        wait_until(lambda: len(served.events("replicas_back")) == 3, timeout_s=120, what="all replicas")
-    assert all((gone["running"], gone["replicas"]) == (1, 2) for gone in served.events("replica_gone"))
+    wait_until(lambda: told()[-1:] == [("replicas_back", 2)], timeout_s=120, what="all replicas")
+    assert ("replica_gone", 1) in told()
     assert set(load.statuses) == {200}, load.statuses
     assert load.slowest_s < 45
 
