@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance
 
 from ray_trash.config import AugmentConfig
 from ray_trash.image.preprocess import Preprocessing
+from ray_trash.image.resize import resize
 from ray_trash.image.symmetry import SYMMETRIES
 
 _ROTATION_MAX_DEGREES = 90.0
@@ -81,8 +82,8 @@ def augment_photo(
     side_px = config.size_px or preprocessing.size_px
     left, top, cut_width, cut_height = change.cut
     # Cut first: a resize of a box would look at pixels beyond it.
-    cut = Image.fromarray(photo[top : top + cut_height, left : left + cut_width])
-    image = cut.resize((side_px, side_px), Image.Resampling.BILINEAR)
+    cut = photo[top : top + cut_height, left : left + cut_width]
+    image = Image.fromarray(resize(cut, side_px, side_px, by="bilinear"))
     if change.turned is not None:
         image = _turned(image, change.turned)
     if change.symmetry is not None:
