@@ -27,7 +27,6 @@ class Backlog:
         """Take photos into work."""
         if not self.waiting:
             self._busy_since_s = self._clock()
-            self._done.clear()
         self.waiting += n
 
     def end(self, n: int, *, answered: bool) -> None:
@@ -41,7 +40,10 @@ class Backlog:
             self._done.popleft()
         busy_s = min(WINDOW_S, now_s - self._busy_since_s)
         if busy_s >= MIN_BUSY_S:
-            self._photos_per_s = sum(photos for _, photos in self._done) / busy_s
+            # What was reached can be reached again. Of the time since all was done last, a stall may be most; of the
+            # whole window, most may be idle.
+            busy = sum(photos for at_s, photos in self._done if at_s >= now_s - busy_s) / busy_s
+            self._photos_per_s = max(busy, sum(photos for _, photos in self._done) / WINDOW_S)
         elif not self.waiting:
             # All is done at once again: a rate from worse times would turn away what can be answered.
             self._photos_per_s = None

@@ -73,3 +73,17 @@ def test_a_request_that_stalled_alone_turns_nobody_away_once_all_is_well_again()
     backlog.end(1, answered=True)
     backlog.begin(1)
     assert backlog.expected_s(1) == 0
+
+
+def test_a_stall_turns_nobody_away_whom_the_pace_of_before_would_answer():
+    clock = Clock()
+    backlog = Backlog(clock)
+    for _ in range(400):
+        backlog.begin(1)
+        clock.now_s += 0.03
+        backlog.end(1, answered=True)
+        clock.now_s += 0.02
+    backlog.begin(100)
+    clock.now_s += 5
+    backlog.end(1, answered=True)
+    assert backlog.expected_s(1) == pytest.approx(100 / (301 / 20), rel=0.02)
