@@ -55,7 +55,7 @@ class ServeConfig(Section):
     """Largest body of a request."""
     max_waiting_mib: float = Field(512.0, gt=0)
     """Bodies of all requests that are being answered; beyond it a request is turned away before it is read."""
-    max_waiting_requests: int = Field(64, ge=1)
+    max_waiting_requests: int = Field(256, ge=1)
     """Requests that are being answered; beyond it they are turned away."""
     max_waiting_photos: int = Field(512, ge=1)
     """Photos of all requests that are being answered; beyond it a request is turned away."""
