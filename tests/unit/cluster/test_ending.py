@@ -31,6 +31,15 @@ def test_a_process_ends_at_once_with_its_own_exit_code_where_a_thread_still_wait
     assert (ended.returncode, ended.stdout) == (143, said), ended.stderr
 
 
+def test_a_process_with_threads_of_a_library_in_ray_ends_at_once_too() -> None:
+    script = (
+        "import atexit; from ray_trash.cluster.ending import exit_process, expect_threads_of_others; "
+        "atexit.register(print, 'in good order'); expect_threads_of_others(); exit_process(143)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (143, ""), ended.stderr
+
+
 @pytest.mark.parametrize(("exit_code", "is_kept"), [(0, False), (143, False), (6, False), (1, True)])
 def test_the_folder_of_a_session_goes_with_its_cluster_unless_its_logs_may_explain_something_unforeseen(
     exit_code: int, is_kept: bool, tmp_path: Path
