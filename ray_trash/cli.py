@@ -116,11 +116,14 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def _send_again(dropped: sys.UnraisableHookArgs) -> None:
     """Send a signal again whose exception came where Python drops any: in a finalizer, or as a process is forked."""
-    if not isinstance(dropped.exc_value, Interrupted | RayTrashError):
+    error = dropped.exc_value
+    if isinstance(error, Interrupted):
+        number = error.number
+    elif error is not None and error is lost_head():
+        number = signal.SIGTERM
+    else:
         sys.__unraisablehook__(dropped)
         return
-    # A lost head is told by SIGTERM.
-    number = dropped.exc_value.number if isinstance(dropped.exc_value, Interrupted) else signal.SIGTERM
     signal.signal(number, _interrupt)
     sending = threading.Timer(SENT_AGAIN_S, os.kill, (os.getpid(), number))
     sending.daemon = True

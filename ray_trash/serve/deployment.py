@@ -17,7 +17,7 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 from ray_trash.errors import CheckpointError, ClusterError, ConfigError
 from ray_trash.serve import notice
 from ray_trash.serve.follower import ANSWER_TIMEOUT_S, FleetState
-from ray_trash.serve.replicas import count_running
+from ray_trash.serve.replicas import MODEL, count_running
 from ray_trash.terminal.text import listed
 
 DOWN_TIMEOUT_S = 120.0
@@ -61,7 +61,7 @@ def look_at(name: str) -> Deployment:
     about = applications[name]
     state = _ask(name) if count_running(about, "Models") else FleetState(swap=notice.read(name))
     models = applications.get(state.application or "")
-    replicas, swap = (count_running(models, "Model") if models else 0), state.swap or {}
+    replicas, swap = (count_running(models, MODEL) if models else 0), state.swap or {}
     gateways, model = count_running(about, "Gateway"), state.card.id if state.card else None
     if swap.get("status") == "refused":
         return Deployment("refused", model, replicas, gateways, f"{swap['checkpoint']}, {swap['at']}: {swap['detail']}")
