@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,26 @@ class Predictor:
             ConfigError: The engine is not installed here, or computes on no GPU, or not this checkpoint's network.
             StorageError: The storage cannot be asked.
         """
+        start = cls.check(
+            checkpoint, engine=engine, device=device, precision=precision, n_threads=n_threads, views=views
+        )
+        return start()
+
+    @classmethod
+    def check(
+        cls,
+        checkpoint: str | Path | Checkpoint,
+        *,
+        engine: EngineChoice = "torch",
+        device: DeviceChoice = "auto",
+        precision: PrecisionChoice = "auto",
+        n_threads: int | None = None,
+        views: Literal[1, 8] | None = None,
+    ) -> Callable[[], Predictor]:
+        """Do what `load` does up to where the engine starts its threads, which what is returned does.
+
+        They have the priority of the thread that calls that; nearly all of the seconds are in here.
+        """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = open_checkpoint(checkpoint)
         by_int8 = checkpoint.document.is_int8 and precision == "auto"
@@ -76,7 +97,7 @@ class Predictor:
         if n_threads is not None:
             torch.set_num_threads(n_threads)
         if by_int8:
-            return cls._load_int8(checkpoint, plan, views)
+            return cls._check_int8(checkpoint, plan, views)
         document = checkpoint.document.by_float()
         network = load_network(checkpoint).to(device=plan.device, memory_format=torch.channels_last)
         exact = EnginePlan("torch", plan.device, torch.float32, "to compare")
@@ -89,32 +110,46 @@ class Predictor:
             if views != document.views:
                 asked = cls(_torch_engine(network, document, exact, views), document, exact, views=views)
                 golden = answer_golden(asked.predict, golden, document.preprocessing)
-        made: Engine
+        threads = torch.get_num_threads()
         if plan.kind == "openvino":
             converted = convert_network(network, document.preprocessing)
-            made = OpenVinoEngine(converted, views=views, dtype=plan.dtype, n_threads=torch.get_num_threads())
-        else:
-            made = _torch_engine(network, document, plan, views)
-        predictor = cls(made, document, plan, views=views)
         # On a GPU fp32 is another computation here, with TF32 as the process has it; on a CPU it was just checked.
-        if plan.name != exact.name or plan.device.type == "cuda":
-            predictor._require_golden(golden, checkpoint.uri)
-        return predictor
+        is_checked = plan.name == exact.name and plan.device.type != "cuda"
+
+        def start() -> Predictor:
+            made: Engine
+            if plan.kind == "openvino":
+                made = OpenVinoEngine(converted, views=views, dtype=plan.dtype, n_threads=threads)
+            else:
+                made = _torch_engine(network, document, plan, views)
+            predictor = cls(made, document, plan, views=views)
+            if not is_checked:
+                predictor._require_golden(golden, checkpoint.uri)
+            return predictor
+
+        return start
 
     @classmethod
-    def _load_int8(cls, checkpoint: Checkpoint, plan: EnginePlan, views: Literal[1, 8] | None) -> Predictor:
+    def _check_int8(
+        cls, checkpoint: Checkpoint, plan: EnginePlan, views: Literal[1, 8] | None
+    ) -> Callable[[], Predictor]:
         document, quantized = checkpoint.document, checkpoint.quantized
         assert quantized is not None
         network = from_ir(quantized.ir, checkpoint.uri)
 
+        threads = torch.get_num_threads()
+
         def over(views: Literal[1, 8]) -> Predictor:
-            engine = OpenVinoEngine(network, views=views, dtype=plan.dtype, n_threads=torch.get_num_threads())
+            engine = OpenVinoEngine(network, views=views, dtype=plan.dtype, n_threads=threads)
             return cls(engine, document, plan, views=views)
 
-        # Whatever else it is over, it is the network that repeats the stored answer over the checkpoint's own views.
-        predictor = over(document.views)
-        predictor._require_golden(document.golden, checkpoint.uri)
-        return predictor if views is None or views == document.views else over(views)
+        def start() -> Predictor:
+            # Over whatever else, it is the network that repeats the stored answer over the checkpoint's own views.
+            predictor = over(document.views)
+            predictor._require_golden(document.golden, checkpoint.uri)
+            return predictor if views is None or views == document.views else over(views)
+
+        return start
 
     def _require_golden(self, golden: Golden, where: str) -> None:
         require_golden(

@@ -17,7 +17,7 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 from ray_trash.errors import CheckpointError, ClusterError, ConfigError
 from ray_trash.serve import notice
 from ray_trash.serve.follower import ANSWER_TIMEOUT_S, FleetState
-from ray_trash.serve.replicas import MODEL, count_running
+from ray_trash.serve.running import MODEL, count_running
 from ray_trash.terminal.text import listed
 
 DOWN_TIMEOUT_S = 120.0

@@ -27,8 +27,9 @@ from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ModelCard
 from ray_trash.serve.log import tell
 from ray_trash.serve.replica import START_TIMEOUT_S
-from ray_trash.serve.replicas import MODEL, count_running, describe_replicas, most_per_machine
-from ray_trash.serve.shelf import Shelf
+from ray_trash.serve.replicas import describe_replicas, most_per_machine
+from ray_trash.serve.running import MODEL, count_running
+from ray_trash.serve.shelf import Origin, Shelf
 from ray_trash.terminal.text import last_line
 
 DRAIN_TIMEOUT_S = 60.0
@@ -69,17 +70,23 @@ class Generations:
     async def start(self, checkpoint: Checkpoint, wish: Mapping[str, Any] | None) -> Generation:
         """Start the replicas of a checkpoint, which say by what they answer once they do.
 
+        While others answer, one is started before the rest: processes that start take processors from those that
+        answer, and the first one is enough to find out that the checkpoint is not good.
+
         Raises:
             CheckpointError: It is not good.
             ClusterError: They do not start in time, or find no room.
         """
         name = f"{self._name}-{secrets.token_hex(4)}"
+        beside_others = bool(self._deployed) and self._settings.replicas > 1
         self._deployed.add(name)
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                run = functools.partial(self._run, name, checkpoint, wish)
-                handle, most = await in_daemon_thread(run, name="serve.run")
-                card = (await handle.card.remote()).value()
+            origin, most = await in_daemon_thread(lambda: self._keep(name, checkpoint, wish), name="shelf")
+            for only_first in (True, False) if beside_others else (False,):
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    run = functools.partial(self._run, origin, most, only_first=only_first)
+                    handle = await in_daemon_thread(run, name="serve.run")
+                    card = (await handle.card.remote()).value()
         except (TimeoutError, RayServeException, RayError, RuntimeError, RayTrashError) as error:
             await self.delete(name)
             if isinstance(error, RayTrashError):
@@ -91,13 +98,13 @@ class Generations:
             raise ClusterError(f"{checkpoint.uri}: its replicas {what}") from error
         return Generation(name, checkpoint, handle, card, most)
 
-    def _run(
-        self, name: str, checkpoint: Checkpoint, wish: Mapping[str, Any] | None
-    ) -> tuple[DeploymentHandle[Any], int]:
+    def _keep(self, name: str, checkpoint: Checkpoint, wish: Mapping[str, Any] | None) -> tuple[Origin, int]:
         self._shelf = self._shelf or Shelf(self._name)
-        origin, most = self._shelf.keep(name, checkpoint, wish), most_per_machine(self._settings)
-        replicas = describe_replicas(self._settings, origin, self._niceness, most)
-        return serve.run(replicas, name=name, route_prefix=None), most
+        return self._shelf.keep(name, checkpoint, wish), most_per_machine(self._settings)
+
+    def _run(self, origin: Origin, most: int, *, only_first: bool) -> DeploymentHandle[Any]:
+        replicas = describe_replicas(self._settings, origin, self._niceness, most, only_first=only_first)
+        return serve.run(replicas, name=origin.name, route_prefix=None)
 
     async def keeps(self, generation: Generation) -> bool:
         """Say whether a replica that dies finds its checkpoint still; where not, what keeps them starts anew."""

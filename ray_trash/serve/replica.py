@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from ray import serve
 
 from ray_trash.cluster.carry import Carried, carry
+from ray_trash.cluster.priority import behind_others
 from ray_trash.cluster.waiting import exit_if_stuck
 from ray_trash.config import ServeConfig
 from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
+from ray_trash.serve.running import somebody_answers
 from ray_trash.serve.shelf import Origin
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
 _SLICE_PHOTOS = 8
 """Photos of one request that go into a batch, and come out of it, together."""
+LOADING_NICENESS = 10
+"""How much a replica that loads its model lets those go first that answer meanwhile: a tenth of a processor that one
+of theirs wants too. Source: 110 and 1,024 of `sched_prio_to_weight` in Linux."""
 START_TIMEOUT_S = 180.0
 """How long a replica may take to load a checkpoint and answer the first photo."""
 
@@ -44,29 +49,37 @@ Slice = list[NDArray[np.uint8]]
 class Replica:
     """Answers photos by one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], n_threads: int) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, settings: Mapping[str, Any], n_threads: int, *, niceness: int = 0
+    ) -> None:
         """Load a checkpoint to compute in so many CPU threads; `settings` is the `serve` section.
 
+        While it loads it lets others go first by so much, and afterwards no more.
         An error of it is kept for `card`, since Ray would only try again and again.
         """
-        # The endpoint's own process knows this class too, and computes nothing: torch takes it seconds to load.
-        from ray_trash.model.explainer import Explainer
-        from ray_trash.model.predictor import Predictor
-
         self._settings = ServeConfig.model_validate(settings)
         self._decoders = Decoders()
         self._computers = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compute")
         self._broken = ""
+        self._explainer: Explainer | None = None
         batching: Any = self._predict
         batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
-        given = self._settings.model_dump(include={"engine", "device", "precision", "views"})
-        self._loaded = carry(lambda: Predictor.load(checkpoint, **given, n_threads=n_threads))
+        checked = carry(lambda: behind_others(lambda: self._check(checkpoint, n_threads), niceness=niceness))
+        self._loaded = carry(lambda: checked.value()())
         # The maps of all requests take turns: they need the memory of one, and leave threads to answers.
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self._explainer: Explainer | None = None
-        if self._settings.explain and self._loaded.error is None:
+
+    def _check(self, checkpoint: Checkpoint, n_threads: int) -> Callable[[], Predictor]:
+        # The endpoint's own process knows this class too, and computes nothing: torch takes it seconds to load.
+        from ray_trash.model.explainer import Explainer
+        from ray_trash.model.predictor import Predictor
+
+        given = self._settings.model_dump(include={"engine", "device", "precision", "views"})
+        start = Predictor.check(checkpoint, **given, n_threads=n_threads)
+        if self._settings.explain:
             self._explainer = Explainer(checkpoint, views=self._settings.views)
+        return start
 
     async def check_health(self) -> None:
         """Raise an error, so that Ray Serve replaces this replica, where its newest batch could not be computed."""
@@ -159,12 +172,13 @@ class SharedReplica(Replica):
     """A replica that loads what was checked, whatever has become of the checkpoint's files by then."""
 
     def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int, niceness: int) -> None:
-        """Fetch the checkpoint and load it, in threads that let others go first by so much."""
+        """Fetch the checkpoint and load it; from then on its threads let others go first by so much."""
         os.nice(niceness)
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
-            super().__init__(checkpoint, settings, n_threads)
+            loading = LOADING_NICENESS if somebody_answers() else 0
+            super().__init__(checkpoint, settings, n_threads, niceness=loading)
         # The shelf ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
 

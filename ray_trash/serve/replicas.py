@@ -1,4 +1,4 @@
-"""The replicas of a model, as Ray Serve is told of them, how many, on which machines, with what; and as it tells."""
+"""The replicas of a model, as Ray Serve is told of them: how many, on which machines, with what."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatusOverview
 
 from ray_trash.cluster.capacity import machine_cpus, plan_replicas
 from ray_trash.cluster.ending import cluster_is_ours
@@ -15,10 +14,9 @@ from ray_trash.cluster.machines import is_listening, usable_machines
 from ray_trash.cluster.shares import REPLICA_CPUS
 from ray_trash.config import ServeConfig
 from ray_trash.serve.replica import SharedReplica
+from ray_trash.serve.running import MODEL
 from ray_trash.serve.shelf import Origin
 
-MODEL = "Model"
-"""The deployment that they are replicas of."""
 SCALING = {"upscale_delay_s": 10.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}
 """How long there must be more requests than replicas are for, or fewer. A replica is there ten seconds after it was
 asked for; one that has gone is missed when the next burst comes."""
@@ -33,8 +31,12 @@ def most_per_machine(settings: ServeConfig) -> int:
     return -(-settings.replicas // max(1, len(machines)))
 
 
-def describe_replicas(settings: ServeConfig, origin: Origin, niceness: int, most: int) -> serve.Application:
-    """Describe the replicas of a model, at most so many of them on one machine.
+def describe_replicas(
+    settings: ServeConfig, origin: Origin, niceness: int, most: int, *, only_first: bool
+) -> serve.Application:
+    """Describe the replicas of a model, at most so many of them on one machine; with `only_first`, one of them.
+
+    Described of the same origin they are the same to Ray Serve, which goes on with those that it has.
 
     Raises:
         ClusterError: The cluster has no room for them, and does not grow.
@@ -42,7 +44,9 @@ def describe_replicas(settings: ServeConfig, origin: Origin, niceness: int, most
     grows = not cluster_is_ours() and bool(can_grow())
     plan = plan_replicas(settings, ray.cluster_resources(), grows=grows)
     options: dict[str, Any] = {"num_replicas": settings.replicas}
-    if settings.max_replicas is not None:
+    if only_first:
+        options = {"num_replicas": 1}
+    elif settings.max_replicas is not None:
         scaling: dict[str, Any] = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
         scaling["target_ongoing_requests"] = settings.target_requests_per_replica
         options = {"autoscaling_config": scaling | SCALING}
@@ -63,10 +67,6 @@ def describe_replicas(settings: ServeConfig, origin: Origin, niceness: int, most
         graceful_shutdown_timeout_s=settings.timeout_s,
         **options,
     )(SharedReplica)
+    # By default each description is of a version of its own, whose replicas take the place of those before.
+    replicas = replicas.options(version=origin.name, _internal=True)
     return replicas.bind(origin, settings.model_dump(), plan.n_threads, niceness)
-
-
-def count_running(about: ApplicationStatusOverview, deployment: str) -> int:
-    """Count the replicas of a deployment that Ray Serve believes to be running."""
-    found = about.deployments.get(deployment)
-    return 0 if found is None else sum(n for state, n in found.replica_states.items() if state == "RUNNING")

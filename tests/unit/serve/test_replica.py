@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +31,7 @@ from tests.models import spoil_weights, write_int8_model, write_model
 
 # Of Ray Serve's own configuration, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+NICENESS = 3
 SETTINGS = ServeConfig(engine="torch", device="cpu", precision="fp32").model_dump()
 
 
@@ -62,7 +67,7 @@ class Broken:
 def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(
     model: Path, good: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Predictor, "load", lambda *_, **__: good)
+    monkeypatch.setattr(Predictor, "check", lambda *_, **__: lambda: good)
     broken = Predictor(Broken(), good.document, good.plan)
     squares = np.zeros((1, 32, 32, 3), np.uint8)
 
@@ -77,6 +82,27 @@ def test_a_replica_whose_engine_fails_is_ill_until_it_computes_again(
         await replica.check_health()
 
     asyncio.run(run())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux only")
+def test_a_replica_loads_behind_others_and_answers_beside_them(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, loading = os.getpriority(os.PRIO_PROCESS, 0), list[int]()
+    check = Predictor.check
+
+    def looked_at(*given: Any, **settings: Any) -> Callable[[], Predictor]:
+        loading.append(os.getpriority(os.PRIO_PROCESS, 0))
+        return check(*given, **settings)
+
+    monkeypatch.setattr(Predictor, "check", looked_at)
+
+    async def run() -> list[int]:
+        replica = Replica(open_checkpoint(model), SETTINGS | {"engine": "openvino"}, 2, niceness=NICENESS)
+        assert (await replica.card()).value().engine.startswith("openvino")
+        return [os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")]
+
+    # Those that compute are OpenVINO's own, which Python does not know; the golden photo has been through them.
+    assert set(asyncio.run(run())) == {usual}
+    assert loading == [usual + NICENESS]
 
 
 def test_a_map_is_of_the_answer_s_label_over_its_views_and_an_answer_without_one_is_the_same(model: Path) -> None:
