@@ -36,9 +36,9 @@ BATCHES_AT_ONCE = 2
 """The second one is there when the first one's last photos leave threads without work."""
 _SLICE_PHOTOS = 8
 """Photos of one request that go into a batch, and come out of it, together."""
-LOADING_NICENESS = 10
-"""How much a replica that loads its model lets those go first that answer meanwhile: a tenth of a processor that one
-of theirs wants too. Source: 110 and 1,024 of `sched_prio_to_weight` in Linux."""
+LOADING_NICENESS = 5
+"""How much a replica that loads its model lets those go first that answer meanwhile: a third of a processor that one
+of theirs wants too. Source: 335 and 1,024 of `sched_prio_to_weight` in Linux."""
 START_TIMEOUT_S = 180.0
 """How long a replica may take to load a checkpoint and answer the first photo."""
 
@@ -177,7 +177,7 @@ class SharedReplica(Replica):
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
-            loading = LOADING_NICENESS if somebody_answers() else 0
+            loading = max(0, LOADING_NICENESS - niceness) if somebody_answers() else 0
             super().__init__(checkpoint, settings, n_threads, niceness=loading)
         # The shelf ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
