@@ -135,9 +135,7 @@ class Predictor:
     ) -> Callable[[], Predictor]:
         document, quantized = checkpoint.document, checkpoint.quantized
         assert quantized is not None
-        network = from_ir(quantized.ir, checkpoint.uri)
-
-        threads = torch.get_num_threads()
+        network, threads = from_ir(quantized.ir, checkpoint.uri), torch.get_num_threads()
 
         def over(views: Literal[1, 8]) -> Predictor:
             engine = OpenVinoEngine(network, views=views, dtype=plan.dtype, n_threads=threads)
