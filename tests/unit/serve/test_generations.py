@@ -11,7 +11,7 @@ import pytest
 from ray_trash.cluster.carry import Carried
 from ray_trash.config import ServeConfig
 from ray_trash.errors import CheckpointError
-from ray_trash.serve import generations
+from ray_trash.serve import generations, replicas
 from ray_trash.serve.generations import Generations
 from ray_trash.serve.shelf import Origin
 
@@ -82,3 +82,22 @@ def test_a_checkpoint_that_is_not_good_costs_one_process_where_others_answer(sta
     with pytest.raises(CheckpointError, match="answers differently"):
         start(those)
     assert [n for _, n in started.asked] == [3, 1]
+
+
+def test_the_rest_joins_the_first_replica_and_does_not_take_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    monkeypatch.setattr(replicas, "can_grow", lambda: False)
+    settings = ServeConfig(replicas=2)
+
+    def described(name: str, *, only_first: bool) -> Any:
+        application = replicas.describe_replicas(settings, Origin("shelf", name), 0, 2, only_first=only_first)
+        return application._bound_deployment
+
+    first, whole, other = (
+        described("one", only_first=True),
+        described("one", only_first=False),
+        described("two", only_first=True),
+    )
+    assert (first.num_replicas, whole.num_replicas) == (1, 2)
+    # Ray Serve starts those of another version anew.
+    assert first.version == whole.version != other.version
