@@ -40,7 +40,8 @@ PACKAGES = ("torch", "torchvision", "ray", "openvino", "numpy", "pillow", "litse
 class Benchmark:
     """A module below `benchmarks`, with what it is called with and the minutes it is expected to take on two cores.
 
-    `by_name` keeps it out of the table of all: it breaks machines, needs to be root, or cannot be made short.
+    `by_name` keeps it out of the table of all: it breaks machines, needs to be root, cannot be made short, or says
+    little without another checkout.
     """
 
     name: str
@@ -73,6 +74,7 @@ def suite(cpus: int) -> list[Benchmark]:
         Benchmark("serve_signals", "--times 4", 1.8),
         Benchmark("http_faults", "--seconds 5 --kills 3 --kill-every-s 8 --size-px 64", 1.8),
         Benchmark("serve_soak", "--minutes 1 --undisturbed-s 10 --kill-every-s 25 --exchange-every-s 40", 2.0),
+        Benchmark("start_cost", "--rounds 1", 1.5, by_name=True),
         Benchmark("demo_seeds", "--seeds 0", 5.0, by_name=True),
         Benchmark("chaos", "--runs 2 --kills 1 --epochs 6", 6.0, by_name=True),
         Benchmark("serve_hosts", "--times 1", 12.0, by_name=True),

@@ -76,7 +76,7 @@ def main() -> None:
         cluster_of([head, *serving], cpus=options.cpus),
     ):
         write_random_checkpoint(Path(folder) / "checkpoint", size_px=64)
-        scene = Scene(head, serving, outside)
+        scene = Scene(head, serving, outside, options.cpus)
         scene.deploy(Path(folder))
         progress(f"full strength after {scene.seconds_until_full():.0f} s")
         urls = [f"http://{host.address}:{PORT}" for host in serving]
@@ -121,9 +121,9 @@ def figures_of(what: str, asked: Window, seconds_until_full: list[float], *, is_
 class Scene:
     """Two machines that serve, and whoever disturbs them."""
 
-    def __init__(self, head: Host, serving: list[Host], outside: Host) -> None:
+    def __init__(self, head: Host, serving: list[Host], outside: Host, cpus: int) -> None:
         """Take machines on which Ray runs, and one from which is asked."""
-        self._head, self.serving = head, serving
+        self._head, self.serving, self._cpus = head, serving, cpus
         namespace = Path("/run/netns") / outside.namespace
         self._outside = ThreadPoolExecutor(1, initializer=enter, initargs=(namespace,))
 
@@ -182,7 +182,7 @@ class Scene:
     def replace(self, host: Host) -> list[float]:
         """Have a machine join again, and wait until it serves."""
         host.mend()
-        join(self._head, [host], cpus=2)
+        join(self._head, [host], cpus=self._cpus)
         progress(f"{host.name} is back")
         return [self.seconds_until_full()]
 

@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ray-trash {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
-    def command(name: str, action: Callable[[argparse.Namespace, Terminal], Any], summary: str) -> _Add:
+    def command(
+        name: str, action: Callable[[argparse.Namespace, Terminal], Any], summary: str, way_on: str = ""
+    ) -> _Add:
         sub = subparsers.add_parser(name, help=summary, description=summary)
         if name == "audit":
             text = "write the result to FILE; without one, print one JSON object on stdout, and nothing else there"
@@ -39,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
             text = "print one JSON object on stdout, and nothing else there"
             sub.add_argument("--json", action="store_const", const=STDOUT, help=text)
         # What `serve` says is a log, in JSON where nobody looks.
-        sub.set_defaults(action=action, has_log=name == "serve")
+        sub.set_defaults(action=action, has_log=name == "serve", way_on=way_on)
         return sub.add_argument
 
     add = command("fetch", photos.fetch, "download a known data set, check it, unpack it")
@@ -76,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("tune", learning.tune, "a sweep; leaves the winner's checkpoint and config"),
         ("run", learning.run, "catalogue, train or sweep, evaluate on the kept-back photos, report"),
     ):
-        add = command(name, action, summary)
+        add = command(name, action, summary, "To continue: the same command with --resume.")
         if name == "run":
             add("config", metavar="CONFIG", help="a YAML file; or a folder of photos, whose settings are then chosen")
             _add_set(add)
@@ -166,9 +168,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="the file, a path or URI (the model's id, in this folder)")
     add("--overwrite", action="store_true", help="replace the file if it is there")
 
-    add = command(
-        "score", answering.score, "label photos with a checkpoint or an endpoint, into a file of one row each"
-    )
+    text = "label photos with a checkpoint or an endpoint, into a file of one row each"
+    add = command("score", answering.score, text, "To continue: the same command.")
     text = "a checkpoint directory (not with --url), then files, folders, URIs, and Parquet files of photos"
     add("paths", nargs="+", metavar="PATH", help=text)
     text = "what to write, one row per input: FILE.parquet, FILE.csv or FILE.jsonl"

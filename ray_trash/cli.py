@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ray_trash.arguments import build_parser
-from ray_trash.cluster.ending import exit_process, ignore_stop_signals, stop_signals, way_on
+from ray_trash.cluster.ending import exit_process, ignore_stop_signals, stop_signals
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.head import lost_head
+from ray_trash.cluster.way_on import remember_way_on, way_on
 from ray_trash.commands import STDOUT, Ended
 from ray_trash.errors import ConfigError, RayTrashError
 from ray_trash.terminal.streams import Stderr, keep_stderr_for_people, open_closed_streams
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("python -OO or PYTHONOPTIMIZE=2: Ray cannot be loaded without docstrings; leave it out")
         prepare_environment()
         options = build_parser().parse_args(arguments)
+        remember_way_on(options.way_on)
         # After the parser: `--help` answers at once.
         from ray_trash.terminal.say import Terminal, breaking_silence
 

@@ -21,6 +21,7 @@ from ray_trash.cluster.growing import holding_machines
 from ray_trash.cluster.head import lost_head, require_listener, watching_head
 from ray_trash.cluster.shares import cpu_quota
 from ray_trash.cluster.waiting import wait_in_thread
+from ray_trash.cluster.way_on import way_on
 from ray_trash.errors import ClusterError, ConfigError
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
@@ -93,7 +94,7 @@ def ray_session(
     except _LOSSES as error:
         raise ClusterError(
             f"the cluster has lost what this command needs: {_first_line(error)}; look at its head, and at its memory. "
-            "To continue: a run with --resume, a scoring with the same command"
+            f"{way_on()}".rstrip()
         ) from error
     finally:
         if not threads_left() and lost_head() is None:

@@ -26,7 +26,6 @@ _OTHERS = threading.Event()
 _OUR_SESSIONS: list[Path] = []
 _UNFINISHED: list[Callable[[], set[Path]]] = []
 """The session of a Ray that is being started, once there is one: until it has started, nobody knows its name."""
-_WAYS_ON = ["To continue: a run with --resume, a scoring with the same command."]
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -78,16 +77,6 @@ def begin_cluster(folder: Path) -> None:
 def cluster_is_ours() -> bool:
     """Say whether this process has started the cluster that it uses."""
     return bool(_OUR_SESSIONS)
-
-
-def remember_way_on(text: str) -> None:
-    """Note what a person can do from here on, where that is not to start the command again."""
-    _WAYS_ON.append(text)
-
-
-def way_on() -> str:
-    """Say how to go on after a signal has ended this process."""
-    return _WAYS_ON[-1]
 
 
 def exit_process(exit_code: int) -> NoReturn:

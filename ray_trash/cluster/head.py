@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ray_trash.cluster.way_on import way_on
 from ray_trash.errors import ClusterError
 
 LISTEN_TIMEOUT_S = 10.0
@@ -60,12 +61,7 @@ def _watch(address: str, over: threading.Event) -> None:
             in_vain += 1
         if in_vain < LOST_AFTER_LOOKS:
             continue
-        _LOST.append(
-            ClusterError(
-                f"the cluster's head at {address} has gone; start it again. To continue: a run with --resume, a "
-                "scoring with the same command"
-            )
-        )
+        _LOST.append(ClusterError(f"the cluster's head at {address} has gone; start it again. {way_on()}".rstrip()))
         os.kill(os.getpid(), signal.SIGTERM)
         if not over.wait(END_TIMEOUT_S):
             sys.stderr.write(f"error: {_LOST[0]}\n")

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import aiohttp
 from ray.job_submission import JobDetails, JobStatus
 
-from ray_trash.cluster.ending import remember_way_on
 from ray_trash.cluster.jobs import Jobs, NotNowError
 from ray_trash.cluster.package import CODE, Package
+from ray_trash.cluster.way_on import remember_way_on
 from ray_trash.errors import ClusterError
 from ray_trash.terminal.say import Terminal
 from ray_trash.terminal.text import shortened

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from tests.e2e.cluster import RAY
 from tests.e2e.command import RUN_TIMEOUT_S, wait_until
@@ -141,10 +142,15 @@ class Host:
         self._kill(keep=set())
 
     def _kill(self, keep: set[int]) -> None:
-        for pid in set(self.pids()) - keep:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: set(self.pids()) <= keep, timeout_s=30, what=f"the processes of {self.name} to end")
+        def gone() -> bool:
+            # Again and again: one may have started another meanwhile.
+            left = set(self.pids()) - keep
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        wait_until(gone, timeout_s=30, what=f"the processes of {self.name} to end")
 
 
 @contextmanager
@@ -153,6 +159,8 @@ def hosts(n: int, *, disk_mib: int | None = None) -> Iterator[list[Host]]:
     mark = f"rt{os.getpid()}{secrets.token_hex(1)}"
     switch = f"{mark}-switch"
     with ExitStack() as ends, tempfile.TemporaryDirectory(prefix="rth", dir="/tmp") as root:
+        # Without this, SIGTERM leaves the namespaces and all that runs in them.
+        ends.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
         token = Path(root) / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
@@ -226,6 +234,10 @@ def _start_ray(machines: Sequence[Host], *arguments: str) -> None:
     for host, child in zip(machines, starting, strict=True):
         out, err = child.communicate(timeout=180)
         assert child.returncode == 0, f"{host.name}: {out}{err}"
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _do(*command: str) -> None:

@@ -37,7 +37,7 @@ def in_a_fork(*_):
         os._exit(0)
     time.sleep(20)
 
-options = SimpleNamespace(action={where}, has_log=True, json=None)
+options = SimpleNamespace(action={where}, has_log=True, json=None, way_on="")
 cli.build_parser = lambda: SimpleNamespace(parse_args=lambda _: options)
 cli.command()
 """
@@ -49,4 +49,4 @@ def test_a_signal_ends_a_command_wherever_it_comes(number: str, where: str) -> N
     script = DROPPED.format(number=number, where=where)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False)
     assert ended.returncode == 128 + signal.Signals[number], ended.stderr
-    assert ended.stderr.startswith(f"stopped by {number}. ")
+    assert ended.stderr == f"stopped by {number}.\n"

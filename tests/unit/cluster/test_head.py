@@ -27,7 +27,7 @@ def work(options, terminal):
 
 class Parser:
     def parse_args(self, arguments):
-        return argparse.Namespace(action=work, json=None, has_log=False)
+        return argparse.Namespace(action=work, json=None, has_log=False, way_on="To continue: here.")
 
 cli.build_parser = Parser
 cli.command()
@@ -41,4 +41,6 @@ def test_a_command_without_a_head_ends_with_one_line_whatever_it_waits_for(
     script = SCRIPT.format(cleaning_s=cleaning_s, end_timeout_s=end_timeout_s)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 6, ended.stderr
-    assert re.fullmatch(r"error: the cluster's head at \S+ has gone; .* --resume, .*\n", ended.stderr)
+    assert re.fullmatch(
+        r"error: the cluster's head at \S+ has gone; start it again\. To continue: here\.\n", ended.stderr
+    )

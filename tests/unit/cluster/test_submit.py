@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from ray_trash.cli import main
-from ray_trash.cluster import ending, submit
+from ray_trash.cluster import submit, way_on
 from ray_trash.cluster.jobs import LEAST_RAY, Jobs, job_address
 from ray_trash.cluster.package import choose_files
 from ray_trash.cluster.submit import follow_job, start_job
@@ -54,7 +54,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(submit, "RETRY_EVERY_S", 0.01)
-    monkeypatch.setattr(ending, "_WAYS_ON", ["nothing was started"])
+    monkeypatch.setattr(way_on, "_WAYS_ON", ["nothing was started"])
 
 
 @pytest.fixture
