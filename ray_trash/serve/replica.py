@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from ray import serve
 
 from ray_trash.cluster.carry import Carried, carry
-from ray_trash.cluster.priority import behind_others
+from ray_trash.cluster.environment import own_folder
+from ray_trash.cluster.priority import behind_others, in_turn
+from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import exit_if_stuck
 from ray_trash.config import ServeConfig
 from ray_trash.image.heat import heat_over
@@ -39,6 +44,8 @@ _SLICE_PHOTOS = 8
 LOADING_NICENESS = 5
 """How much a replica that loads its model lets those go first that answer meanwhile: a third of a processor that one
 of theirs wants too. Source: 335 and 1,024 of `sched_prio_to_weight` in Linux."""
+TURN_TIMEOUT_S = 30.0
+"""How long a replica lets others of its machine load before it, half as many as there are processors at a time."""
 START_TIMEOUT_S = 180.0
 """How long a replica may take to load a checkpoint and answer the first photo."""
 
@@ -177,11 +184,20 @@ class SharedReplica(Replica):
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
-            loading = max(0, LOADING_NICENESS - niceness) if somebody_answers() else 0
-            super().__init__(checkpoint, settings, n_threads, niceness=loading)
+            with ExitStack() as turn:
+                loading = 0
+                if somebody_answers():
+                    loading = max(0, LOADING_NICENESS - niceness)
+                    turn.enter_context(_turn_to_load())
+                super().__init__(checkpoint, settings, n_threads, niceness=loading)
         # The shelf ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
 
     async def left(self) -> tuple[Checkpoint, Mapping[str, Any]] | None:
         """Return the checkpoint and the wish it came by, for a gateway that takes the place of one that ended."""
         return self._left
+
+
+def _turn_to_load() -> AbstractContextManager[None]:
+    folder = Path(own_folder(tempfile.gettempdir())) / "loading"
+    return in_turn(folder, at_once=max(1, usable_cpus() // 2), timeout_s=TURN_TIMEOUT_S)
