@@ -1,10 +1,11 @@
 """Whether the endpoint stays as it is for as long as it runs: `python -m benchmarks.serve_soak --minutes 30`.
 
-First its peak is measured, and how long a single photo takes at 60 % of it while nobody disturbs it. Then photos arrive
-at that rate for `--minutes`: a replica is killed every two minutes, the model is exchanged every three, and one client
-in twenty goes away before it is answered. Memory and descriptors of all its processes are looked at in between. Prints
-a table, and ends with 1 where an answer was lost, answers took more than twice as long, or more is held at the end than
-at the start.
+In rounds: its peak is measured, and how long a single photo takes at 60 % of it while nobody disturbs it; then photos
+arrive at that rate for a share of `--minutes`, a replica is killed every two minutes, the model is exchanged every
+three, and one client in twenty goes away before it is answered. Answers are compared with the undisturbed ones of their
+round, since machines that are shared get faster and slower within minutes. Memory and descriptors of all its processes
+are looked at in between. Prints a table, and ends with 1 where an answer was lost, answers took more than twice as
+long, or more is held at the end than at the start.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.answering import photos_of, write_random_checkpoint
-from benchmarks.figures import Figure, conclude
+from benchmarks.figures import Figure, conclude, ratio
 from benchmarks.http_faults import kill_replica
 from benchmarks.serving import (
     Clients,
@@ -41,9 +44,10 @@ REPLICAS = 2
 SHARE_OF_PEAK = 0.6
 KILL_EVERY_S, EXCHANGE_EVERY_S, LOOK_EVERY_S = 120.0, 180.0, 5.0
 HANG_UP_EVERY = 20
-UNDISTURBED_S = 60.0
+UNDISTURBED_S, ROUNDS = 60.0, 3
 MOST_GROWTH_PERCENT = 3.0
 MOST_SLOWER = 2.0
+SETTLE_TIMEOUT_S = 120.0
 WARM_SHARE = 0.2
 """Of the time: until then memory may grow, as what is used for the first time is loaded."""
 
@@ -61,6 +65,14 @@ class Levels:
         if len(loaded(pids)) == REPLICAS:
             self.seen.append((time.monotonic(), held_by(pids)))
 
+    def settle(self) -> None:
+        """Wait until nothing of what was done to it is left: the next peak would be that of fewer replicas."""
+        deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+        while len(loaded(session_of(self.session))) != REPLICAS:
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"there are not {REPLICAS} replicas again within {SETTLE_TIMEOUT_S:g} s")
+            time.sleep(1)
+
     def growth_percent(self, of: Callable[[Held], float]) -> float:
         """Return by how much the last fifth is above the first one after it is warm, by their medians."""
         if not self.seen:
@@ -75,7 +87,8 @@ def main() -> None:
     """Disturb it for as long as asked, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--undisturbed-s", type=float, default=UNDISTURBED_S, help="before it (60)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of equal length (3)")
+    parser.add_argument("--undisturbed-s", type=float, default=UNDISTURBED_S, help="before each of them (60)")
     parser.add_argument("--size-px", type=int, default=224)
     parser.add_argument("--kill-every-s", type=float, default=KILL_EVERY_S)
     parser.add_argument("--exchange-every-s", type=float, default=EXCHANGE_EVERY_S)
@@ -88,50 +101,92 @@ def main() -> None:
         publish(folder / "0", run)
         arguments = ["--watch", str(run), "--replicas", str(REPLICAS), "--set", "serve.watch_interval_s=0.5"]
         with endpoint(*arguments) as child:
-            peak = peak_per_s(child.url, encoded)
-            progress(f"peak: {peak:.1f} requests a second at {child.url}")
-            rate = SHARE_OF_PEAK * peak
-            with Clients([child.url], encoded, requests_per_s=rate) as calm:
-                time.sleep(options.undisturbed_s)
-            before = calm.since(0)
-            progress(f"undisturbed: p99 {before.percentile_ms(99):.0f} ms")
-            levels = Levels(child.pid)
-            with Clients([child.url], encoded, requests_per_s=rate, hang_up_every=HANG_UP_EVERY) as clients:
-                disturb(child, folder, levels, clients, options)
-            conclude(figures_of(levels, before, clients.since(0)))
-
-
-def disturb(child: Child, folder: Path, levels: Levels, clients: Clients, options: argparse.Namespace) -> None:
-    """Kill, exchange and look for as long as asked."""
-    began_s = time.monotonic()
-    kills = exchanges = 0
-    while (elapsed_s := time.monotonic() - began_s) < 60 * options.minutes:
-        if elapsed_s > (kills + 1) * options.kill_every_s:
-            kills += kill_replica(child.pid)
-        elif elapsed_s > (exchanges + 1) * options.exchange_every_s:
-            exchanges += 1
-            exchange(child.url, "done", folder / str(exchanges % 2), folder / "run")
-        else:
-            levels.look()
-            if levels.seen:
-                held = levels.seen[-1][1]
+            levels, rounds = Levels(child.pid), list[Round]()
+            disturbing = Disturbing(child, folder, levels, options)
+            for number in range(1, options.rounds + 1):
+                levels.settle()
+                rate = SHARE_OF_PEAK * peak_per_s(child.url, encoded)
+                with Clients([child.url], encoded, requests_per_s=rate) as clients:
+                    time.sleep(options.undisturbed_s)
+                calm = clients.since(0)
                 progress(
-                    f"{elapsed_s:.0f} s: {held.mib:.0f} MiB, {held.descriptors} descriptors, {kills} kills, "
-                    f"{exchanges} exchanges, {clients.since(0).lost} lost"
+                    f"{rate:.1f} requests a second at {child.url}: p99 {calm.percentile_ms(99):.0f} ms undisturbed"
                 )
-        time.sleep(LOOK_EVERY_S)
+                with Clients([child.url], encoded, requests_per_s=rate, hang_up_every=HANG_UP_EVERY) as clients:
+                    disturbing.until(60 * options.minutes * number / options.rounds, Round(calm, clients))
+                rounds.append(Round(calm, clients))
+            conclude(figures_of(levels, rounds))
 
 
-def figures_of(levels: Levels, before: Window, after: Window) -> list[Figure]:
+@dataclass
+class Round:
+    """What became of requests while nobody disturbed, and of those after them."""
+
+    calm: Window
+    clients: Clients
+
+    @property
+    def disturbed(self) -> Window:
+        """Return what became of the latter until now."""
+        return self.clients.since(0)
+
+    def slowness(self) -> NDArray[np.float64]:
+        """Return how long each disturbed answer took, by the undisturbed p99."""
+        taken = [each.ended_s - each.sent_s for each in self.disturbed.asked if each.status == 200]
+        return 1000 * np.array(taken) / self.calm.percentile_ms(99)
+
+
+@dataclass
+class Disturbing:
+    """Kills and exchanges by a clock that runs while there are any."""
+
+    child: Child
+    folder: Path
+    levels: Levels
+    options: argparse.Namespace
+    elapsed_s: float = 0.0
+    kills: int = 0
+    exchanges: int = 0
+
+    def until(self, end_s: float, about: Round) -> None:
+        """Kill, exchange and look for as long as asked."""
+        began_s = time.monotonic() - self.elapsed_s
+        while (now_s := time.monotonic() - began_s) < end_s:
+            if now_s > (self.kills + 1) * self.options.kill_every_s:
+                self.kills += kill_replica(self.child.pid)
+            elif now_s > (self.exchanges + 1) * self.options.exchange_every_s:
+                self.exchanges += 1
+                exchange(self.child.url, "done", self.folder / str(self.exchanges % 2), self.folder / "run")
+            else:
+                self.levels.look()
+                self._tell(now_s, about)
+            time.sleep(LOOK_EVERY_S)
+        self.elapsed_s = now_s
+
+    def _tell(self, now_s: float, about: Round) -> None:
+        for _, held in self.levels.seen[-1:]:
+            slow = int((about.slowness() > MOST_SLOWER).sum())
+            progress(
+                f"{now_s:.0f} s: {held.mib:.0f} MiB, {held.descriptors} descriptors, {self.kills} kills, "
+                f"{self.exchanges} exchanges, {about.disturbed.lost} lost, {slow} slow"
+            )
+
+
+def figures_of(levels: Levels, rounds: list[Round]) -> list[Figure]:
     """Hold what was seen against the limits."""
-    calm_ms, disturbed_ms = before.percentile_ms(99), after.percentile_ms(99)
+    calm_ms, disturbed_ms = (
+        statistics.median(window.percentile_ms(99) for window in windows)
+        for windows in ([each.calm for each in rounds], [each.disturbed for each in rounds])
+    )
+    slower = float(np.percentile(np.concatenate([each.slowness() for each in rounds]), 99))
+    asked = [asked for each in rounds for asked in each.disturbed.asked]
     return [
-        Figure("requests", len(after.asked), ""),
-        Figure("answers lost", after.lost + before.lost, "", 0),
-        Figure("hung up", sum(each.hung_up for each in after.asked), ""),
-        Figure("p99 of a photo, undisturbed", calm_ms, "ms"),
-        Figure("p99 of a photo, disturbed", disturbed_ms, "ms"),
-        Figure("disturbed over undisturbed", disturbed_ms / calm_ms, "", MOST_SLOWER),
+        Figure("requests", len(asked), ""),
+        Figure("answers lost", sum(each.calm.lost + each.disturbed.lost for each in rounds), "", 0),
+        Figure("hung up", sum(each.hung_up for each in asked), ""),
+        ratio(
+            "p99 of a photo, disturbed over undisturbed", disturbed_ms, calm_ms, "ms", value=slower, at_most=MOST_SLOWER
+        ),
         *(Figure("memory at the end", held.mib, "MiB") for _, held in levels.seen[-1:]),
         Figure("memory, growth", levels.growth_percent(lambda held: held.mib), "%", MOST_GROWTH_PERCENT),
         Figure("descriptors, growth", levels.growth_percent(lambda held: held.descriptors), "%", MOST_GROWTH_PERCENT),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from ray_trash.image.encode import png_file
 
 _WIDTH_MAX_PX = 2000
 _THUMBNAIL_PX = 128
@@ -46,9 +47,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> bytes:
             top_px = top + i // columns * step_px + (_THUMBNAIL_PX - thumbnail.height) // 2
             sheet.paste(thumbnail, (left_px, top_px))
         top += n_lines * step_px
-    png = io.BytesIO()
-    sheet.save(png, "PNG")
-    return png.getvalue()
+    return png_file(sheet)
 
 
 def _thumbnail(photo: np.ndarray) -> Image.Image:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ray_trash.image.encode import png_file
 
 _STRONGEST = 0.65
 """How much of a pixel is colour where the map is highest; the rest is the photo, to see what lies there."""
@@ -18,7 +18,7 @@ _RAMP = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)
 def heat_picture(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     """Draw a photo (S, S, 3) uint8 and, right of it, `heat_over` it, as a PNG file."""
     gap = np.full((len(photo), _GAP_PX, 3), 255, np.uint8)
-    return _png(np.concatenate([photo, gap, _heated(photo, heat)], axis=1))
+    return png_file(Image.fromarray(np.concatenate([photo, gap, _heated(photo, heat)], axis=1)))
 
 
 def heat_over(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
@@ -26,7 +26,7 @@ def heat_over(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
 
     What speaks against, below 0, is not drawn; the colours are relative to the highest place of this map.
     """
-    return _png(_heated(photo, heat))
+    return png_file(Image.fromarray(_heated(photo, heat)))
 
 
 def _heated(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -39,9 +39,3 @@ def _heated(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.u
     colour = np.stack([np.interp(share, at, channel) for channel in np.array(_RAMP).T], axis=-1)
     opacity = (_STRONGEST * share)[..., None]
     return np.asarray(np.rint(photo * (1 - opacity) + colour * opacity), np.uint8)
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ray_trash.errors import CheckpointError, DivergedError
+from ray_trash.image.encode import png_file
 from ray_trash.image.preprocess import Preprocessing, fit_photo, load_photo
 from ray_trash.model.answering import probabilities_of
 from ray_trash.model.calibration import Calibration
@@ -110,6 +110,4 @@ def _golden_png() -> bytes:
     photo[(y - 18) ** 2 + (x - 20) ** 2 < 11**2] = (230, 60, 40)
     photo[26:42, 36:58] = (40, 90, 200)
     photo[(y > 30) & (x < 24) & (x % 6 < 2)] = (250, 250, 240)
-    buffer = io.BytesIO()
-    Image.fromarray(photo).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png_file(Image.fromarray(photo))

@@ -23,6 +23,8 @@ _GRID: dict[str, Any] = {"color": "#808890", "alpha": 0.3, "linewidth": 0.6}
 _SIZE_INCHES = (4.6, 3.0)
 """A phone shows it whole without text too small to read; a wide screen shows two side by side."""
 _LABEL_CHARACTERS = 24
+_LINE_CHARACTERS = 40
+"""Of the words of a legend, as far as a chart is wide."""
 
 
 @matplotlib.rc_context(STYLE)
@@ -46,7 +48,7 @@ def epoch_curves(
             axes.plot(*zip(*points, strict=True), style, color=colour, marker=marker, label=names[name])
     if best is not None:
         axes.axvline(best, color=INK, linewidth=0.8, linestyle=":", label=f"best epoch, {best}")
-    axes.legend(frameon=False, labelcolor=INK)
+    _legend(axes)
     last = {names[name]: points[-1][1] for name, points in drawn.items() if points}
     words = "; ".join(f"{word} ends at {value:.4g}" for word, value in last.items())
     return svg_of(figure, f"epochs-{'-'.join(names)}", label=f"{title} over {len(epochs)} epochs: {words}")
@@ -70,7 +72,7 @@ def reliability(sums: ClassificationSums) -> str:
     axes.vlines(confidence, confidence, right, color=ORANGE, linewidth=1.2, label="gap")
     axes.scatter(confidence, right, s=12 + 160 * n / n.max(), color=BLUE, zorder=3, label="photos, by area")
     _percent_ticks(axes)
-    axes.legend(frameon=False, labelcolor=INK, loc="lower right")
+    _legend(axes)
     return svg_of(figure, "reliability", label=f"reliability: calibration error {sums.ece:.3f} over {sums.n} photos")
 
 
@@ -91,7 +93,7 @@ def risk_coverage(points: Sequence[Mapping[str, float]], selective: Mapping[str,
     axes.set_xlim(0, 1.02)
     axes.set_ylim(bottom=0)
     _percent_ticks(axes)
-    axes.legend(frameon=False, labelcolor=INK)
+    _legend(axes)
     return svg_of(figure, "risk-coverage", label=f"risk and coverage: {words}")
 
 
@@ -116,6 +118,14 @@ def _axes(**settings: Any) -> tuple[Figure, Axes]:
     axes = figure.add_subplot(**settings)
     axes.grid(axis="y", **_GRID)
     return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    # Above what is drawn: anywhere else it may cover a curve.
+    words = axes.get_legend_handles_labels()[1]
+    columns = len(words) if len(" ".join(words)) <= _LINE_CHARACTERS else 1
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
+    axes.legend(frameon=False, labelcolor=INK, ncols=columns, **place)
 
 
 def _percent_ticks(axes: Axes) -> None:

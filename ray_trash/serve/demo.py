@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from ray_trash.errors import RayTrashError
 from ray_trash.fetch.unknown import unknown_pictures
+from ray_trash.image.encode import png_file
 from ray_trash.serve.child import endpoint
 from ray_trash.serve.client import Client
 from ray_trash.terminal.say import Terminal
@@ -60,9 +60,7 @@ def kept_back(run: Path) -> list[str]:
 def of_no_class() -> Iterator[tuple[str, bytes]]:
     """Draw a picture of each kind that shows nothing, as PNG files with names."""
     for kind, picture in unknown_pictures(per_kind=1):
-        encoded = io.BytesIO()
-        picture.save(encoded, "PNG")
-        yield f"no class: {kind}.png", encoded.getvalue()
+        yield f"no class: {kind}.png", png_file(picture)
 
 
 def answers(results: list[dict[str, Any]], *, title: str) -> Table:

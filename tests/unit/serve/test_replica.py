@@ -7,7 +7,8 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.explainer import Explainer
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ModelCard
-from ray_trash.serve.replica import Replica
+from ray_trash.serve.replica import Replica, SharedReplica
 from tests.encoded import encode, jpeg, smooth_photo
 from tests.models import spoil_weights, write_int8_model, write_model
 
@@ -103,6 +104,30 @@ def test_a_replica_loads_behind_others_and_answers_beside_them(model: Path, monk
     # Those that compute are OpenVINO's own, which Python does not know; the golden photo has been through them.
     assert set(asyncio.run(run())) == {usual}
     assert loading == [usual + NICENESS]
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_a_replica_waits_for_its_turn_to_load_only_where_somebody_answers(
+    answering: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened, check = list[str](), Predictor.check
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        happened.append("its turn")
+        yield
+        happened.append("the next one's")
+
+    def looked_at(*given: Any, **settings: Any) -> Callable[[], Predictor]:
+        happened.append("load")
+        return check(*given, **settings)
+
+    monkeypatch.setattr(Predictor, "check", looked_at)
+    monkeypatch.setattr("ray_trash.serve.replica.somebody_answers", lambda: answering)
+    monkeypatch.setattr("ray_trash.serve.replica._turn_to_load", turn)
+    origin: Any = SimpleNamespace(fetch=lambda timeout_s: open_checkpoint(model), wish=None)
+    SharedReplica(origin, SETTINGS, 1, 0)
+    assert happened == (["its turn", "load", "the next one's"] if answering else ["load"])
 
 
 def test_a_map_is_of_the_answer_s_label_over_its_views_and_an_answer_without_one_is_the_same(model: Path) -> None:
