@@ -47,9 +47,10 @@ HANG_UP_EVERY = 20
 UNDISTURBED_S, ROUNDS = 60.0, 3
 MOST_GROWTH_PERCENT = 3.0
 MOST_SLOWER = 2.0
-SETTLE_TIMEOUT_S = 120.0
-WARM_SHARE = 0.2
-"""Of the time: until then memory may grow, as what is used for the first time is loaded."""
+SETTLE_TIMEOUT_S, BEGIN_S = 120.0, 3.0
+WARM_SHARE = 1 / 3
+"""Of the time: until then memory may grow, as what is used for the first time is loaded. Three exchanges are in it,
+after which `serve_exchanges` holds it against a limit, too."""
 
 
 @dataclass
@@ -107,15 +108,20 @@ def main() -> None:
                 levels.settle()
                 rate = SHARE_OF_PEAK * peak_per_s(child.url, encoded)
                 with Clients([child.url], encoded, requests_per_s=rate) as clients:
+                    calm_s = begin()
                     time.sleep(options.undisturbed_s)
-                calm = clients.since(0)
-                progress(
-                    f"{rate:.1f} requests a second at {child.url}: p99 {calm.percentile_ms(99):.0f} ms undisturbed"
-                )
+                calm = clients.since(calm_s)
+                progress(f"{rate:.1f} requests a second at {child.url}: p99 {calm.percentile_ms(99):.0f} ms")
                 with Clients([child.url], encoded, requests_per_s=rate, hang_up_every=HANG_UP_EVERY) as clients:
-                    disturbing.until(60 * options.minutes * number / options.rounds, Round(calm, clients))
-                rounds.append(Round(calm, clients))
+                    rounds.append(Round(calm, clients, begin()))
+                    disturbing.until(60 * options.minutes * number / options.rounds, rounds[-1])
             conclude(figures_of(levels, rounds))
+
+
+def begin() -> float:
+    """Return the time at which clients that were just started ask at their rate: the first ones connect."""
+    time.sleep(BEGIN_S)
+    return time.monotonic()
 
 
 @dataclass
@@ -124,11 +130,12 @@ class Round:
 
     calm: Window
     clients: Clients
+    began_s: float
 
     @property
     def disturbed(self) -> Window:
         """Return what became of the latter until now."""
-        return self.clients.since(0)
+        return self.clients.since(self.began_s)
 
     def slowness(self) -> NDArray[np.float64]:
         """Return how long each disturbed answer took, by the undisturbed p99."""

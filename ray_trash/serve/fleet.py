@@ -7,7 +7,9 @@ them; the old ones answer what they have and end. A checkpoint that is not good 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,6 +34,8 @@ from ray_trash.terminal.text import last_line
 
 RENEW_S = 3.0
 """How often a fleet looks whether all its replicas are there, and whether they are to be renewed."""
+WHOLE_TIMEOUT_S, WHOLE_LOOK_S = 15.0, 0.5
+"""How long a move to another model waits for replicas of this one. Measured: one is replaced in 8 to 13 s."""
 
 
 class Fleet:
@@ -65,6 +69,7 @@ class Fleet:
             ClusterError: Its replicas do not start in time, or find no room; a model that answers goes on.
         """
         async with self._exchanging:
+            await self._wait_for_replicas()
             try:
                 return await self._swap_to(checkpoint)
             except RayTrashError as error:
@@ -157,6 +162,21 @@ class Fleet:
             except (RayTrashError, RayError, RayServeException) as error:
                 why = last_line(error)
                 tell("not_renewed", f"replicas are not looked after: {why}", level=logging.WARNING, reason=why)
+
+    async def _wait_for_replicas(self) -> None:
+        """Wait, for `WHOLE_TIMEOUT_S` at most, while replicas of the model that answers are being replaced.
+
+        Those of another model, started beside them, would leave few processors to the answers.
+        """
+        now, deadline_s = self._now, time.monotonic() + WHOLE_TIMEOUT_S
+        # Who starts replicas finds out whether Ray Serve is well.
+        with contextlib.suppress(RayTrashError, RayError, RayServeException):
+            while now is not None and time.monotonic() < deadline_s:
+                running = await self._generations.running(now)
+                self._strength.note(now.card.id, running)
+                if running >= self._settings.replicas:
+                    break
+                await asyncio.sleep(WHOLE_LOOK_S)
 
     async def _count(self) -> None:
         async with self._exchanging:

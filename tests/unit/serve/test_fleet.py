@@ -131,6 +131,27 @@ def test_there_is_nothing_to_go_back_to_before_the_first_move(models: tuple[Chec
     finish(run())
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_move_waits_for_replicas_that_are_being_replaced_and_not_for_ever(
+    comes_back: bool, models: tuple[Checkpoint, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = models
+    monkeypatch.setattr(fleet, "WHOLE_LOOK_S", 0.01)
+    monkeypatch.setattr(fleet, "WHOLE_TIMEOUT_S", 20.0 if comes_back else 0.2)
+
+    async def run() -> None:
+        moving = Instant(replicas=2)
+        await moving.swap(first)
+        moving.replicas.dead = 1
+        move = asyncio.ensure_future(moving.swap(second))
+        await asyncio.sleep(0.1)
+        assert moving.replicas.made == 1
+        moving.replicas.dead = 0 if comes_back else 1
+        assert (await move).id == second.document.id
+
+    finish(run())
+
+
 def test_a_rollback_during_a_move_waits_for_it_and_undoes_it(models: tuple[Checkpoint, Checkpoint]) -> None:
     first, second = models
 
