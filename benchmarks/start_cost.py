@@ -68,7 +68,7 @@ def timed(side: Path, photos: Path, folder: Path) -> dict[str, float]:
     config, checkpoint = folder / "few.yaml", folder / "few" / "checkpoint"
     config.write_text(_CONFIG.format(photos=photos, storage=folder))
     one = next(photos.rglob("*.jpg"))
-    lines = {
+    lines: dict[str, list[str | Path]] = {
         "--help": ["--help"],
         f"run of {PHOTOS} photos": ["run", config],
         f"evaluate {PHOTOS} photos": [
