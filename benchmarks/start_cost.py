@@ -68,29 +68,35 @@ def timed(side: Path, photos: Path, folder: Path) -> dict[str, float]:
     config, checkpoint = folder / "few.yaml", folder / "few" / "checkpoint"
     config.write_text(_CONFIG.format(photos=photos, storage=folder))
     one = next(photos.rglob("*.jpg"))
-    lines: dict[str, list[str | Path]] = {
+    lines = {
         "--help": ["--help"],
         f"run of {PHOTOS} photos": ["run", config],
         f"evaluate {PHOTOS} photos": [
-            *["evaluate", checkpoint, "--data", photos, "--split", "all"],
-            *["--out", folder / "evaluation"],
+            "evaluate",
+            checkpoint,
+            "--data",
+            photos,
+            "--split",
+            "all",
+            "--out",
+            folder / "all",
         ],
         "score one photo": ["score", checkpoint, one, "--out", folder / "scores.csv"],
         f"audit {PHOTOS} photos": ["audit", photos],
     }
-    found = {what: seconds_of(side, line, folder) for what, line in lines.items()}
+    found = {what: seconds_of(side, [str(word) for word in line], folder) for what, line in lines.items()}
     return {**found, "serve until ready": seconds_until_ready(side, checkpoint, folder)}
 
 
-def seconds_of(side: Path, line: list[str | Path], folder: Path) -> float:
+def seconds_of(side: Path, line: list[str], folder: Path) -> float:
     """Run a command of a checkout to its end."""
     began_s = time.monotonic()
-    command = [sys.executable, "-m", "ray_trash", *map(str, line)]
+    command = [sys.executable, "-m", "ray_trash", *line]
     done = subprocess.run(
         command, cwd=folder, env=environment(side), capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
     )
     if done.returncode:
-        sys.exit(f"{side}: {' '.join(map(str, line))}: {done.returncode}\n{done.stderr}")
+        sys.exit(f"{side}: {' '.join(line)}: {done.returncode}\n{done.stderr}")
     return time.monotonic() - began_s
 
 
