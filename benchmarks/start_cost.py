@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figures import Figure, conclude, ratio
@@ -68,7 +69,7 @@ def timed(side: Path, photos: Path, folder: Path) -> dict[str, float]:
     config, checkpoint = folder / "few.yaml", folder / "few" / "checkpoint"
     config.write_text(_CONFIG.format(photos=photos, storage=folder))
     one = next(photos.rglob("*.jpg"))
-    lines = {
+    lines: dict[str, Sequence[str | Path]] = {
         "--help": ["--help"],
         f"run of {PHOTOS} photos": ["run", config],
         f"evaluate {PHOTOS} photos": [
