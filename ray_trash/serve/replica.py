@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray._private.worker
 from numpy.typing import NDArray
 from ray import serve
 
 from ray_trash.cluster.carry import Carried, carry
-from ray_trash.cluster.environment import own_folder
 from ray_trash.cluster.priority import behind_others, in_turn
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.cluster.waiting import exit_if_stuck
@@ -199,5 +198,8 @@ class SharedReplica(Replica):
 
 
 def _turn_to_load() -> AbstractContextManager[None]:
-    folder = Path(own_folder(tempfile.gettempdir())) / "loading"
+    # Ray has no public name for the folder that goes with it.
+    node = ray._private.worker._global_node
+    assert node is not None, "a replica is a process of Ray"
+    folder = Path(node.get_session_dir_path()) / "loading"
     return in_turn(folder, at_once=max(1, usable_cpus() // 2), timeout_s=TURN_TIMEOUT_S)
