@@ -48,11 +48,15 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         card = CARD.model_copy(update={"id": checkpoint.document.id, "classes": checkpoint.document.classes})
         return Generation(name, checkpoint, None, card)  # type: ignore[arg-type]
 
+    async def running(_: Generations, generation: Generation) -> int:
+        return 1
+
     async def delete(_: Generations, name: str) -> None:
         found.discard(name)
 
     monkeypatch.setattr(Generations, "start", start)
     monkeypatch.setattr(Generations, "delete", delete)
+    monkeypatch.setattr(Generations, "running", running)
     monkeypatch.setattr(shadow, "open_checkpoint", open_checkpoint)
     monkeypatch.setattr("ray_trash.serve.shadow.ray.cluster_resources", lambda: {"CPU": 2})
     return found
