@@ -48,9 +48,8 @@ UNDISTURBED_S, ROUNDS = 60.0, 3
 MOST_GROWTH_PERCENT = 3.0
 MOST_SLOWER = 2.0
 SETTLE_TIMEOUT_S, BEGIN_S = 120.0, 3.0
-WARM_SHARE = 1 / 3
-"""Of the time: until then memory may grow, as what is used for the first time is loaded. Three exchanges are in it,
-after which `serve_exchanges` holds it against a limit, too."""
+WARM_SHARE = 0.2
+"""Of the time: until then memory may grow, as what is used for the first time is loaded."""
 
 
 @dataclass
@@ -108,39 +107,49 @@ def main() -> None:
                 levels.settle()
                 rate = SHARE_OF_PEAK * peak_per_s(child.url, encoded)
                 with Clients([child.url], encoded, requests_per_s=rate) as clients:
-                    calm_s = begin()
+                    calm = Stretch.begin(clients)
                     time.sleep(options.undisturbed_s)
-                calm = clients.since(calm_s)
-                progress(f"{rate:.1f} requests a second at {child.url}: p99 {calm.percentile_ms(99):.0f} ms")
+                progress(f"{rate:.1f} requests a second at {child.url}: p99 {calm.timed.percentile_ms(99):.0f} ms")
                 with Clients([child.url], encoded, requests_per_s=rate, hang_up_every=HANG_UP_EVERY) as clients:
-                    rounds.append(Round(calm, clients, begin()))
+                    rounds.append(Round(calm, Stretch.begin(clients)))
                     disturbing.until(60 * options.minutes * number / options.rounds, rounds[-1])
             conclude(figures_of(levels, rounds))
 
 
-def begin() -> float:
-    """Return the time at which clients that were just started ask at their rate: the first ones connect."""
-    time.sleep(BEGIN_S)
-    return time.monotonic()
+@dataclass(frozen=True)
+class Stretch:
+    """Clients that ask, and from when on it counts how long their answers take: the first ones connect."""
 
-
-@dataclass
-class Round:
-    """What became of requests while nobody disturbed, and of those after them."""
-
-    calm: Window
     clients: Clients
-    began_s: float
+    timed_from_s: float
+
+    @classmethod
+    def begin(cls, clients: Clients) -> Stretch:
+        """Let clients that were just started connect."""
+        time.sleep(BEGIN_S)
+        return cls(clients, time.monotonic())
 
     @property
-    def disturbed(self) -> Window:
-        """Return what became of the latter until now."""
-        return self.clients.since(self.began_s)
+    def all(self) -> Window:
+        """Return what became of all requests until now."""
+        return self.clients.since(0)
+
+    @property
+    def timed(self) -> Window:
+        """Return what became of those whose time counts."""
+        return self.clients.since(self.timed_from_s)
+
+
+@dataclass(frozen=True)
+class Round:
+    """A stretch in which nobody disturbed, and the one after it."""
+
+    calm: Stretch
+    disturbed: Stretch
 
     def slowness(self) -> NDArray[np.float64]:
         """Return how long each disturbed answer took, by the undisturbed p99."""
-        taken = [each.ended_s - each.sent_s for each in self.disturbed.asked if each.status == 200]
-        return 1000 * np.array(taken) / self.calm.percentile_ms(99)
+        return self.disturbed.timed.answered_ms() / self.calm.timed.percentile_ms(99)
 
 
 @dataclass
@@ -175,21 +184,19 @@ class Disturbing:
             slow = int((about.slowness() > MOST_SLOWER).sum())
             progress(
                 f"{now_s:.0f} s: {held.mib:.0f} MiB, {held.descriptors} descriptors, {self.kills} kills, "
-                f"{self.exchanges} exchanges, {about.disturbed.lost} lost, {slow} slow"
+                f"{self.exchanges} exchanges, {about.disturbed.all.lost} lost, {slow} slow"
             )
 
 
 def figures_of(levels: Levels, rounds: list[Round]) -> list[Figure]:
     """Hold what was seen against the limits."""
-    calm_ms, disturbed_ms = (
-        statistics.median(window.percentile_ms(99) for window in windows)
-        for windows in ([each.calm for each in rounds], [each.disturbed for each in rounds])
-    )
+    calm_ms = statistics.median(each.calm.timed.percentile_ms(99) for each in rounds)
+    disturbed_ms = statistics.median(each.disturbed.timed.percentile_ms(99) for each in rounds)
     slower = float(np.percentile(np.concatenate([each.slowness() for each in rounds]), 99))
-    asked = [asked for each in rounds for asked in each.disturbed.asked]
+    asked = [asked for each in rounds for asked in each.disturbed.all.asked]
     return [
         Figure("requests", len(asked), ""),
-        Figure("answers lost", sum(each.calm.lost + each.disturbed.lost for each in rounds), "", 0),
+        Figure("answers lost", sum(each.calm.all.lost + each.disturbed.all.lost for each in rounds), "", 0),
         Figure("hung up", sum(each.hung_up for each in asked), ""),
         ratio(
             "p99 of a photo, disturbed over undisturbed", disturbed_ms, calm_ms, "ms", value=slower, at_most=MOST_SLOWER

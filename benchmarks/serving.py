@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.process_memory import memory_kib
 from ray_trash.model.checkpoint import MARKER
@@ -181,10 +182,14 @@ class Window:
         answers = sorted(each.ended_s for each in self.asked if each.status == 200)
         return max(later - before for before, later in itertools.pairwise([first_s, *answers, last_s]))
 
+    def answered_ms(self) -> NDArray[np.float64]:
+        """Return how long each answer took."""
+        return 1000 * np.array([each.ended_s - each.sent_s for each in self.asked if each.status == 200])
+
     def percentile_ms(self, percent: float) -> float:
         """Return how long answers took."""
-        taken = [each.ended_s - each.sent_s for each in self.asked if each.status == 200]
-        return 1000 * float(np.percentile(taken, percent)) if taken else math.inf
+        taken = self.answered_ms()
+        return float(np.percentile(taken, percent)) if len(taken) else math.inf
 
 
 def session_of(session: int) -> list[int]:

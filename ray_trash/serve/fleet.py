@@ -157,7 +157,9 @@ class Fleet:
         while True:
             await asyncio.sleep(RENEW_S)
             try:
-                await self._count()
+                async with self._exchanging:
+                    if self._now is not None:
+                        await self._count(self._now)
                 await self._renew()
             except (RayTrashError, RayError, RayServeException) as error:
                 why = last_line(error)
@@ -172,16 +174,14 @@ class Fleet:
         # Who starts replicas finds out whether Ray Serve is well.
         with contextlib.suppress(RayTrashError, RayError, RayServeException):
             while now is not None and time.monotonic() < deadline_s:
-                running = await self._generations.running(now)
-                self._strength.note(now.card.id, running)
-                if running >= self._settings.replicas:
+                if await self._count(now) >= self._settings.replicas:
                     break
                 await asyncio.sleep(WHOLE_LOOK_S)
 
-    async def _count(self) -> None:
-        async with self._exchanging:
-            if self._now is not None:
-                self._strength.note(self._now.card.id, await self._generations.running(self._now))
+    async def _count(self, now: Generation) -> int:
+        running = await self._generations.running(now)
+        self._strength.note(now.card.id, running)
+        return running
 
     async def _renew(self) -> None:
         """Start the replicas of this model anew where one that dies would stay away, or they could be spread more."""

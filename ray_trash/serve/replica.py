@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,11 +183,9 @@ class SharedReplica(Replica):
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
-            with ExitStack() as turn:
-                loading = 0
-                if somebody_answers():
-                    loading = max(0, LOADING_NICENESS - niceness)
-                    turn.enter_context(_turn_to_load())
+            answering = somebody_answers()
+            loading = max(0, LOADING_NICENESS - niceness) if answering else 0
+            with _turn_to_load() if answering else nullcontext():
                 super().__init__(checkpoint, settings, n_threads, niceness=loading)
         # The shelf ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
