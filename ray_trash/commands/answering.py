@@ -98,7 +98,10 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
             tell("views", note, level=WARNING)
         # Whoever waits for an answer waits for the replica: it is 2 % faster where it need not step aside.
         with ray_session(dashboard=False, worker_niceness=0):
-            asyncio.run(run_endpoint(checkpoint, settings, taken, watched=watched, shadow=options.shadow, keys=keys))
+            running = run_endpoint(checkpoint, settings, taken, watched=watched, shadow=options.shadow, keys=keys)
+            # All its bytes would stay here, through every exchange.
+            del checkpoint
+            asyncio.run(running)
     return {"stopped": True}
 
 

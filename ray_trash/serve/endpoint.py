@@ -64,6 +64,9 @@ async def run_endpoint(
         serving = asyncio.ensure_future(server.serve(sockets=list(taken)))
         stopping = asyncio.ensure_future(stop.wait())
         starting = asyncio.ensure_future(_start(fleet, checkpoint, settings, with_shadow=shadow is not None))
+        served = checkpoint.marker
+        # From here on the fleet has it, for as long as somebody may go back to it.
+        del checkpoint
         renewing = asyncio.ensure_future(fleet.look_after())
         watching: asyncio.Task[None] | None = None
         trying: asyncio.Task[None] | None = None
@@ -76,7 +79,7 @@ async def run_endpoint(
                 url, who = f"http://{address}:{port}", f"{card.id} ({card.engine})"
                 tell("ready", f"ready: {url} answers by {who}; stop it with Ctrl-C or SIGTERM", url=url, model=card.id)
                 if watched is not None:
-                    watching = asyncio.ensure_future(_watch(watched, checkpoint, fleet, settings.watch_interval_s))
+                    watching = asyncio.ensure_future(_watch(watched, served, fleet, settings.watch_interval_s))
                 if shadow is not None:
                     trying = asyncio.ensure_future(fleet.try_out(shadow))
                 await stop.wait()
@@ -109,7 +112,7 @@ def set_by_signals(stop: asyncio.Event) -> Iterator[None]:
         ignore_stop_signals()
 
 
-async def _watch(place: Storage, served: Checkpoint, fleet: ShadowedFleet, interval_s: float) -> None:
+async def _watch(place: Storage, served: bytes, fleet: ShadowedFleet, interval_s: float) -> None:
     try:
         await watch(place, served, fleet, interval_s=interval_s)
     except Exception as error:

@@ -13,9 +13,9 @@ LOOKS = 3
 """How often in a row a checkpoint must be found incomplete before it is reported: it may be on its way."""
 
 
-async def watch(place: Storage, served: Checkpoint, fleet: Fleet, *, interval_s: float) -> None:
-    """Look at a folder again and again for another checkpoint than is `served`; never returns."""
-    seen, failed_looks = served.marker, 0
+async def watch(place: Storage, seen: bytes, fleet: Fleet, *, interval_s: float) -> None:
+    """Look at a folder again and again for a checkpoint of another marker than was `seen`; never returns."""
+    failed_looks = 0
     while True:
         await asyncio.sleep(interval_s)
         try:

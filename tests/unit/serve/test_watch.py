@@ -67,7 +67,7 @@ def watched(folder: Path, fleet: Fleet, served: Checkpoint, *, looks: int) -> No
 
     async def run() -> None:
         watching = asyncio.ensure_future(
-            watch(Storage.at(folder), served, fleet, interval_s=0.01)  # type: ignore[arg-type]
+            watch(Storage.at(folder), served.marker, fleet, interval_s=0.01)  # type: ignore[arg-type]
         )
         await asyncio.wait((watching,), timeout=0.05 * looks)
         assert not watching.done(), watching.exception()
