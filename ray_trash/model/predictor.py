@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.model.document import CheckpointDocument, Golden
 from ray_trash.model.engine import Engine, EngineChoice, EnginePlan, plan_engine, plan_int8_engine
 from ray_trash.model.golden import TOLERANCE, answer_golden, require_golden
+from ray_trash.model.kept_networks import KeptNetworks
 from ray_trash.model.network import empty_network
 from ray_trash.model.openvino_engine import OpenVinoEngine
 from ray_trash.model.openvino_network import convert_network, from_ir
@@ -85,10 +86,13 @@ class Predictor:
         precision: PrecisionChoice = "auto",
         n_threads: int | None = None,
         views: Literal[1, 8] | None = None,
+        kept: KeptNetworks | None = None,
     ) -> Callable[[], Predictor]:
         """Do what `load` does up to where the engine starts its threads, which what is returned does.
 
-        They have the priority of the thread that calls that; nearly all of the seconds are in here.
+        They have the priority of the thread that calls that; nearly all of the seconds are in here. Where another
+        process has `kept` the converted network, it has checked torch in fp32 as well, and only what answers is checked
+        here; without, this one keeps it.
         """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = open_checkpoint(checkpoint)
@@ -98,11 +102,29 @@ class Predictor:
             torch.set_num_threads(n_threads)
         if by_int8:
             return cls._check_int8(checkpoint, plan, views)
-        document = checkpoint.document.by_float()
+        return cls._check_float(checkpoint, plan, views, kept if plan.kind == "openvino" else None)
+
+    @classmethod
+    def _check_float(
+        cls, checkpoint: Checkpoint, plan: EnginePlan, views: Literal[1, 8] | None, kept: KeptNetworks | None
+    ) -> Callable[[], Predictor]:
+        document, threads = checkpoint.document.by_float(), torch.get_num_threads()
+        golden, views = document.golden, views or document.views
+
+        def over(engine: Engine, *, is_checked: bool = False) -> Predictor:
+            predictor = cls(engine, document, plan, views=views)
+            if not is_checked:
+                predictor._require_golden(golden, checkpoint.uri)
+            return predictor
+
+        def by_openvino(converted: Any) -> Predictor:
+            return over(OpenVinoEngine(converted, views=views, dtype=plan.dtype, n_threads=threads))
+
+        # What answers over other views is compared with torch over them.
+        if kept is not None and views == document.views and (found := kept.find(checkpoint)) is not None:
+            return lambda: by_openvino(found)
         network = load_network(checkpoint).to(device=plan.device, memory_format=torch.channels_last)
         exact = EnginePlan("torch", plan.device, torch.float32, "to compare")
-        views = views or document.views
-        golden = document.golden
         # cuDNN takes TF32 for fp32 convolutions unless told otherwise, three digits instead of seven.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             reference = cls(_torch_engine(network, document, exact, document.views), document, exact)
@@ -110,24 +132,14 @@ class Predictor:
             if views != document.views:
                 asked = cls(_torch_engine(network, document, exact, views), document, exact, views=views)
                 golden = answer_golden(asked.predict, golden, document.preprocessing)
-        threads = torch.get_num_threads()
         if plan.kind == "openvino":
             converted = convert_network(network, document.preprocessing)
+            if kept is not None:
+                converted = kept.keep(checkpoint, converted)
+            return lambda: by_openvino(converted)
         # On a GPU fp32 is another computation here, with TF32 as the process has it; on a CPU it was just checked.
         is_checked = plan.name == exact.name and plan.device.type != "cuda"
-
-        def start() -> Predictor:
-            made: Engine
-            if plan.kind == "openvino":
-                made = OpenVinoEngine(converted, views=views, dtype=plan.dtype, n_threads=threads)
-            else:
-                made = _torch_engine(network, document, plan, views)
-            predictor = cls(made, document, plan, views=views)
-            if not is_checked:
-                predictor._require_golden(golden, checkpoint.uri)
-            return predictor
-
-        return start
+        return lambda: over(_torch_engine(network, document, plan, views), is_checked=is_checked)
 
     @classmethod
     def _check_int8(

@@ -56,11 +56,18 @@ class Replica:
     """Answers photos by one checkpoint."""
 
     def __init__(
-        self, checkpoint: Checkpoint, settings: Mapping[str, Any], n_threads: int, *, niceness: int = 0
+        self,
+        checkpoint: Checkpoint,
+        settings: Mapping[str, Any],
+        n_threads: int,
+        *,
+        niceness: int = 0,
+        kept: Path | None = None,
     ) -> None:
         """Load a checkpoint to compute in so many CPU threads; `settings` is the `serve` section.
 
-        While it loads it lets others go first by so much, and afterwards no more.
+        While it loads it lets others go first by so much, and afterwards no more. In the folder `kept` replicas of one
+        machine keep converted networks for one another.
         An error of it is kept for `card`, since Ray would only try again and again.
         """
         self._settings = ServeConfig.model_validate(settings)
@@ -71,18 +78,20 @@ class Replica:
         batching: Any = self._predict
         batching.set_max_batch_size(self._settings.forward_batch_photos)
         batching.set_batch_wait_timeout_s(self._settings.batch_wait_s)
-        checked = carry(lambda: behind_others(lambda: self._check(checkpoint, n_threads), niceness=niceness))
+        checked = carry(lambda: behind_others(lambda: self._check(checkpoint, n_threads, kept), niceness=niceness))
         self._loaded = carry(lambda: checked.value()())
         # The maps of all requests take turns: they need the memory of one, and leave threads to answers.
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="explain")
 
-    def _check(self, checkpoint: Checkpoint, n_threads: int) -> Callable[[], Predictor]:
+    def _check(self, checkpoint: Checkpoint, n_threads: int, kept: Path | None) -> Callable[[], Predictor]:
         # The endpoint's own process knows this class too, and computes nothing: torch takes it seconds to load.
         from ray_trash.model.explainer import Explainer
+        from ray_trash.model.kept_networks import KeptNetworks
         from ray_trash.model.predictor import Predictor
 
         given = self._settings.model_dump(include={"engine", "device", "precision", "views"})
-        start = Predictor.check(checkpoint, **given, n_threads=n_threads)
+        networks = None if kept is None else KeptNetworks(kept)
+        start = Predictor.check(checkpoint, **given, n_threads=n_threads, kept=networks)
         if self._settings.explain:
             self._explainer = Explainer(checkpoint, views=self._settings.views)
         return start
@@ -185,8 +194,9 @@ class SharedReplica(Replica):
             checkpoint: Checkpoint = origin.fetch(timeout_s=START_TIMEOUT_S)
             answering = somebody_answers()
             loading = max(0, LOADING_NICENESS - niceness) if answering else 0
-            with _turn_to_load() if answering else nullcontext():
-                super().__init__(checkpoint, settings, n_threads, niceness=loading)
+            session = _session_folder()
+            with _turn_to_load(session) if answering else nullcontext():
+                super().__init__(checkpoint, settings, n_threads, niceness=loading, kept=session / "networks")
         # The shelf ends with the process that started it, as a gateway of a Serve config may.
         self._left = None if origin.wish is None else (checkpoint, origin.wish)
 
@@ -195,9 +205,12 @@ class SharedReplica(Replica):
         return self._left
 
 
-def _turn_to_load() -> AbstractContextManager[None]:
+def _turn_to_load(session: Path) -> AbstractContextManager[None]:
+    return in_turn(session / "loading", at_once=max(1, usable_cpus() // 2), timeout_s=TURN_TIMEOUT_S)
+
+
+def _session_folder() -> Path:
     # Ray has no public name for the folder that goes with it.
     node = ray._private.worker._global_node
     assert node is not None, "a replica is a process of Ray"
-    folder = Path(node.get_session_dir_path()) / "loading"
-    return in_turn(folder, at_once=max(1, usable_cpus() // 2), timeout_s=TURN_TIMEOUT_S)
+    return Path(node.get_session_dir_path())

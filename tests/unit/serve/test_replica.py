@@ -108,12 +108,12 @@ def test_a_replica_loads_behind_others_and_answers_beside_them(model: Path, monk
 
 @pytest.mark.parametrize("answering", [True, False])
 def test_a_replica_waits_for_its_turn_to_load_only_where_somebody_answers(
-    answering: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+    answering: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened, check = list[str](), Predictor.check
 
     @contextmanager
-    def turn() -> Iterator[None]:
+    def turn(session: Path) -> Iterator[None]:
         happened.append("its turn")
         yield
         happened.append("the next one's")
@@ -125,6 +125,7 @@ def test_a_replica_waits_for_its_turn_to_load_only_where_somebody_answers(
     monkeypatch.setattr(Predictor, "check", looked_at)
     monkeypatch.setattr("ray_trash.serve.replica.somebody_answers", lambda: answering)
     monkeypatch.setattr("ray_trash.serve.replica._turn_to_load", turn)
+    monkeypatch.setattr("ray_trash.serve.replica._session_folder", lambda: tmp_path)
     origin: Any = SimpleNamespace(fetch=lambda timeout_s: open_checkpoint(model), wish=None)
     SharedReplica(origin, SETTINGS, 1, 0)
     assert happened == (["its turn", "load", "the next one's"] if answering else ["load"])
