@@ -141,9 +141,12 @@ def round_weights(network: Any) -> None:
             reader.replace_source_output(widened.output(0))
 
 
-def to_ir(network: Any) -> tuple[bytes, bytes]:
-    """Render a network as the files of OpenVINO's IR: XML, and the numbers of its constants."""
-    with tempfile.TemporaryDirectory() as folder:
+def to_ir(network: Any, *, below: Path | None = None) -> tuple[bytes, bytes]:
+    """Render a network as the files of OpenVINO's IR: XML, and the numbers of its constants.
+
+    OpenVINO writes nothing but files; they are made `below` a folder, by default the system's for temporary ones.
+    """
+    with tempfile.TemporaryDirectory(dir=below) as folder:
         xml, numbers = Path(folder) / "network.xml", Path(folder) / "network.bin"
         import_openvino().serialize(network, xml, numbers)
         return xml.read_bytes(), numbers.read_bytes()

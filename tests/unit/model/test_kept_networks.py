@@ -100,7 +100,7 @@ def test_where_nothing_can_be_kept_every_process_makes_its_own(
 def test_on_a_full_disk_a_process_answers_by_what_it_converted(
     checkpoint: Checkpoint, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("ray_trash.model.kept_networks.to_ir", full)
@@ -108,9 +108,14 @@ def test_on_a_full_disk_a_process_answers_by_what_it_converted(
     assert not list(tmp_path.iterdir())
 
 
-def test_only_the_newest_ones_stay(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    for number in range(MOST):
+def test_only_the_newest_ones_stay_and_nothing_of_a_process_that_was_killed(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "network.bin").write_bytes(b"half of it")
+    for number in range(1, MOST):
         (tmp_path / str(number)).write_bytes(b"an older one")
+    for number in range(MOST):
         os.utime(tmp_path / str(number), (number, number))
     load(checkpoint, tmp_path)
     names = {file.name for file in tmp_path.iterdir()}
