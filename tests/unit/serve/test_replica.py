@@ -24,6 +24,7 @@ from ray_trash.errors import CheckpointError, ConfigError
 from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.model.explainer import Explainer
+from ray_trash.model.openvino_network import convert_network
 from ray_trash.model.predictor import Predictor
 from ray_trash.serve.contract import ModelCard
 from ray_trash.serve.replica import Replica, SharedReplica
@@ -129,6 +130,25 @@ def test_a_replica_waits_for_its_turn_to_load_only_where_somebody_answers(
     origin: Any = SimpleNamespace(fetch=lambda timeout_s: open_checkpoint(model), wish=None)
     SharedReplica(origin, SETTINGS, 1, 0)
     assert happened == (["its turn", "load", "the next one's"] if answering else ["load"])
+
+
+def test_replicas_of_one_machine_convert_a_network_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = list[Any]()
+
+    def noted(*given: Any) -> Any:
+        converted.append(given)
+        return convert_network(*given)
+
+    monkeypatch.setattr("ray_trash.model.predictor.convert_network", noted)
+    monkeypatch.setattr("ray_trash.serve.replica.somebody_answers", lambda: False)
+    monkeypatch.setattr("ray_trash.serve.replica._session_folder", lambda: tmp_path)
+    origin: Any = SimpleNamespace(fetch=lambda timeout_s: open_checkpoint(model), wish=None)
+    for _ in range(2):
+        replica = SharedReplica(origin, SETTINGS | {"engine": "openvino"}, 1, 0)
+        assert asyncio.run(replica.card()).value().engine == "openvino float32 on cpu"
+    assert len(converted) == 1
 
 
 def test_a_map_is_of_the_answer_s_label_over_its_views_and_an_answer_without_one_is_the_same(model: Path) -> None:
