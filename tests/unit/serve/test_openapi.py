@@ -42,7 +42,7 @@ def test_every_answer_is_one_that_is_described(api: Any, mode: str) -> None:
         @given(case=operation.as_strategy(generation_mode=GenerationMode(mode)))
         @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         def check(case: Any) -> None:
-            if isinstance(case.body, dict):
+            if case.media_type == "multipart/form-data" and isinstance(case.body, dict):
                 # A field of no values is no part of a form: without it the request may be a valid one.
                 assume(all(values != [] for name, values in case.body.items() if name != FIELD))
             case.call_and_validate()
