@@ -81,6 +81,7 @@ def suite(cpus: int) -> list[Benchmark]:
     ]
 
 
+_AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 _REPOSITORY = Path(__file__).parents[1]
 _SHORT = "--set tune.trials=2 --set tune.verdict_seeds=0 --set train.epochs=2"
 GPU = [Benchmark("gpu_speed", "", GPU_MINUTES / LATE)]
@@ -176,6 +177,11 @@ def machine() -> Iterator[str]:
     yield f"machine: {usable_cpus()} cores of {model}, {platform.system()} {platform.release()}"
     if torch.cuda.is_available():
         yield f"GPU: {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    if _AUTOGROUP.exists() and _AUTOGROUP.read_text().strip() == "1":
+        yield (
+            "scheduler: shares processors between sessions (sched_autogroup_enabled is 1), and on Linux 6.18 lets one "
+            "wait for seconds while another computes; what a client sees as p99 on one machine holds that too"
+        )
     yield f"Python {platform.python_version()}, {', '.join(_versions())}"
 
 
