@@ -32,7 +32,7 @@ from ray_trash.plan.variants import Training, Trainings
 from ray_trash.terminal.text import counted
 from ray_trash.train.learning_rate import RANGE_STEPS
 from ray_trash.tune.forecast import Forecast, TrialPace, forecast, to_their_end
-from ray_trash.tune.sweep import metric_of
+from ray_trash.tune.trials import metric_of
 
 
 @dataclass(frozen=True)

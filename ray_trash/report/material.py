@@ -20,9 +20,14 @@ from ray_trash.model.checkpoint import Checkpoint, open_checkpoint
 from ray_trash.storage import Storage
 from ray_trash.train.learning_rate import RangeTest, read_range_test
 from ray_trash.train.run_directory import AUGMENTATION_SHEET, BEST, RUN, read_metrics
-from ray_trash.tune.sweep import VERDICT_FILE, metric_of
-from ray_trash.tune.trial import directory_of
-from ray_trash.tune.trials import TRIALS_FILE, TrialRecord, records_from_json
+from ray_trash.tune.trials import (
+    TRIALS_FILE,
+    VERDICT_FILE,
+    TrialRecord,
+    directory_of,
+    metric_of,
+    records_from_json,
+)
 
 CONFIG_FILE = "config.json"
 

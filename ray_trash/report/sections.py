@@ -20,7 +20,7 @@ from ray_trash.report.pictures import answered, least_sure, looked_at, most_wron
 from ray_trash.report.slices import slices_of
 from ray_trash.report.sweep import sweep_section
 from ray_trash.tune.space import search_space
-from ray_trash.tune.sweep import metric_of
+from ray_trash.tune.trials import metric_of
 from ray_trash.tune.verdict import Comparison, Verdict, verdict_lines
 
 MOST_REJECTED = 50

@@ -15,8 +15,8 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.train.run_directory import BEST
 from ray_trash.train.state import VAL_PROBABILITIES
 from ray_trash.tune.search import Point
-from ray_trash.tune.trial import Sweep, directory_of
-from ray_trash.tune.trials import AS_WRITTEN, TrialRecord, ranked
+from ray_trash.tune.trial import Sweep
+from ray_trash.tune.trials import AS_WRITTEN, TrialRecord, directory_of, ranked
 from ray_trash.tune.tuner import train_to_end
 from ray_trash.tune.verdict import judge, verdict_lines
 

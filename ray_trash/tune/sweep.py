@@ -37,12 +37,21 @@ from ray_trash.tune.finals import Finals, compare_finalists
 from ray_trash.tune.search import TRIALS, Point
 from ray_trash.tune.space import points, require_optuna, search_space
 from ray_trash.tune.summary import summary_line
-from ray_trash.tune.trial import Sweep, directory_of
-from ray_trash.tune.trials import AS_WRITTEN, TRIALS_FILE, TrialRecord, ranked, records_from_json, trials_json
+from ray_trash.tune.trial import Sweep
+from ray_trash.tune.trials import (
+    AS_WRITTEN,
+    TRIALS_FILE,
+    VERDICT_FILE,
+    TrialRecord,
+    directory_of,
+    metric_of,
+    ranked,
+    records_from_json,
+    trials_json,
+)
 from ray_trash.tune.tuner import search
 
 BEST_CONFIG = "best_config.yaml"
-VERDICT_FILE = "verdict.json"
 
 
 @dataclass(frozen=True)
@@ -126,11 +135,6 @@ def run_sweep(prepared: PreparedSweep, source: str, *, terminal: Terminal) -> Sw
             terminal.say(line)
     n_test = sweep.photos.data["n"].get("test", 0)
     return SweepResult(base.run, base.run.child(BEST), winner, tuple(records), finals.document, n_test)
-
-
-def metric_of(config: Config) -> str:
-    """Return what trials are compared by, always measured on validation."""
-    return config.train.select_by if config.train.select_by.startswith("val_") else "val_macro_f1"
 
 
 def _finished(run: Storage, metric: str) -> list[TrialRecord]:

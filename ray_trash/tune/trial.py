@@ -24,6 +24,7 @@ from ray_trash.train.run_directory import RUN, read_metrics, read_run
 from ray_trash.train.state import seeded_network
 from ray_trash.tune.schedulers import EPOCH
 from ray_trash.tune.search import Point
+from ray_trash.tune.trials import directory_of
 
 if TYPE_CHECKING:
     from ray.train import UserCallback
@@ -92,11 +93,6 @@ def _report_callbacks() -> tuple[UserCallback, ...]:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     return (TuneReportCallback(),)
-
-
-def directory_of(sweep: Storage, run: str) -> Storage:
-    """Return the run directory of a training of a sweep."""
-    return sweep.child(*run.split("/"))
 
 
 def trial_config(sweep: Sweep, point: Point) -> Config:

@@ -1,4 +1,4 @@
-"""What is known of every trial of a sweep, and `trials.json`. Plain values; no Ray, no torch."""
+"""What is known of every trial of a sweep, and where. Plain values: who reads a sweep needs neither Ray nor torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ray_trash.config import Config
+from ray_trash.storage import Storage
+
 Params = Mapping[str, Any]
 """Dotted keys of the config to the values a trial was trained with."""
 Status = Literal["done", "pruned", "failed"]
 AS_WRITTEN = 0
 """The number of the trial that is the config as written."""
 TRIALS_FILE = "trials.json"
+VERDICT_FILE = "verdict.json"
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,13 @@ def trials_json(records: Sequence[TrialRecord]) -> bytes:
 def records_from_json(data: bytes) -> list[TrialRecord]:
     """Read what `trials_json` gave, with empty curves."""
     return [TrialRecord(**row, curve=()) for row in json.loads(data)]
+
+
+def metric_of(config: Config) -> str:
+    """Return what trials are compared by, always measured on validation."""
+    return config.train.select_by if config.train.select_by.startswith("val_") else "val_macro_f1"
+
+
+def directory_of(sweep: Storage, run: str) -> Storage:
+    """Return the run directory of a training of a sweep."""
+    return sweep.child(*run.split("/"))

@@ -16,8 +16,8 @@ from ray_trash.train.run_directory import RUN, read_metrics, read_run
 from ray_trash.train.schedule import is_better
 from ray_trash.tune.schedulers import EPOCH
 from ray_trash.tune.search import TRIALS, Point
-from ray_trash.tune.trial import Sweep, directory_of
-from ray_trash.tune.trials import Status, TrialRecord
+from ray_trash.tune.trial import Sweep
+from ray_trash.tune.trials import Status, TrialRecord, directory_of
 
 _REFRESH_PER_S = 2
 

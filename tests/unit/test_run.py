@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,12 @@ def test_a_run_of_few_photos_comes_to_its_report_without_a_cluster(tiny: Path) -
     assert json.loads((folder / "evaluation.json").read_text())["n"] == done["evaluation"]["n"] > 0
     for left in ("report.html", "audit.json", "checkpoint/COMPLETE", "predictions.parquet"):
         assert (folder / left).exists()
+
+
+def test_what_only_a_sweep_or_a_cluster_needs_is_not_loaded_without_one() -> None:
+    code = "import sys, ray_trash.run; print({'ray', 'pandas', 'optuna'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("changes", [{"train.workers": 1}, {"data.cache": "stream"}])

@@ -15,8 +15,7 @@ from ray_trash.storage import Storage
 from ray_trash.train.run_directory import write_metrics
 from ray_trash.tune.search import Point
 from ray_trash.tune.summary import summary_line
-from ray_trash.tune.sweep import metric_of
-from ray_trash.tune.trials import TrialRecord, ranked, records_from_json, trials_json
+from ray_trash.tune.trials import TrialRecord, metric_of, ranked, records_from_json, trials_json
 from ray_trash.tune.watch import read_trial
 
 DONE = TrialRecord(
