@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import psutil
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Return the names of all that a new process has loaded once it has imported some modules."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return set(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout.split())
 
 
 def living(word: str = "", *, session: int | None = None, below: int | None = None) -> list[int]:

@@ -20,8 +20,8 @@ from ray_trash.cluster.waiting import ANSWER_TIMEOUT_S, fetch, fetch_all
 
 PIECE_BYTES = 4 << 20
 """What Ray's memory is asked for at a time. In one piece a checkpoint does not fit where the one before it was, once
-somebody's photo lies there, and memory that Ray has taken it keeps. Measured, 25 exchanges beside photos of 150 kB: 213
-MiB of it for two checkpoints, 304 in one piece each."""
+somebody's photo lies there, and memory that Ray has taken it keeps. Measured with Ray alone, 94 MiB put 25 times, each
+time the one before let go, beside photos of 150 kB: it takes 213 MiB so, and 304 in one piece."""
 NAMESPACE = "ray-trash"
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.train.photos import PreparedRun, needs_ray
 from ray_trash.train.run import prepare_run
 from tests.photos import make_photos
+from tests.processes import loaded_by
 from tests.runs import epochs, write_config
 
 
@@ -42,9 +41,7 @@ def test_a_run_of_few_photos_comes_to_its_report_without_a_cluster(tiny: Path) -
 
 
 def test_what_only_a_sweep_or_a_cluster_needs_is_not_loaded_without_one() -> None:
-    code = "import sys, ray_trash.run; print({'ray', 'pandas', 'optuna'} & set(sys.modules))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "set()"
+    assert not {"ray", "pandas", "optuna"} & loaded_by("ray_trash.run")
 
 
 @pytest.mark.parametrize("changes", [{"train.workers": 1}, {"data.cache": "stream"}])
