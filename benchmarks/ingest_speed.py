@@ -113,7 +113,7 @@ class Photos(Dataset[NDArray[np.uint8]]):
     @classmethod
     def of(cls, root: str, n: int, batch_photos: int, size_px: int) -> Photos:
         """Choose at most `n` photos at random."""
-        paths = [row.path for row in list_photos(root).files]
+        paths = list_photos(root).files["path"].to_pylist()
         chosen = tuple(random.Random(0).sample(paths, min(n, len(paths))))
         rows = np.arange(len(chosen))
         table = PhotoTable(rows, chosen, np.zeros(len(chosen), np.int64), rows.astype(np.uint64))

@@ -13,6 +13,8 @@ import torch
 
 import benchmarks.__main__ as runner
 from benchmarks.figures import Figure, conclude, figures_in, ratio
+from benchmarks.ingest_speed import Photos
+from tests.photos import make_photos
 
 FOLDER = Path(runner.__file__).parent
 NOT_OF_THEIR_OWN = {"__main__", "gpu_speed", "litserve_endpoint", "object_store", "recipe_folds"}
@@ -89,6 +91,14 @@ def test_a_command_is_ended_with_all_that_it_started() -> None:
     assert code is None
     code, stdout, stderr = runner.run_for([sys.executable, "-c", "import sys; print(1); sys.exit('no')"], 60.0)
     assert (code, stdout, stderr) == (1, "1\n", "no\n")
+
+
+def test_photos_whose_way_is_timed_are_those_of_a_data_root_and_each_epoch_sees_them_anew(tmp_path: Path) -> None:
+    photos = Photos.of(str(make_photos(tmp_path, 3)), 4, batch_photos=3, size_px=32)
+    assert len(set(photos.table.paths)) == len(photos) == 4
+    assert [len(batch) for batch in photos.batches(epoch=0)] == [3, 1]
+    assert photos[0, 1].shape == (32, 32, 3)
+    assert any((photos[0, row] != photos[1, row]).any() for row in range(4))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
