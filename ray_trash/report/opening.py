@@ -60,7 +60,8 @@ def _what(found: Material) -> str:
         parts.append(f"in {data['root']}" if parts else f"on the photos in {data['root']}")
     begun = f"begun with {weights_name(model['weights'])}" if "weights" in model else ""
     frozen = f"{model['frozen_stages']} of 5 stages frozen" if model.get("frozen_stages") else ""
-    how = ", ".join(part for part in (begun, frozen) if part)
+    rounded = "answering by int8" if document is not None and document.is_int8 else ""
+    how = ", ".join(part for part in (begun, frozen, rounded) if part)
     sweep = f", what a sweep of {counted(len(found.trials), 'trial')} kept," if found.trials is not None else ""
     network = document.network_name if document is not None else "A ResNet"
     return f"{network}{f' ({how})' if how else ''} trained {' '.join(parts)}{sweep}".rstrip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -17,6 +18,9 @@ from rich.console import Console
 
 from ray_trash.cli import main
 from ray_trash.model.checkpoint import open_checkpoint
+from ray_trash.model.document import FloatNetwork
+from ray_trash.report.material import read_material
+from ray_trash.report.opening import opening_sentence
 from ray_trash.report.page import PARTS as NAMED_PARTS
 from ray_trash.report.run import leave_report, write_report
 from ray_trash.storage import Storage
@@ -121,6 +125,17 @@ def test_it_begins_with_one_sentence_that_says_how_good_it_is_and_what_it_is_not
     assert percents(evaluation["accuracy_ci95"]) in opening
     recalls = {name: of_class["recall"] for name, of_class in evaluation["per_class"].items()}
     assert f"it is least good at {min(recalls, key=lambda name: recalls[name])}" in opening
+
+
+def test_the_first_sentence_says_where_an_int8_network_answers(made: Path) -> None:
+    found = read_material(Storage.at(made))
+    assert found.checkpoint is not None
+    document = found.checkpoint.document
+    origin = FloatNetwork(id=document.id, calibration=document.calibration, golden=document.golden)
+    quantized = dataclasses.replace(document, float_network=origin)
+    rounded = dataclasses.replace(found, checkpoint=dataclasses.replace(found.checkpoint, document=quantized))
+    assert "answering by int8) trained on" in opening_sentence(rounded)
+    assert "int8" not in opening_sentence(found)
 
 
 def test_photos_with_a_twin_in_training_are_counted_as_the_audit_does_and_left_out_of_a_second_figure(
