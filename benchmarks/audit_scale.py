@@ -37,7 +37,7 @@ from ray_trash.cluster.tasks import cluster_cpus, run_tasks
 from ray_trash.dataset.columns import table_of
 from ray_trash.dataset.groups.find import SAMPLE_PHOTOS
 from ray_trash.dataset.groups.near import find_near_pairs
-from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, SUMMARY_SCHEMA, Sketches
+from ray_trash.dataset.groups.sketches import KEYPOINTS_SCHEMA, PICTURES_SCHEMA, SUMMARY_SCHEMA, Details, Sketches
 from ray_trash.image.sketch import (
     DESCRIPTOR_LENGTH,
     KEYPOINTS_MAX,
@@ -63,8 +63,8 @@ def draw_block(block: int, levels: NDArray[np.uint8]) -> tuple[NDArray[np.float3
     return points, levels[rng.integers(0, len(levels), (*shape, DESCRIPTOR_LENGTH), np.uint16)]
 
 
-def make_block(block: int, n_photos: int, levels: NDArray[np.uint8]) -> pa.Table:
-    """Make the details of a block; its photos that are copies have the noisy keypoints of their originals."""
+def make_block(block: int, n_photos: int, levels: NDArray[np.uint8]) -> tuple[pa.Table, pa.Table]:
+    """Make the keypoints and the pictures of a block; copies have the noisy keypoints of their originals."""
     points, descriptors = draw_block(block, levels)
     first_copy = n_photos - int(n_photos * COPIES_SHARE)
     start = block * BLOCK_PHOTOS
@@ -80,17 +80,19 @@ def make_block(block: int, n_photos: int, levels: NDArray[np.uint8]) -> pa.Table
             descriptors[these - start] = np.clip(described[those] + noise, 0, 255)
     rng = np.random.default_rng([2, block])
     sizes = pa.array(np.full(BLOCK_PHOTOS, SKETCH_SHORT_SIDE_PX, np.int32))
-    columns = {
+    keypoints = {
         "points": as_bytes(points),
         "descriptors": as_bytes(descriptors),
         "width_px": sizes,
         "height_px": sizes,
+    }
+    pictures = {
         "luma": as_bytes(rng.integers(0, 256, (BLOCK_PHOTOS, LUMA_HEIGHT_PX * LUMA_WIDTH_PX), np.uint8)),
         "thumbnail": as_bytes(
             rng.integers(0, 256, (BLOCK_PHOTOS, THUMBNAIL_HEIGHT_PX * THUMBNAIL_WIDTH_PX * 3), np.uint8)
         ),
     }
-    return table_of(columns, DETAIL_SCHEMA)
+    return table_of(keypoints, KEYPOINTS_SCHEMA), table_of(pictures, PICTURES_SCHEMA)
 
 
 def as_bytes(values: NDArray[Any]) -> pa.Array:
@@ -104,13 +106,13 @@ def search(n_photos: int) -> dict[str, float]:
     """Search one made-up set."""
     levels = np.minimum(np.sort(np.random.default_rng(0).gamma(0.5, 40, 1 << 16)), 255).astype(np.uint8)
     with ray_session(dashboard=False):
-        make: Any = ray.remote(num_cpus=READ_TASK_CPUS)(make_block)
+        make: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=2)(make_block)
         shared = ray.put(levels)
         n_blocks = n_photos // BLOCK_PHOTOS
         starts = [partial(make.remote, block, n_photos, shared) for block in range(n_blocks)]
         blocks: list[Any] = [None] * n_blocks
-        for number, reference in run_tasks(starts, at_once=cluster_cpus(), what="made-up sketches"):
-            blocks[number] = reference
+        for number, references in run_tasks(starts, at_once=cluster_cpus(), what="made-up sketches"):
+            blocks[number] = Details(*references)
         rows = np.arange(n_photos)
         counts = np.full(n_photos, KEYPOINTS_MAX, np.int32)
         summary = table_of({"row": pa.array(rows), "n_points": pa.array(counts)}, SUMMARY_SCHEMA)

@@ -19,7 +19,15 @@ from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
 from ray_trash.dataset.columns import rows_in, table_of, table_of_rows
-from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, SUMMARY_SCHEMA, Sketches, sketch_columns, use_one_thread
+from ray_trash.dataset.groups.sketches import (
+    KEYPOINTS_SCHEMA,
+    PICTURES_SCHEMA,
+    SUMMARY_SCHEMA,
+    Details,
+    Sketches,
+    sketch_columns,
+    use_one_thread,
+)
 from ray_trash.dataset.listing import Listing
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.errors import ImageError
@@ -93,7 +101,7 @@ def build_catalog(
     to_read = pc.is_null(entries["verdict"])
     pending, known = entries.filter(to_read), entries.filter(pc.invert(to_read))
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px, keep_pixels=keep_pixels)
-    look = task(look_at_block, n_returned=4)
+    look = task(look_at_block, n_returned=5)
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
     starts = [partial(_start, look, pending.slice(start, n_rows), settings) for start in range(0, len(pending), n_rows)]
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
@@ -101,15 +109,16 @@ def build_catalog(
     looked_at: list[Any] = [None] * len(starts)
     what, doing = "the catalog", "reading and sketching" if keep_sketches else "reading"
     with Bar(terminal or Terminal.silent(), total=len(pending), doing=doing) as bar:
-        for number, (catalog, summary, details, pixels) in run_tasks(starts, at_once=at_once, what=what):
+        for number, (catalog, summary, keypoints, pictures, pixels) in run_tasks(starts, at_once=at_once, what=what):
+            details = Details(keypoints, pictures)
             looked_at[number] = fetch(catalog, what=what), fetch(summary, what=what), details, pixels
             bar.advance(len(looked_at[number][0]))
-    catalogs, summaries, details, pixels = (list(found) for found in zip(*looked_at, strict=True))
+    catalogs, summaries, blocks, pixels = (list(found) for found in zip(*looked_at, strict=True))
     unread = table_of({name: known[name] for name in ("row", *_KNOWN)}, CATALOG_SCHEMA)
     return Catalogued(
         pa.concat_tables([unread, *catalogs]).sort_by("row").combine_chunks(),
         Sketches(
-            pa.concat_tables(summaries).combine_chunks(), details, np.cumsum([0, *(len(one) for one in summaries)])
+            pa.concat_tables(summaries).combine_chunks(), blocks, np.cumsum([0, *(len(one) for one in summaries)])
         ),
         _kept(pixels) if keep_pixels else None,
     )
@@ -138,7 +147,7 @@ def _block_rows(n_rows: int, stored_short_side_px: int, *, keep_pixels: bool) ->
 def look_at_block(
     block: pa.Table, folder: PhotoFolder, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
 ) -> tuple[pa.Table, ...]:
-    """Read files below a folder: their rows of the catalog; of those accepted summaries and details, and pixels.
+    """Read files below a folder: their rows of the catalog; of those accepted what makes up sketches, and pixels.
 
     `block` has the columns of a listing, and `row`.
     """
@@ -165,5 +174,6 @@ def look_at_block(
             decoded.append((row, height, width, photo.tobytes()))
         if keep_sketches:
             sketches.append({"row": row, **sketch_columns(image, photo)})
-    summaries, details = (pa.Table.from_pylist(sketches, schema=schema) for schema in (SUMMARY_SCHEMA, DETAIL_SCHEMA))
-    return table_of_rows(catalog, CATALOG_SCHEMA), summaries, details, table_of_rows(decoded, PIXELS_SCHEMA)
+    schemas = SUMMARY_SCHEMA, KEYPOINTS_SCHEMA, PICTURES_SCHEMA
+    sketched = [pa.Table.from_pylist(sketches, schema=schema) for schema in schemas]
+    return table_of_rows(catalog, CATALOG_SCHEMA), *sketched, table_of_rows(decoded, PIXELS_SCHEMA)

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
-from ray_trash.dataset.groups.keys import OWNER_BITS, Scaling, Votes, add_votes, count_votes, hash_points, scaling_of
+from ray_trash.dataset.groups.keys import (
+    OWNER_BITS,
+    TABLES,
+    Scaling,
+    Votes,
+    add_votes,
+    count_votes,
+    hash_points,
+    scaling_of,
+)
 from ray_trash.dataset.groups.sketches import Sketches, keypoints_of
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
@@ -55,9 +64,17 @@ def find_candidates(
     at_once = cluster_cpus()
 
     hash_group = task(_hash_group, n_returned=n_parts)
-    groups = list(sketches.groups())
+    # The last first: of more than fits into memory, they are what is still there.
+    groups = list(sketches.groups())[::-1]
     starts = [
-        partial(hash_group, scaling, wanted[group.start : group.end], group.start, n_parts, *group.blocks)
+        partial(
+            hash_group,
+            scaling,
+            wanted[group.start : group.end],
+            group.start,
+            n_parts,
+            *(block.keypoints for block in group.blocks),
+        )
         for group in groups
     ]
     hashed: list[list[Any]] = [[] for _ in groups]
@@ -98,14 +115,19 @@ def _hash_group(
     scaling: Scaling, wanted: NDArray[np.bool_], start: int, n_parts: int, *blocks: pa.Table
 ) -> list[list[NDArray[np.uint64]]] | list[NDArray[np.uint64]]:
     """Return for each part of the keys its entries of every table."""
-    keypoints = keypoints_of(pa.concat_tables([block.select(["points", "descriptors"]) for block in blocks]))
-    entries = hash_points(keypoints, scaling, start)
-    entries = entries[:, wanted[keypoints.owners]]
-    parts: list[list[NDArray[np.uint64]]] = [[] for _ in range(n_parts)]
-    for table in entries:
-        for part, inside in zip(parts, _cut(table, _mixed(table >> OWNER_BITS), n_parts), strict=True):
-            part.append(inside)
-    return parts if n_parts > 1 else parts[0]
+    # Block by block, so that but for the keys themselves there is little of it at a time.
+    parts: list[list[list[NDArray[np.uint64]]]] = [[[] for _ in range(TABLES)] for _ in range(n_parts)]
+    first = 0
+    for block in blocks:
+        keypoints = keypoints_of(block)
+        kept = wanted[first + keypoints.owners]
+        for number, table in enumerate(hash_points(keypoints, scaling, start + first)):
+            entries = table[kept]
+            for part, inside in zip(parts, _cut(entries, _mixed(entries >> OWNER_BITS), n_parts), strict=True):
+                part[number].append(inside)
+        first += len(keypoints)
+    whole = [[np.concatenate(pieces) for pieces in part] for part in parts]
+    return whole if n_parts > 1 else whole[0]
 
 
 def _count_part(n_photos: int, n_parts: int, *groups: Sequence[NDArray[np.uint64]]) -> list[Votes] | Votes:

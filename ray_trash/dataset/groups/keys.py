@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ray_trash.dataset.groups.sketches import Keypoints
 from ray_trash.image.sketch import DESCRIPTOR_LENGTH, mirrored
 
-_TABLES = 8
+TABLES = 8
 _BITS = 32
 """So many that unrelated points seldom meet: of 24 million, those of 250,000 photos, some 70,000 pairs in a table. With
 24 bits it would be 17 million, and growing with the square."""
@@ -80,7 +80,7 @@ def scaling_of(descriptors: NDArray[np.uint8]) -> Scaling:
     centred = values - mean
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
     scaled = directions[:, -_DIMENSIONS:] / np.sqrt(variances[-_DIMENSIONS:] + _VARIANCE_FLOOR)
-    planes = np.random.default_rng(0).standard_normal((_DIMENSIONS, _TABLES * _BITS))
+    planes = np.random.default_rng(0).standard_normal((_DIMENSIONS, TABLES * _BITS))
     return mean.astype(np.float32), (scaled @ planes).astype(np.float32)
 
 
@@ -91,7 +91,7 @@ def _keys(keypoints: Keypoints, mean: NDArray[np.float32], planes: NDArray[np.fl
     opposite = mirrored(places[None])[0][:_HALF]
     folded = planes[:_HALF] + planes[opposite]
     threshold = mean @ planes
-    keys = np.empty((len(keypoints.descriptors), _TABLES), np.uint32)
+    keys = np.empty((len(keypoints.descriptors), TABLES), np.uint32)
     for start in range(0, len(keys), _CHUNK_POINTS):
         rows = slice(start, start + _CHUNK_POINTS)
         roots = np.sqrt(keypoints.descriptors[rows], dtype=np.float32)

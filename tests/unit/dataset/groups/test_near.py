@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from ray_trash.dataset.groups.candidates import MIN_VOTES
+from ray_trash.cluster.here import Done
+from ray_trash.dataset.columns import table_of
+from ray_trash.dataset.groups.candidates import MIN_VOTES, find_candidates
 from ray_trash.dataset.groups.keys import count_votes, hash_points, scaling_of
 from ray_trash.dataset.groups.near import check_pairs, shapes_of
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
-from ray_trash.dataset.groups.sketches import DETAIL_SCHEMA, keypoints_of, sketch_columns
+from ray_trash.dataset.groups.sketches import (
+    KEYPOINTS_SCHEMA,
+    PICTURES_SCHEMA,
+    SUMMARY_SCHEMA,
+    Details,
+    Sketches,
+    keypoints_of,
+    sketch_columns,
+)
 from ray_trash.image.decode import open_photo
+from ray_trash.terminal.say import Terminal
 from tests.bursts import draw_burst, draw_scene, encode
 
 N_BURSTS = 12
@@ -23,7 +37,7 @@ def details_of(files: list[bytes]) -> pa.Table:
     for encoded in files:
         image = open_photo(encoded, min_short_side_px=240)
         rows.append(sketch_columns(image, np.array(image)))
-    return pa.Table.from_pylist(rows, schema=DETAIL_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=pa.schema([*KEYPOINTS_SCHEMA, *PICTURES_SCHEMA]))
 
 
 def candidate_pairs(details: pa.Table, n_sample: int) -> np.ndarray:
@@ -42,6 +56,55 @@ def near_pairs(details: pa.Table, n_sample: int | None = None) -> list[Relation]
 def bursts() -> pa.Table:
     rng = np.random.default_rng(0)
     return details_of([encoded for _ in range(N_BURSTS) for encoded in draw_burst(rng)])
+
+
+def in_blocks(details: pa.Table, starts: list[int]) -> Sketches:
+    """Cut a table as tasks leave it; a start that is there twice is a block without photos."""
+    schemas = KEYPOINTS_SCHEMA, PICTURES_SCHEMA
+    blocks = [
+        Details(*(Done(details.slice(start, end - start).select(schema.names)) for schema in schemas))
+        for start, end in pairwise(starts)
+    ]
+    n_points = np.diff(keypoints_of(details).starts)
+    summary = table_of({"row": np.arange(len(details)), "n_points": n_points.astype(np.int32)}, SUMMARY_SCHEMA)
+    return Sketches(summary, blocks, np.array(starts))
+
+
+def test_candidates_are_the_same_however_sketches_are_cut_into_blocks_and_groups(
+    bursts: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = len(bursts)
+    wanted, sample = np.ones(n, np.bool_), np.arange(n)
+    whole = find_candidates(in_blocks(bursts, [0, n]), wanted, sample, Terminal.silent())
+    assert len(whole) >= 6 * N_BURSTS
+    assert whole.tolist() == candidate_pairs(bursts, n).tolist()
+    monkeypatch.setattr("ray_trash.dataset.groups.sketches.GROUP_PHOTOS", 13)
+    monkeypatch.setattr("ray_trash.dataset.groups.candidates._PART_POINTS", 1000)
+    cut = in_blocks(bursts, [0, 5, 5, 11, 25, 26, n])
+    assert find_candidates(cut, wanted, sample, Terminal.silent()).tolist() == whole.tolist()
+    without = wanted.copy()
+    without[:4] = False
+    left = find_candidates(cut, without, sample, Terminal.silent())
+    assert left.tolist() == [pair for pair in whole.tolist() if pair[0] > 3]
+
+
+def test_columns_of_some_photos_are_read_from_those_blocks_alone_that_hold_them(bursts: pa.Table) -> None:
+    cut = in_blocks(bursts, [0, 5, 5, 11, 25, 26, len(bursts)])
+    read = [*cut.blocks]
+    read[1] = read[3] = Details(None, None)  # type: ignore[arg-type]
+    read[0] = read[0]._replace(keypoints=None)  # type: ignore[arg-type]
+    cut = replace(cut, blocks=read)
+    positions = np.array([2, 3, 25, 40])
+    for columns in (["thumbnail"], ["luma", "thumbnail"]):
+        (found,) = cut.select(positions, columns, what="a test")
+        assert found.value.column_names == ["position", *columns]
+        assert found.value["position"].to_pylist() == positions.tolist()
+        assert all(found.value[name].equals(bursts[name].take(positions)) for name in columns)
+    later = positions[2:]
+    (found,) = cut.select(later, ["luma", "points", "width_px"], what="a test")
+    assert sorted(found.value.column_names) == ["luma", "points", "position", "width_px"]
+    assert all(found.value[name].equals(bursts[name].take(later)) for name in ("luma", "points", "width_px"))
+    assert cut.select(positions[:0], ["luma"], what="a test") == []
 
 
 def test_every_burst_is_one_group_and_no_two_bursts_are(bursts: pa.Table) -> None:
