@@ -4,8 +4,8 @@ Two questions, each with both sides in one run that take turns, so that a machin
 
 - Photos that nobody trains on, read, decoded and augmented by the same functions in the same order: as `ray-trash`
   streams them, and by torch's own `DataLoader` with as many processes as there are processors, which live as long as
-  the side does. First epochs warm up and are not counted. `first_batch_s` is the longest wait for the first batch of
-  a later epoch.
+  the side does. First epochs warm up and are not counted, nor are last ones, after which nothing is expected any more.
+  `first_batch_s` is the longest wait for the first batch of a later epoch.
 - Training with every stage frozen, streamed and from memory: photos per second of every epoch but the first, in which
   waiting for photos counts.
 """
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--data", help="a data root (rendered photos of the size of TrashNet's)")
     parser.add_argument("--photos", type=int, default=1600, help="at most so many of it (1600)")
     parser.add_argument("--rounds", type=int, default=3, help="times each side is taken, in turn (3)")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs of one turn, the first uncounted (4)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of one turn, at least 3 (6)")
     parser.add_argument("--batch-photos", type=int, default=32)
     parser.add_argument("--size-px", type=int, default=192)
     parser.add_argument("--training-photos", type=int, default=320, help="of an epoch; 0 leaves training out (320)")
@@ -147,16 +147,18 @@ class Side:
     first_batch_s: list[float] = field(default_factory=list)
 
     def measure(self, photos: Photos, epochs: Iterator[Iterable[Any]]) -> None:
-        """Take everything, and measure it from the second epoch on."""
-        n, begun = 0, 0.0
+        """Take everything, and measure it from the second epoch's first batch to the last one's.
+
+        What was made ahead of either is the same then.
+        """
+        begun = list[float]()
         for epoch, batches in enumerate(epochs):
             asked = time.perf_counter()
-            begun = begun if epoch > 1 else asked
             for number, _ in enumerate(batches):
                 if number == 0 and epoch:
-                    self.first_batch_s.append(time.perf_counter() - asked)
-            n += len(photos.table) * bool(epoch)
-        self.photos_per_s.append(n / (time.perf_counter() - begun))
+                    begun.append(time.perf_counter())
+                    self.first_batch_s.append(begun[-1] - asked)
+        self.photos_per_s.append(len(photos.table) * (len(begun) - 1) / (begun[-1] - begun[0]))
 
     def ratio_to(self, other: Side) -> float:
         """Return the median of the ratios of turns that were side by side."""

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -29,14 +30,15 @@ Photo = NDArray[np.uint8]
 Batches = Sequence[NDArray[np.int64]]
 """Positions in the table of one side of the split, batch by batch."""
 
-PIECE_PHOTOS = 32
-"""Photos that a task hands on at a time, whatever the batches: a fifth of a second of one core at 192 pixels."""
-TASK_PIECES = 8
-"""Pieces of a task, at most. Ray Data looks after its tasks ten times a second, and a core waits until it has."""
+PIECE_PHOTOS = 48
+"""Photos that a task hands on at a time, whatever the batches: a tenth of a second of one core at 192 pixels. Fewer
+cost photos per second, more have whoever asks wait for the first."""
 EXPECTED = 3
 """Requests known in advance, at most: the training of an epoch, its validation, and the training of the next."""
 _WHAT = "the next photos"
-_PIXELS = pa.schema([pa.field("pixels", pa.large_binary(), nullable=False)])
+_PIECES = pa.schema(
+    [pa.field("number", pa.int64(), nullable=False), pa.field("pixels", pa.large_binary(), nullable=False)]
+)
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ class StreamedPhotos:
     """Photos read, decoded and transformed by Ray Data tasks ahead of whoever asks, every time they are asked for.
 
     Many photos are several executions of Ray Data, one after another, so that a trainer that is slow has no more than
-    two of them wait in the object store. Photos that are expected begin to come when the last of those that are asked
-    for have been taken.
+    two of them wait in the object store. Photos that are expected begin to come with the last execution of those that
+    are asked for.
     """
 
     def __init__(self, root: str, plan: ReadingPlan) -> None:
@@ -196,16 +198,16 @@ class StreamedPhotos:
     def _request(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
         positions = np.concatenate(batches)
         n_pieces = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(transform))
-        # When the first of the last tasks comes to its end, which all do at about the same time. What waits to be taken
-        # is less than an execution, or each would begin the next, and all be there at once.
-        n_last = min(TASK_PIECES * (self._plan.tasks - 1) + 2, n_pieces // 2 - 1)
-        n_ready = min(1 + PREFETCH_BATCHES * max(map(len, batches)) // PIECE_PHOTOS, n_pieces - n_last - 1)
+        # The next execution begins as soon as more has been taken of one than waits to be: Ray Data takes half a second
+        # to begin, in which processors would wait. No sooner, or each would begin the next, and all be there at once.
+        n_ready = min(1 + PREFETCH_BATCHES * max(map(len, batches)) // PIECE_PHOTOS, n_pieces // 2)
+        n_last = n_pieces - n_ready - 1
         stretches = _cut(positions, n_pieces * PIECE_PHOTOS)
         request = _Request(table, [len(batch) for batch in batches], positions, transform)
         request.pieces = Sequel(
             [
-                Part(partial(self._read, table, stretch, transform), n_items=-(-len(stretch) // PIECE_PHOTOS))
-                for stretch in stretches
+                Part(partial(self._read, table, pieces, transform), n_items=len(pieces))
+                for pieces in (_cut(stretch, PIECE_PHOTOS) for stretch in stretches)
             ],
             n_ready=n_ready,
             n_last=n_last,
@@ -236,24 +238,32 @@ class StreamedPhotos:
             if not request.is_ending:
                 return
 
-    def _read(self, table: PhotoTable, positions: NDArray[np.int64], transform: Transform) -> Generator[Photo]:
-        n_pieces = -(-len(positions) // PIECE_PHOTOS)
-        n_turns = -(-n_pieces // (self._plan.tasks * TASK_PIECES))
-        works = _cut(positions, -(-n_pieces // (self._plan.tasks * n_turns)) * PIECE_PHOTOS)
-        blocks = [pa.table({"path": [table.paths[i] for i in work], "key": table.keys[work]}) for work in works]
+    def _read(self, table: PhotoTable, pieces: list[NDArray[np.int64]], transform: Transform) -> Generator[Photo]:
+        n_tasks = min(self._plan.tasks, len(pieces))
+        # Dealt out in turn, so that what is asked for next is what all tasks make next. No task follows another: Ray
+        # Data looks after them ten times a second, and until then a processor would wait.
+        blocks = [
+            _paths_of(table, pieces[first::n_tasks], np.arange(first, len(pieces), n_tasks)) for first in range(n_tasks)
+        ]
         tasks = Tasks(
             partial(read_pieces, folder=self._folder, transform=transform),
-            _PIXELS,
+            _PIECES,
             cpus=self._plan.cpus,
-            at_once=min(self._plan.tasks, len(blocks)),
+            at_once=n_tasks,
         )
         # Nothing may come for as long as nobody takes what has come, so whoever waits has the deadline.
-        read = map_blocks(blocks, tasks, what=_WHAT, block_bytes=_piece_bytes(transform), no_answer_s=None)
+        block_bytes = _piece_bytes(transform)
+        read = map_blocks(blocks, tasks, what=_WHAT, in_order=False, block_bytes=block_bytes, no_answer_s=None)
+        early: dict[int, Photo] = {}
+        n_given = 0
         with closing(read):
             for block in read:
-                for piece in block["pixels"]:
+                for number, piece in zip(block["number"].to_pylist(), block["pixels"], strict=True):
                     pixels = np.frombuffer(piece.as_buffer(), dtype=np.uint8)
-                    yield pixels.reshape(-1, transform.side_px, transform.side_px, 3)
+                    early[number] = pixels.reshape(-1, transform.side_px, transform.side_px, 3)
+                while n_given in early:
+                    yield early.pop(n_given)
+                    n_given += 1
 
 
 @dataclass(eq=False)
@@ -275,17 +285,29 @@ class _Request:
         )
 
 
+def _paths_of(table: PhotoTable, pieces: Sequence[NDArray[np.int64]], numbers: NDArray[np.int64]) -> pa.Table:
+    """Say what photos a task reads for the pieces of these numbers."""
+    positions = np.concatenate(pieces)
+    columns = {"path": [table.paths[i] for i in positions], "key": table.keys[positions]}
+    return pa.table({"number": np.repeat(numbers, [len(piece) for piece in pieces]), **columns})
+
+
 def read_pieces(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -> Iterator[pa.Table]:
-    """Read, decode and transform the photos of a block of paths and keys, to tables of one row: a piece's pixels."""
-    paths, keys = (block[name].to_pylist() for name in ("path", "key"))
+    """Read, decode and transform photos, to tables of one row: a piece's number and its pixels.
+
+    `block` has a row for each photo: its `path`, its `key`, and the `number` of its piece, in which pieces follow one
+    another.
+    """
+    numbers, paths, keys = (block[name].to_pylist() for name in ("number", "path", "key"))
     photos = folder.load_many(paths, transform.preprocessing)
-    for numbers in _cut(np.arange(len(paths)), PIECE_PHOTOS):
-        pixels = np.empty((len(numbers), transform.side_px, transform.side_px, 3), np.uint8)
-        for place, number in zip(pixels, numbers, strict=True):
-            place[...] = transform(next(photos), keys[number])
+    for number, rows in groupby(range(len(paths)), key=numbers.__getitem__):
+        drawn = [keys[row] for row in rows]
+        pixels = np.empty((len(drawn), transform.side_px, transform.side_px, 3), np.uint8)
+        for place, key in zip(pixels, drawn, strict=True):
+            place[...] = transform(next(photos), key)
         offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
         column = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(pixels.reshape(-1))])
-        yield pa.table({"pixels": column}, schema=_PIXELS)
+        yield pa.table({"number": [number], "pixels": column}, schema=_PIECES)
 
 
 def _piece_bytes(transform: Transform) -> int:

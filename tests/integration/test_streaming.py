@@ -29,7 +29,6 @@ def test_executions_follow_one_another_to_the_bit_and_leave_nothing_when_they_ar
 ) -> None:
     # Four executions of three pieces for what is asked for, in tasks of one and two.
     monkeypatch.setattr(stream, "PIECE_PHOTOS", 3)
-    monkeypatch.setattr(stream, "TASK_PIECES", 2)
     plan = ReadingPlan(tasks=2, cpus=0.25, ahead_bytes=3 * 3 * 3 * 32**2)
     paths = tuple(sorted(str(path.relative_to(tiny_photos)) for path in tiny_photos.rglob("*.jpg")))
     keys = np.arange(len(paths), dtype=np.uint64) + 5
