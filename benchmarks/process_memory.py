@@ -9,10 +9,13 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-POLL_S = 0.5
+POLL_S, POLL_SHARE = 0.5, 0.05
+"""Between two looks, at least, and the share of the time that looking may take: in processes that map gigabytes of
+Ray's memory the kernel counts pages for tenths of a second, and holds up whoever wants another one."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,12 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
         child = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, **(environment or {})})
         driver = everything = 0.0
         while child.poll() is None:
+            looked = time.perf_counter()
             processes = [memory_kib(process) for process in tree(child.pid)]
             driver = max(driver, processes[0].get("Rss", 0) / 1024)
             everything = max(everything, sum(memory.get("Pss", 0) for memory in processes) / 1024)
-            time.sleep(POLL_S)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(max(POLL_S, (time.perf_counter() - looked) / POLL_SHARE))
         seconds = time.perf_counter() - started
         stdout.seek(0)
         stderr.seek(0)
