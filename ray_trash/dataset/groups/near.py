@@ -21,7 +21,7 @@ from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.candidates import find_candidates
 from ray_trash.dataset.groups.relations import Relation
-from ray_trash.dataset.groups.sketches import Keypoints, Sketches, bytes_matrix, keypoints_of
+from ray_trash.dataset.groups.sketches import Keypoints, Sketches, bytes_matrix, keypoints_of, take_rows
 from ray_trash.image.sketch import LUMA_HEIGHT_PX, LUMA_WIDTH_PX, mirrored
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
@@ -89,8 +89,8 @@ def find_near_pairs(
 
 def _check_chunk(pairs: NDArray[np.int64], *details: pa.Table) -> list[Relation]:
     photos = np.unique(pairs)
-    table = pa.concat_tables(details)
-    shapes = shapes_of(table.take(pa.array(np.searchsorted(table["position"].to_numpy(), photos))))
+    positions = np.concatenate([table["position"].to_numpy() for table in details])
+    shapes = shapes_of(take_rows(details, np.searchsorted(positions, photos)))
     found = check_pairs(shapes, np.searchsorted(photos, pairs))
     return [replace(pair, first=int(photos[pair.first]), second=int(photos[pair.second])) for pair in found]
 

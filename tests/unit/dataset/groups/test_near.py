@@ -14,7 +14,7 @@ from ray_trash.cluster.here import Done
 from ray_trash.dataset.columns import table_of
 from ray_trash.dataset.groups.candidates import MIN_VOTES, find_candidates
 from ray_trash.dataset.groups.keys import count_votes, hash_points, scaling_of
-from ray_trash.dataset.groups.near import check_pairs, shapes_of
+from ray_trash.dataset.groups.near import check_pairs, find_near_pairs, shapes_of
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
 from ray_trash.dataset.groups.sketches import (
     KEYPOINTS_SCHEMA,
@@ -70,7 +70,7 @@ def in_blocks(details: pa.Table, starts: list[int]) -> Sketches:
     return Sketches(summary, blocks, np.array(starts))
 
 
-def test_candidates_are_the_same_however_sketches_are_cut_into_blocks_and_groups(
+def test_candidates_and_pairs_are_the_same_however_sketches_are_cut_into_blocks_and_groups(
     bursts: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n = len(bursts)
@@ -86,6 +86,8 @@ def test_candidates_are_the_same_however_sketches_are_cut_into_blocks_and_groups
     without[:4] = False
     left = find_candidates(cut, without, sample, Terminal.silent())
     assert left.tolist() == [pair for pair in whole.tolist() if pair[0] > 3]
+    monkeypatch.setattr("ray_trash.dataset.groups.near._PAIRS_PER_TASK", 20)
+    assert find_near_pairs(cut, wanted, sample, Terminal.silent()) == near_pairs(bursts)
 
 
 def test_columns_of_some_photos_are_read_from_those_blocks_alone_that_hold_them(bursts: pa.Table) -> None:
