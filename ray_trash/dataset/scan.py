@@ -68,6 +68,23 @@ TARGET_BLOCK_BYTES = 32 << 20
 """Decoded photos of a block, estimated at 4:3: what a task holds in memory at once."""
 
 
+class Look(NamedTuple):
+    """What reading a block of files gave: tables, or references to them.
+
+    Attributes:
+        catalog: One row a file (`CATALOG_SCHEMA`).
+        summary: Of the sketches of those accepted (`SUMMARY_SCHEMA`), no rows unless asked for; likewise `keypoints`
+            (`KEYPOINTS_SCHEMA`) and `pictures` (`PICTURES_SCHEMA`).
+        pixels: Of those accepted (`PIXELS_SCHEMA`), no rows unless asked for.
+    """
+
+    catalog: Any
+    summary: Any
+    keypoints: Any
+    pictures: Any
+    pixels: Any
+
+
 class Catalogued(NamedTuple):
     """What one look at every file gave.
 
@@ -101,7 +118,7 @@ def build_catalog(
     to_read = pc.is_null(entries["verdict"])
     pending, known = entries.filter(to_read), entries.filter(pc.invert(to_read))
     n_rows = _block_rows(len(pending), preprocessing.stored_short_side_px, keep_pixels=keep_pixels)
-    look = task(look_at_block, n_returned=5)
+    look = task(look_at_block, n_returned=len(Look._fields))
     settings = (PhotoFolder.at(listing.root), preprocessing, keep_pixels, keep_sketches)
     starts = [partial(_start, look, pending.slice(start, n_rows), settings) for start in range(0, len(pending), n_rows)]
     # Tasks ask for little, so that they run beside workers, and a fresh process for each costs seconds.
@@ -109,9 +126,10 @@ def build_catalog(
     looked_at: list[Any] = [None] * len(starts)
     what, doing = "the catalog", "reading and sketching" if keep_sketches else "reading"
     with Bar(terminal or Terminal.silent(), total=len(pending), doing=doing) as bar:
-        for number, (catalog, summary, keypoints, pictures, pixels) in run_tasks(starts, at_once=at_once, what=what):
-            details = Details(keypoints, pictures)
-            looked_at[number] = fetch(catalog, what=what), fetch(summary, what=what), details, pixels
+        for number, returned in run_tasks(starts, at_once=at_once, what=what):
+            made = Look(*returned)
+            details = Details(made.keypoints, made.pictures)
+            looked_at[number] = fetch(made.catalog, what=what), fetch(made.summary, what=what), details, made.pixels
             bar.advance(len(looked_at[number][0]))
     catalogs, summaries, blocks, pixels = (list(found) for found in zip(*looked_at, strict=True))
     unread = table_of({name: known[name] for name in ("row", *_KNOWN)}, CATALOG_SCHEMA)
@@ -146,8 +164,8 @@ def _block_rows(n_rows: int, stored_short_side_px: int, *, keep_pixels: bool) ->
 
 def look_at_block(
     block: pa.Table, folder: PhotoFolder, preprocessing: Preprocessing, keep_pixels: bool, keep_sketches: bool
-) -> tuple[pa.Table, ...]:
-    """Read files below a folder: their rows of the catalog; of those accepted what makes up sketches, and pixels.
+) -> Look:
+    """Read files below a folder.
 
     `block` has the columns of a listing, and `row`.
     """
@@ -174,6 +192,9 @@ def look_at_block(
             decoded.append((row, height, width, photo.tobytes()))
         if keep_sketches:
             sketches.append({"row": row, **sketch_columns(image, photo)})
-    schemas = SUMMARY_SCHEMA, KEYPOINTS_SCHEMA, PICTURES_SCHEMA
-    sketched = [pa.Table.from_pylist(sketches, schema=schema) for schema in schemas]
-    return table_of_rows(catalog, CATALOG_SCHEMA), *sketched, table_of_rows(decoded, PIXELS_SCHEMA)
+    summary, keypoints, pictures = (
+        pa.Table.from_pylist(sketches, schema) for schema in (SUMMARY_SCHEMA, KEYPOINTS_SCHEMA, PICTURES_SCHEMA)
+    )
+    return Look(
+        table_of_rows(catalog, CATALOG_SCHEMA), summary, keypoints, pictures, table_of_rows(decoded, PIXELS_SCHEMA)
+    )

@@ -120,10 +120,10 @@ def _look(config: Config, root: str, sample: pa.Table) -> tuple[float, pa.Table,
     # Decoders and filters are loaded by the first photo.
     look_at_block(sample.slice(0, 1), folder, preprocessing, True, True)
     started = time.perf_counter()
-    catalog, _, _, decoded = look_at_block(sample, folder, preprocessing, True, True)
+    looked = look_at_block(sample, folder, preprocessing, True, True)
     look_s = (time.perf_counter() - started) / len(sample)
-    require_usable_photos(catalog)
-    return look_s, accepted_photos(catalog), decoded
+    require_usable_photos(looked.catalog)
+    return look_s, accepted_photos(looked.catalog), looked.pixels
 
 
 class _InMemory:
