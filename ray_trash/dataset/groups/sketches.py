@@ -168,7 +168,7 @@ def use_one_thread() -> None:
 
 
 def sketch_columns(image: Image.Image, photo: NDArray[np.uint8]) -> dict[str, Any]:
-    """Sketch one photo as the columns of both schemas, but for the row.
+    """Sketch one photo as the columns of all three schemas, but for the row.
 
     `image` is the photo as it was decoded, mode RGB; `photo` (height, width, 3) what is kept of it.
     """
