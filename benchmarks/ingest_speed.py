@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=192)
     parser.add_argument("--training-photos", type=int, default=320, help="of an epoch; 0 leaves training out (320)")
     options = parser.parse_args()
+    if options.epochs < 3:
+        parser.error("--epochs: at least 3, of which the first and the last are not counted")
     with tempfile.TemporaryDirectory() as folder:
         root = options.data or str(Path(folder) / "photos")
         if options.data is None:

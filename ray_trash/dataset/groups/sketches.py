@@ -102,14 +102,14 @@ class Sketches:
         kinds = [kind for kind, schema in schemas.items() if not set(columns).isdisjoint(schema.names)]
         numbers, block_of = np.unique(np.searchsorted(self.starts, positions, side="right") - 1, return_inverse=True)
         lengths = np.diff(self.starts)[numbers]
+        firsts = np.cumsum(lengths) - lengths
+        rows = positions + (firsts - self.starts[numbers])[block_of]  # counted through the blocks that are read
         starts = []
         for group in _groups_of(lengths):
             inside = slice(*np.searchsorted(block_of, [group.start, group.stop]))
-            # Where each block begins among the photos that the task reads, less where it begins among all.
-            shifts = np.cumsum(lengths[group]) - lengths[group] - self.starts[numbers[group]]
-            rows = positions[inside] + shifts[block_of[inside] - group.start]
             tables = [getattr(self.blocks[number], kind) for kind in kinds for number in numbers[group]]
-            starts.append(partial(select, positions[inside], rows, tuple(columns), len(kinds), *tables))
+            taken = positions[inside], rows[inside] - firsts[group.start]
+            starts.append(partial(select, *taken, tuple(columns), len(kinds), *tables))
         found: list[Any] = [None] * len(starts)
         for number, reference in run_tasks(starts, at_once=cluster_cpus(), what=what):
             found[number] = reference
