@@ -86,7 +86,8 @@ def map_blocks(
     import ray.data
     from ray.data.exceptions import ExecutionTimeoutError
 
-    dataset = quiet(ray.data.from_arrow(list(blocks)), in_order=in_order, no_answer_s=no_answer_s)
+    # Not from_arrow: it has a task of a whole processor look at each block, and workers leave half a one.
+    dataset = quiet(ray.data.from_blocks(list(blocks)), in_order=in_order, no_answer_s=no_answer_s)
     if block_bytes is not None:
         dataset.context.target_max_block_size = block_bytes
     for step in steps:

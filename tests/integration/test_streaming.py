@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
-from ray_trash.cluster.shares import ReadingPlan
+from ray_trash.cluster.shares import LEFT_TO_READING_CPUS, ReadingPlan, plan_reading
 from ray_trash.config import AugmentConfig
 from ray_trash.dataset import stream
 from ray_trash.dataset.read import PhotoFolder
@@ -52,6 +53,23 @@ def test_executions_follow_one_another_to_the_bit_and_leave_nothing_when_they_ar
     while running := still_running():
         assert time.monotonic() < deadline_s, running
         time.sleep(0.1)
+
+
+def test_photos_come_though_workers_hold_all_but_half_a_processor(
+    tiny_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "NO_ANSWER_S", DEADLINE_S / 2)
+    workers = placement_group([{"CPU": ray.cluster_resources()["CPU"] - LEFT_TO_READING_CPUS}])
+    assert workers.wait(DEADLINE_S)
+    paths = tuple(str(path.relative_to(tiny_photos)) for path in tiny_photos.rglob("*.jpg"))
+    table = PhotoTable(np.arange(len(paths)), paths, np.zeros(len(paths), np.int64), np.arange(len(paths), dtype="u8"))
+    plan = plan_reading(ray.cluster_resources(), workers=1, on_gpus=False)
+    try:
+        with closing(StreamedPhotos(str(tiny_photos), plan)) as source:
+            (photos,) = source.batches(table, [table.rows], Transform(PREPROCESSING))
+    finally:
+        remove_placement_group(workers)
+    assert len(photos) == len(paths)
 
 
 def still_running() -> list[str]:
