@@ -1,6 +1,6 @@
 """What iterators give, taken by threads ahead of whoever asks.
 
-Iterators that call Ray take a while to begin, so one begins while the one before it comes to its end.
+Iterators that call Ray take a while to begin, so one begins while the one before it is still at work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -23,6 +24,8 @@ Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 PREFETCH_BATCHES = 2
 """Batches prepared ahead of the one that is being trained on."""
+_WORK_LEFT, _MOST = 0.5, 2.0
+"""Of what is made in one go: what is still to come when more of it begins, and all that may be there at a time."""
 _CLOSE_S = 5.0
 """How long threads that were told to end are waited for: they end with the next item."""
 
@@ -47,116 +50,135 @@ def prepared_ahead(
 
 @dataclass(frozen=True)
 class Part(Generic[Item]):
-    """A part of a sequence: its `n_items`, and what makes them; that is closed if they are not wanted any more."""
+    """Some items, and what makes them, each with its number from 0, in any order; closed if they are not wanted.
 
-    begin: Callable[[], Generator[Item]]
-    n_items: int
-
-
-class Sequel(Generic[Item]):
-    """Items of parts one after another, each part taken by a thread of its own.
-
-    A part begins when only `n_last` items of the one before it are still to come; after the last part, `then` is
-    called at that moment. At most `n_ready` items of a part wait for whoever asks.
+    `n_whole` is how many items like these are made in one go, at most.
     """
 
-    def __init__(
-        self, parts: Sequence[Part[Item]], *, n_ready: int, n_last: int, then: Callable[[], None], name: str
-    ) -> None:
-        """Prepare everything, and begin nothing."""
-        self._takers = list[_Taker[Item]]()
-        for part in reversed(parts):
-            follow = self._takers[0].begin if self._takers else then
-            self._takers.insert(0, _Taker(part, n_ready, n_last, follow, name))
+    begin: Callable[[], Generator[tuple[int, Item]]]
+    n_items: int
+    n_whole: int
 
-    def begin(self) -> None:
-        """Begin with the first part, unless that has been done."""
-        self._takers[0].begin()
 
-    def items(self, timeout_s: float) -> Iterator[Item]:
-        """Yield the items in order; that one takes longer than `timeout_s` is a `TimeoutError`."""
-        for taker in self._takers:
-            taker.begin()
-            yield from taker.items(timeout_s)
+@dataclass(eq=False)
+class Place(Generic[Item]):
+    """A part on a belt, and what has come of it."""
 
-    def stop(self) -> None:
-        """Begin nothing any more, and have what has begun end."""
-        for taker in self._takers:
-            taker.stop()
+    part: Part[Item]
+    thread: threading.Thread | None = None
+    items: dict[int, Item] = field(default_factory=dict)
+    n_come: int = 0
+    n_taken: int = 0
+    has_ended: bool = False
+    is_dropped: bool = False
+    error: BaseException | None = None
+
+    @property
+    def to_come(self) -> float:
+        """What is still to come of a part that has begun, 1 for as much as is made in one go."""
+        return 0.0 if self.has_ended else (self.part.n_items - self.n_come) / self.part.n_whole
+
+    @property
+    def to_take(self) -> float:
+        """What is still to be taken of it, or to come first."""
+        n_left = len(self.items) if self.has_ended else self.part.n_items - self.n_taken
+        return n_left / self.part.n_whole
+
+
+class Belt(Generic[Item]):
+    """Parts one after another, each taken by a thread of its own ahead of whoever asks for the items.
+
+    Nothing begins before something is asked for. Then a part begins as soon as at most half of what is made in one go
+    is still to come of those before it, so that what makes them has work while the next one begins; but never so that
+    more than two times as much would be on its way or wait.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin nothing; `name` is that of the threads."""
+        self._name = name
+        self._changed = threading.Condition()
+        self._places = list[Place[Item]]()
+        self._threads = list[threading.Thread]()
+        self._is_asked = False
+
+    def put(self, parts: Iterable[Part[Item]], *, first: bool = False) -> list[Place[Item]]:
+        """Put parts behind all others, or before them. Returns where their items come."""
+        places = [Place(part) for part in parts]
+        with self._changed:
+            self._places = [*places, *self._places] if first else [*self._places, *places]
+            self._begin_more()
+        return places
+
+    def items(self, places: Sequence[Place[Item]], timeout_s: float) -> Iterator[Item]:
+        """Yield what comes there, in order; that one takes longer than `timeout_s` is a `TimeoutError`."""
+        for place in places:
+            while (item := self._next(place, timeout_s)) is not None:
+                yield item
+            if place.error is not None:
+                raise place.error
+
+    def drop(self, places: Sequence[Place[Item]]) -> None:
+        """Have these end, or never begin."""
+        with self._changed:
+            for place in places:
+                place.is_dropped = True
+                place.items.clear()
+            self._places = [place for place in self._places if not place.is_dropped]
+            self._begin_more()
 
     def close(self) -> None:
-        """Stop, and wait some seconds for the threads."""
-        self.stop()
+        """Drop everything, and wait some seconds for the threads."""
+        with self._changed:
+            self._is_asked = False
+            self.drop(self._places)
         deadline_s = time.monotonic() + _CLOSE_S
-        for taker in self._takers:
-            taker.join(max(0.0, deadline_s - time.monotonic()))
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
-
-class _Taker(Generic[Item]):
-    """One part, and the thread that takes its items."""
-
-    def __init__(self, part: Part[Item], n_ready: int, n_last: int, follow: Callable[[], None], name: str) -> None:
-        self._part, self._n_ready, self._n_last, self._name = part, n_ready, n_last, name
-        self._follow: Callable[[], None] | None = follow
-        self._thread: threading.Thread | None = None
-        self._changed = threading.Condition()
-        self._ready = deque[Item]()
-        self._ended = self._stopped = False
-        self._error: BaseException | None = None
-
-    def begin(self) -> None:
+    def _next(self, place: Place[Item], timeout_s: float) -> Item | None:
         with self._changed:
-            if self._thread is None and not self._stopped:
-                self._thread = start_thread(self._take, name=self._name)
+            self._is_asked = True
+            if place.thread is None:
+                self._begin(place)
+            if not self._changed.wait_for(lambda: place.n_taken in place.items or place.has_ended, timeout_s):
+                raise TimeoutError
+            item = place.items.pop(place.n_taken, None)
+            if item is None:
+                return None
+            place.n_taken += 1
+            self._begin_more()
+            return item
 
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._ready.clear()
-            self._changed.notify_all()
+    def _begin_more(self) -> None:
+        if not self._is_asked:
+            return
+        to_come = to_take = 0.0
+        for place in self._places:
+            if place.thread is None:
+                if to_come > _WORK_LEFT or to_take + place.to_take > _MOST:
+                    return
+                self._begin(place)
+            to_come, to_take = to_come + place.to_come, to_take + place.to_take
 
-    def join(self, timeout_s: float) -> None:
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+    def _begin(self, place: Place[Item]) -> None:
+        place.thread = start_thread(partial(self._make, place), name=self._name)
+        self._threads = [*(thread for thread in self._threads if thread.is_alive()), place.thread]
 
-    def items(self, timeout_s: float) -> Iterator[Item]:
-        while True:
-            with self._changed:
-                if not self._changed.wait_for(lambda: self._ready or self._ended, timeout_s):
-                    raise TimeoutError
-                if not self._ready:
-                    break
-                item = self._ready.popleft()
-                self._changed.notify_all()
-            yield item
-        if self._error is not None:
-            raise self._error
-
-    def _take(self) -> None:
+    def _make(self, place: Place[Item]) -> None:
         try:
-            with closing(self._part.begin()) as items:
-                self._hand_on(items)
+            with closing(place.part.begin()) as items:
+                for number, item in items:
+                    with self._changed:
+                        if place.is_dropped:
+                            break
+                        place.items[number] = item
+                        place.n_come += 1
+                        self._begin_more()
+                        self._changed.notify_all()
         except BaseException as error:
-            self._error = error
+            place.error = error
         finally:
             with self._changed:
-                self._ended = True
+                place.has_ended = True
+                self._begin_more()
                 self._changed.notify_all()
-
-    def _hand_on(self, items: Iterator[Item]) -> None:
-        n_left = self._part.n_items
-        self._follow_at(n_left)
-        for item in items:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._ready) < self._n_ready or self._stopped)
-                if self._stopped:
-                    return
-                self._ready.append(item)
-                self._changed.notify_all()
-            n_left -= 1
-            self._follow_at(n_left)
-
-    def _follow_at(self, n_left: int) -> None:
-        if n_left <= self._n_last and self._follow is not None:
-            follow, self._follow = self._follow, None
-            follow()

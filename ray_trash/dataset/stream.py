@@ -6,10 +6,9 @@ source, so a run does not change when its photos no longer fit in memory. Letter
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Protocol
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from ray_trash.cluster.blocks import NO_ANSWER_S, Tasks, map_blocks, no_answer
 from ray_trash.cluster.shares import ReadingPlan
 from ray_trash.config import AugmentConfig
-from ray_trash.dataset.ahead import PREFETCH_BATCHES, Part, Sequel, prepared_ahead
+from ray_trash.dataset.ahead import Belt, Part, Place, prepared_ahead
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.image.augment import Change, augment_photo, draw_change
 from ray_trash.image.preprocess import Preprocessing, fit_photo
@@ -138,15 +137,14 @@ class StreamedPhotos:
     """Photos read, decoded and transformed by Ray Data tasks ahead of whoever asks, every time they are asked for.
 
     Many photos are several executions of Ray Data, one after another, so that a trainer that is slow has no more than
-    two of them wait in the object store. Photos that are expected begin to come with the last execution of those that
-    are asked for.
+    two of them wait in the object store. Photos that are expected begin to come with the last of those that are asked
+    for.
     """
 
     def __init__(self, root: str, plan: ReadingPlan) -> None:
         """Read below a data root: a path or URI."""
         self._folder, self._plan = PhotoFolder.at(root), plan
-        self._lock = threading.RLock()
-        self._asked: _Request | None = None
+        self._belt = Belt[Photo](_WHAT)
         self._expected: list[_Request] = []
 
     def batches(self, table: PhotoTable, batches: Batches, transform: Transform) -> Generator[Photo]:
@@ -159,7 +157,7 @@ class StreamedPhotos:
         if not batches:
             return
         request = self._ask(table, batches, transform)
-        pieces, piece, used = request.pieces.items(NO_ANSWER_S), np.empty(0, np.uint8), 0
+        pieces, piece, used = self._belt.items(request.places, NO_ANSWER_S), np.empty(0, np.uint8), 0
         try:
             for positions in batches:
                 batch = np.empty((len(positions), transform.side_px, transform.side_px, 3), np.uint8)
@@ -174,71 +172,45 @@ class StreamedPhotos:
         except TimeoutError as error:
             raise no_answer(_WHAT) from error
         finally:
-            request.pieces.stop()
-            self._come_to_its_end(request)
+            self._belt.drop(request.places)
 
     def expect(self, table: PhotoTable, batches: Batches, transform: Transform) -> None:
         """Say what `batches` will be asked for next, or after what was said before."""
         if not batches:
             return
-        with self._lock:
-            self._expected.append(self._request(table, batches, transform))
-            dropped, self._expected = self._expected[:-EXPECTED], self._expected[-EXPECTED:]
-            self._begin_expected()
+        self._expected.append(self._request(table, batches, transform))
+        dropped, self._expected = self._expected[:-EXPECTED], self._expected[-EXPECTED:]
         for request in dropped:
-            request.pieces.close()
+            self._belt.drop(request.places)
 
     def close(self) -> None:
         """End what still runs for nobody."""
-        with self._lock:
-            left, self._expected = [*self._expected, *([self._asked] if self._asked else [])], []
-        for request in left:
-            request.pieces.close()
-
-    def _request(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
-        positions = np.concatenate(batches)
-        n_pieces = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(transform))
-        # The next execution begins as soon as more has been taken of one than waits to be: Ray Data takes half a second
-        # to begin, in which processors would wait. No sooner, or each would begin the next, and all be there at once.
-        n_ready = min(1 + PREFETCH_BATCHES * max(map(len, batches)) // PIECE_PHOTOS, n_pieces // 2)
-        n_last = n_pieces - n_ready - 1
-        stretches = _cut(positions, n_pieces * PIECE_PHOTOS)
-        request = _Request(table, [len(batch) for batch in batches], positions, transform)
-        request.pieces = Sequel(
-            [
-                Part(partial(self._read, table, pieces, transform), n_items=len(pieces))
-                for pieces in (_cut(stretch, PIECE_PHOTOS) for stretch in stretches)
-            ],
-            n_ready=n_ready,
-            n_last=n_last,
-            then=partial(self._come_to_its_end, request),
-            name=_WHAT,
-        )
-        return request
+        self._belt.close()
 
     def _ask(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
-        asked = self._request(table, batches, transform)
-        with self._lock:
-            same = next((number for number, request in enumerate(self._expected) if request.is_same(asked)), None)
-            self._asked = asked if same is None else self._expected.pop(same)
-            self._asked.pieces.begin()
-            return self._asked
+        sizes, positions = [len(batch) for batch in batches], np.concatenate(batches)
+        for number, request in enumerate(self._expected):
+            if request.is_for(table, sizes, positions, transform):
+                passed, self._expected = self._expected[:number], self._expected[number + 1 :]
+                for other in passed:
+                    self._belt.drop(other.places)
+                return request
+        return self._request(table, batches, transform, first=True)
 
-    def _come_to_its_end(self, request: _Request) -> None:
-        with self._lock:
-            request.is_ending = True
-            self._begin_expected()
+    def _request(self, table: PhotoTable, batches: Batches, transform: Transform, *, first: bool = False) -> _Request:
+        positions = np.concatenate(batches)
+        n_pieces = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(transform))
+        parts = [
+            Part(partial(self._read, table, pieces, transform), len(pieces), n_pieces)
+            for stretch in _cut(positions, n_pieces * PIECE_PHOTOS)
+            for pieces in [_cut(stretch, PIECE_PHOTOS)]
+        ]
+        places = self._belt.put(parts, first=first)
+        return _Request(table, [len(batch) for batch in batches], positions, transform, places)
 
-    def _begin_expected(self) -> None:
-        """Begin with what is expected first, once nothing else keeps the tasks busy."""
-        if self._asked is None or not self._asked.is_ending:
-            return
-        for request in self._expected:
-            request.pieces.begin()
-            if not request.is_ending:
-                return
-
-    def _read(self, table: PhotoTable, pieces: list[NDArray[np.int64]], transform: Transform) -> Generator[Photo]:
+    def _read(
+        self, table: PhotoTable, pieces: list[NDArray[np.int64]], transform: Transform
+    ) -> Generator[tuple[int, Photo]]:
         n_tasks = min(self._plan.tasks, len(pieces))
         # Dealt out in turn, so that what is asked for next is what all tasks make next. No task follows another: Ray
         # Data looks after them ten times a second, and until then a processor would wait.
@@ -251,37 +223,31 @@ class StreamedPhotos:
             cpus=self._plan.cpus,
             at_once=n_tasks,
         )
-        # Nothing may come for as long as nobody takes what has come, so whoever waits has the deadline.
+        # Whoever waits has the deadline.
         block_bytes = _piece_bytes(transform)
         read = map_blocks(blocks, tasks, what=_WHAT, in_order=False, block_bytes=block_bytes, no_answer_s=None)
-        early: dict[int, Photo] = {}
-        n_given = 0
         with closing(read):
             for block in read:
                 for number, piece in zip(block["number"].to_pylist(), block["pixels"], strict=True):
                     pixels = np.frombuffer(piece.as_buffer(), dtype=np.uint8)
-                    early[number] = pixels.reshape(-1, transform.side_px, transform.side_px, 3)
-                while n_given in early:
-                    yield early.pop(n_given)
-                    n_given += 1
+                    yield number, pixels.reshape(-1, transform.side_px, transform.side_px, 3)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Request:
-    """Batches of photos that somebody asks for, or will; `is_ending` once its last pieces are on their way."""
+    """Batches of photos that somebody asks for, or will, and where their pieces come."""
 
     table: PhotoTable
     sizes: list[int]
     positions: NDArray[np.int64]
     transform: Transform
-    pieces: Sequel[Photo] = field(init=False)
-    is_ending: bool = False
+    places: list[Place[Photo]]
 
-    def is_same(self, other: _Request) -> bool:
+    def is_for(self, table: PhotoTable, sizes: list[int], positions: NDArray[np.int64], transform: Transform) -> bool:
         return (
-            (self.table is other.table)
-            and (self.transform, self.sizes) == (other.transform, other.sizes)
-            and np.array_equal(self.positions, other.positions)
+            (self.table is table)
+            and (self.transform, self.sizes) == (transform, sizes)
+            and np.array_equal(self.positions, positions)
         )
 
 

@@ -131,7 +131,8 @@ def test_many_photos_are_several_executions_which_begin_as_they_are_needed(
     with closing(StreamedPhotos(str(root), ReadingPlan(tasks=1, cpus=1.0, ahead_bytes=5 * 5 * 3 * 24**2))) as source:
         photos = source.batches(table, batches_of(90, *[9] * 10), drawn(0))
         next(photos)
-        assert executions.are(25)
+        assert executions.made(10)
+        assert executions.are(25, 25)
         assert len(list(photos)) == 9
     assert executions.are(25, 25, 25, 15)
 
