@@ -76,7 +76,7 @@ def suite(cpus: int) -> list[Benchmark]:
         Benchmark("serve_soak", "--minutes 1 --undisturbed-s 10 --kill-every-s 25 --exchange-every-s 40", 2.0),
         Benchmark("start_cost", "--rounds 1", 1.5, by_name=True),
         Benchmark("demo_seeds", "--seeds 0", 5.0, by_name=True),
-        Benchmark("chaos", "--runs 2 --kills 1 --epochs 6", 6.0, by_name=True),
+        Benchmark("chaos", "--runs 2 --kills 1 --epochs 12 6", 6.0, by_name=True),
         Benchmark("serve_hosts", "--times 1", 12.0, by_name=True),
     ]
 

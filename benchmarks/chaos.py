@@ -75,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--kills", type=int, default=4, help="disturbances of each run, one of them a cut cable (4)")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument(
+        "--epochs", type=int, nargs=2, default=(56, 30), help="of a run on one worker, and of one on several (56 30)"
+    )
     parser.add_argument("--every-s", type=float, default=12.0, help="time between two of them, at most (12)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -83,7 +85,7 @@ def main() -> None:
         sys.exit(f"error: {lack}")
     draw, outcomes = random.Random(options.seed), list[Outcome]()
     with tempfile.TemporaryDirectory() as folder, hosts(3) as (head, *machines), cluster_of([head, *machines]):
-        scene = Scene(head, machines, Path(folder), options.epochs)
+        scene = Scene(head, machines, Path(folder), dict(zip(SETTINGS, options.epochs, strict=True)))
         whole = {workers: scene.undisturbed(workers) for workers in SETTINGS}
         for number in range(options.runs):
             workers = tuple(SETTINGS)[number % 2]
@@ -106,7 +108,7 @@ def main() -> None:
 class Scene:
     """Machines that come and go, and runs on them."""
 
-    def __init__(self, head: Host, machines: list[Host], folder: Path, n_epochs: int) -> None:
+    def __init__(self, head: Host, machines: list[Host], folder: Path, n_epochs: dict[str, int]) -> None:
         """Take hosts on which Ray runs, and draw the photos."""
         self._head, self._machines, self._folder, self._n_epochs = head, machines, folder, n_epochs
         self._photos = make_photos(folder / "photos", 40)
@@ -149,7 +151,7 @@ class Scene:
         return Outcome(
             workers=workers,
             disturbed=dict(done),
-            every_epoch_once=epochs(run) == list(range(1, self._n_epochs + 1)),
+            every_epoch_once=epochs(run) == list(range(1, self._n_epochs[workers] + 1)),
             same_bits=_bits(run) == _bits(whole) if workers == "1" else None,
             largest_loss_difference=largest_difference(run, whole),
             seconds=round(seconds, 1),
@@ -189,7 +191,7 @@ class Scene:
         folder.mkdir(exist_ok=True)
         changes = settings(
             train__workers=workers,
-            train__epochs=self._n_epochs,
+            train__epochs=self._n_epochs[workers],
             train__checkpoint_every_min=INTERVAL_MIN,
             **SETTINGS[workers],
         )

@@ -3,9 +3,10 @@
 Two questions, each with both sides in one run that take turns, so that a machine whose speed drifts drifts for both:
 
 - Photos that nobody trains on, read, decoded and augmented by the same functions in the same order: as `ray-trash`
-  streams them, and by torch's own `DataLoader` with as many processes as there are processors, which live as long as
-  the side does. First epochs warm up and are not counted, nor are last ones, after which nothing is expected any more.
-  `first_batch_s` is the longest wait for the first batch of a later epoch.
+  streams them, to a process that reserves what a training worker does, and by torch's own `DataLoader` with as many
+  processes as there are processors, which live as long as the side does. First epochs warm up and are not counted, nor
+  are last ones, after which nothing is expected any more. `first_batch_s` is the longest wait for the first batch of a
+  later epoch.
 - Training with every stage frozen, streamed and from memory: photos per second of every epoch but the first, in which
   waiting for photos counts.
 """
@@ -27,14 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.figures import Figure, conclude, ratio
+from ray_trash.cluster.capacity import plan_workers
 from ray_trash.cluster.connect import ray_session
 from ray_trash.cluster.shares import usable_cpus
-from ray_trash.config import AugmentConfig, Config, override
+from ray_trash.config import AugmentConfig, Config, TrainConfig, override
 from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.read import PhotoFolder
 from ray_trash.dataset.stream import Batches, PhotoTable, Transform
@@ -43,6 +46,9 @@ from ray_trash.image.preprocess import Preprocessing
 from ray_trash.terminal.say import Terminal
 from ray_trash.train.run import prepare_run, run_training
 from ray_trash.train.start import build_source
+
+TURN_S = 600.0
+"""How long one turn may take."""
 
 
 def main() -> None:
@@ -65,9 +71,11 @@ def main() -> None:
         photos = Photos.of(root, options.photos, options.batch_photos, options.size_px)
         streamed, loaded = Side(), Side()
         with ray_session(dashboard=False):
+            plan = plan_workers(TrainConfig(workers=1, device="cpu"), ray.cluster_resources(), machines=1)
+            stream: Any = ray.remote(num_cpus=plan.cpus_per_worker)(stream_side)
             for _ in range(options.rounds):
                 loaded.measure(photos, loader_epochs(photos, options.epochs))
-                streamed.measure(photos, stream_epochs(photos, options.epochs))
+                streamed.add(ray.get(stream.remote(photos, options.epochs), timeout=TURN_S))
                 said = (f"{side.photos_per_s[-1]:.0f}" for side in (streamed, loaded))
                 sys.stderr.write("streamed {}, loaded {} photos/s\n".format(*said))
             result: dict[str, Any] = {
@@ -162,10 +170,22 @@ class Side:
                     self.first_batch_s.append(begun[-1] - asked)
         self.photos_per_s.append(len(photos.table) * (len(begun) - 1) / (begun[-1] - begun[0]))
 
+    def add(self, other: Side) -> None:
+        """Add what was measured elsewhere."""
+        self.photos_per_s += other.photos_per_s
+        self.first_batch_s += other.first_batch_s
+
     def ratio_to(self, other: Side) -> float:
         """Return the median of the ratios of turns that were side by side."""
         pairs = zip(self.photos_per_s, other.photos_per_s, strict=True)
         return round(statistics.median(own / others for own, others in pairs), 3)
+
+
+def stream_side(photos: Photos, n_epochs: int) -> Side:
+    """Measure one turn of photos that are streamed to this process."""
+    side = Side()
+    side.measure(photos, stream_epochs(photos, n_epochs))
+    return side
 
 
 def stream_epochs(photos: Photos, n: int) -> Iterator[Iterable[Any]]:
