@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--kills", type=int, default=4, help="disturbances of each run, one of them a cut cable (4)")
     parser.add_argument(
-        "--epochs", type=int, nargs=2, default=(56, 30), help="of a run on one worker, and of one on several (56 30)"
+        "--epochs", type=int, nargs=2, default=(40, 20), help="of a run on one worker, and of one on several (40 20)"
     )
     parser.add_argument("--every-s", type=float, default=12.0, help="time between two of them, at most (12)")
     parser.add_argument("--seed", type=int, default=0)
@@ -136,12 +136,13 @@ class Scene:
         child, began = self._start(folder, workers), time.monotonic()
         kinds = ["cut", *draw.choices(KINDS, k=n_kills - 1)]
         draw.shuffle(kinds)
+        n_before = 0
         for kind in kinds:
-            n_before = len(_document(run).get("stretches", [])) if done else 0
             self._wait_for_workers(child, run, n_before)
             time.sleep(draw.uniform(1.0, every_s))
             if child.poll() is not None:
                 break
+            n_before = len(_document(run)["stretches"])
             child = self._disturb(kind, child, folder, workers, draw)
             done[kind] += 1
         self._wait_for_end(child)
