@@ -11,15 +11,12 @@ import pickle
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
 
 from ray_trash.cluster.here import is_connected
 from ray_trash.errors import ClusterError, RayTrashError
-
-if TYPE_CHECKING:
-    import ray.data
 
 NO_ANSWER_S = 600.0
 """How long the next block may take: starting up, or waiting for what others hold of a cluster, included."""
@@ -87,9 +84,14 @@ def map_blocks(
     from ray.data.exceptions import ExecutionTimeoutError
 
     # Not from_arrow: it has a task of a whole processor look at each block, and workers leave half a one.
-    dataset = quiet(ray.data.from_blocks(list(blocks)), in_order=in_order, no_answer_s=no_answer_s)
+    dataset = ray.data.from_blocks(list(blocks))
+    # Of this set alone: the settings of the rest of the program stay as they are.
+    context = dataset.context
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_options.preserve_order = in_order
+    context.execution_no_progress_timeout_s = -1 if no_answer_s is None else no_answer_s
     if block_bytes is not None:
-        dataset.context.target_max_block_size = block_bytes
+        context.target_max_block_size = block_bytes
     for step in steps:
         dataset = dataset.map_batches(**_as_ray_takes(step), batch_size=None, batch_format="pyarrow")
     try:
@@ -139,17 +141,6 @@ def _as_ray_takes(step: Tasks | Actors) -> dict[str, Any]:
         "num_gpus": step.gpus or None,
         "compute": ray.data.ActorPoolStrategy(size=step.size, **several),
     }
-
-
-def quiet(
-    dataset: ray.data.Dataset, *, in_order: bool = True, no_answer_s: float | None = NO_ANSWER_S
-) -> ray.data.Dataset:
-    """Keep Ray Data from reporting on a dataset; the settings of the rest of the program stay as they are."""
-    dataset.context.enable_progress_bars = False
-    dataset.context.print_on_execution_start = False
-    dataset.context.execution_options.preserve_order = in_order
-    dataset.context.execution_no_progress_timeout_s = -1 if no_answer_s is None else no_answer_s
-    return dataset
 
 
 def _received(block: pa.Table) -> pa.Table:

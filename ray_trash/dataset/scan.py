@@ -6,15 +6,14 @@ A bad photo is a row with a reason and takes no other with it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_trash.cluster.blocks import quiet
-from ray_trash.cluster.here import Done, is_connected
 from ray_trash.cluster.tasks import cluster_cpus, run_tasks, task
 from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.catalog import CATALOG_SCHEMA
@@ -24,6 +23,7 @@ from ray_trash.dataset.groups.sketches import (
     PICTURES_SCHEMA,
     SUMMARY_SCHEMA,
     Details,
+    Reference,
     Sketches,
     sketch_columns,
     use_one_thread,
@@ -36,9 +36,6 @@ from ray_trash.image.preprocess import Preprocessing, store_photo
 from ray_trash.terminal.bar import Bar
 from ray_trash.terminal.say import Terminal
 
-if TYPE_CHECKING:
-    import ray.data
-
 PIXELS_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -49,8 +46,8 @@ PIXELS_SCHEMA = pa.schema(
 )
 """Decoded photos: `pixels` holds height x width x 3 uint8 in C order, RGB."""
 
-Decoded: TypeAlias = "ray.data.Dataset | list[Done[pa.Table]]"
-"""Tables of `PIXELS_SCHEMA`, or where there is no connection to Ray what tasks returned here."""
+Decoded: TypeAlias = Sequence[Reference]
+"""To tables of `PIXELS_SCHEMA`."""
 
 _KNOWN = ("path", "label", "size_bytes", "verdict", "reason", "message")
 """What the listing says of a file that is not read."""
@@ -138,16 +135,8 @@ def build_catalog(
         Sketches(
             pa.concat_tables(summaries).combine_chunks(), blocks, np.cumsum([0, *(len(one) for one in summaries)])
         ),
-        _kept(pixels) if keep_pixels else None,
+        pixels if keep_pixels else None,
     )
-
-
-def _kept(pixels: list[Any]) -> Decoded:
-    if not is_connected():
-        return pixels
-    import ray.data
-
-    return quiet(ray.data.from_arrow_refs(pixels))
 
 
 def _start(look: Any, block: pa.Table, settings: tuple[Any, ...]) -> Any:

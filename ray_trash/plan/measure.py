@@ -9,13 +9,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from ray_trash.cluster.here import Done
 from ray_trash.cluster.shares import usable_cpus
 from ray_trash.config import Config
 from ray_trash.dataset.catalog import accepted_photos, require_usable_photos
@@ -85,7 +86,7 @@ def measure(
         look_s, catalog, decoded = _look(config, root, sample)
         dtype, why = resolve_precision(config.train.precision, on)
         worker = Worker(0, 1, on, dtype)
-        source = build_source(root, _InMemory(decoded), on)
+        source = build_source(root, [Done(decoded)], on)
         assert isinstance(source, MemoryPhotos)
         steps_s = max(LEAST_STEPS_S, STEPS_S / len(variants))
         paces, checkpoints = [], []
@@ -124,16 +125,6 @@ def _look(config: Config, root: str, sample: pa.Table) -> tuple[float, pa.Table,
     look_s = (time.perf_counter() - started) / len(sample)
     require_usable_photos(looked.catalog)
     return look_s, accepted_photos(looked.catalog), looked.pixels
-
-
-class _InMemory:
-    """Decoded photos, as Ray Data hands them out."""
-
-    def __init__(self, decoded: pa.Table) -> None:
-        self._decoded = decoded
-
-    def iter_batches(self, **_: object) -> Iterator[pa.Table]:
-        yield self._decoded
 
 
 def _peak_bytes() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.train import DataConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 # `ray.train.FailureConfig` is annotated as its predecessor, which knows no limit for the controller.
@@ -14,11 +14,12 @@ from ray.train.v2.api.config import FailureConfig
 
 from ray_trash.cluster.capacity import WorkerPlan
 from ray_trash.cluster.waiting import wait_in_thread
+from ray_trash.dataset.scan import Decoded
 from ray_trash.storage import Storage
 from ray_trash.train.job import TrainJob
 from ray_trash.train.process_group import ProcessGroup
 from ray_trash.train.run_directory import RAY
-from ray_trash.train.start import PHOTOS, train_worker
+from ray_trash.train.start import train_worker
 from ray_trash.train.supervise import Fit
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def fit_with(
-    job: TrainJob, run: Storage, decoded: Any, initial: Mapping[str, Tensor], callbacks: Sequence[UserCallback]
+    job: TrainJob,
+    run: Storage,
+    decoded: Decoded | None,
+    initial: Mapping[str, Tensor],
+    callbacks: Sequence[UserCallback],
 ) -> Fit:
     """Return what trains with the workers of a plan, and waits for them.
 
@@ -45,7 +50,7 @@ def fit_with(
         ray_files = run.child(RAY)
         trainer = TorchTrainer(
             train_worker,
-            train_loop_config={"job": job, "initial": weights},
+            train_loop_config={"job": job, "initial": weights, "decoded": decoded},
             scaling_config=ScalingConfig(
                 num_workers=plan.workers,
                 use_gpu=plan.device == "cuda",
@@ -61,8 +66,6 @@ def fit_with(
                 callbacks=cast(Any, list(callbacks)),  # annotated as the callbacks of Ray Tune
             ),
             torch_config=ProcessGroup(),
-            datasets={PHOTOS: decoded} if decoded is not None else {},
-            dataset_config=DataConfig(datasets_to_split=[]),
         )
         wait_in_thread(trainer.fit, name="ray-train", look=look)
 

@@ -35,7 +35,7 @@ class TrainJob(TrainData):
         root: The data root, absolute where local.
         data: What the checkpoint says of its data: fingerprint, split rule, photos per split.
         attempt: Names this start of the run; a worker of an earlier start must not write.
-        in_memory: Whether decoded photos come with the workers' data set.
+        in_memory: Whether workers are given decoded photos.
         board: Where what happens is posted, for the driver to show.
         runs_per_machine: How many runs share a machine's processors.
     """

@@ -11,7 +11,7 @@ import torch
 from ray_trash.cluster.carry import carry
 from ray_trash.cluster.environment import prepare_environment
 from ray_trash.cluster.shares import plan_reading, usable_cpus
-from ray_trash.cluster.waiting import fetch
+from ray_trash.cluster.waiting import TASK_TIMEOUT_S, fetch
 from ray_trash.dataset.scan import Decoded
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError
@@ -20,14 +20,12 @@ from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import train
 from ray_trash.train.worker import Worker
 
-PHOTOS = "photos"
-"""Name of the Ray Data set that carries the decoded photos to the workers."""
-
 
 def train_worker(loop_config: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers; an error of ours ends on the run's board.
 
-    `loop_config` holds `job`, a `TrainJob`, and `initial`, a Ray reference to the first weights by name.
+    `loop_config` holds `job`, a `TrainJob`, `initial`, a Ray reference to the first weights by name, and `decoded`, as
+    `TrainingPhotos` have it.
     """
     import ray.train
     import ray.train.torch
@@ -50,8 +48,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 
     def work() -> None:
         initial = fetch(loop_config["initial"], what="the first weights")
-        decoded = ray.train.get_dataset_shard(PHOTOS) if job.in_memory else None
-        with closing(_build_source(job, decoded, worker)) as source:
+        with closing(_build_source(job, loop_config["decoded"], worker)) as source:
             is_over = train(job, initial, worker, source, ray.train.report)
         if not is_over and worker.is_first:
             job.board.stopped()
@@ -88,12 +85,12 @@ def _build_worker(
     return Worker(rank, world, device, dtype, local_rank, local_world)
 
 
-def _build_source(job: TrainJob, decoded: Any, worker: Worker) -> PhotoSource:
+def _build_source(job: TrainJob, decoded: Decoded | None, worker: Worker) -> PhotoSource:
     return build_source(job.root, decoded, worker.device, workers=worker.world * job.runs_per_machine)
 
 
-def build_source(root: str, decoded: Any, device: torch.device, *, workers: int = 1) -> PhotoSource:
-    """Take photos from the decoded ones, `Decoded` or a share of it, or as a stream where there are none.
+def build_source(root: str, decoded: Decoded | None, device: torch.device, *, workers: int = 1) -> PhotoSource:
+    """Take photos from the decoded ones, or as a stream where there are none.
 
     So many workers share the cluster that reads for a stream, those of other runs included.
     """
@@ -102,8 +99,6 @@ def build_source(root: str, decoded: Any, device: torch.device, *, workers: int 
         import ray
 
         return StreamedPhotos(root, plan_reading(ray.cluster_resources(), workers=workers, on_gpus=on_gpu))
-    if isinstance(decoded, list):
-        blocks = [one.value for one in decoded]
-    else:
-        blocks = list(decoded.iter_batches(batch_size=None, batch_format="pyarrow"))
+    # They may be on other machines, and where one has gone they are decoded anew.
+    blocks = [fetch(block, what="the decoded photos", timeout_s=TASK_TIMEOUT_S) for block in decoded]
     return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if on_gpu else 1)

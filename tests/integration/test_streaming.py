@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from numpy.typing import NDArray
+from ray.data import DataContext
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from ray_trash.cluster.shares import LEFT_TO_READING_CPUS, ReadingPlan, plan_reading
@@ -55,21 +57,35 @@ def test_executions_follow_one_another_to_the_bit_and_leave_nothing_when_they_ar
         time.sleep(0.1)
 
 
+def test_the_rest_of_the_programs_ray_data_settings_stay_as_they_are(tiny_photos: Path) -> None:
+    context = DataContext.get_current()
+    before = (context.enable_progress_bars, context.execution_options.preserve_order, context.target_max_block_size)
+    assert len(streamed(tiny_photos, ReadingPlan(tasks=2, cpus=0.25, ahead_bytes=0)))
+    assert DataContext.get_current() is context
+    after = (context.enable_progress_bars, context.execution_options.preserve_order, context.target_max_block_size)
+    assert after == before
+
+
 def test_photos_come_though_workers_hold_all_but_half_a_processor(
     tiny_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "NO_ANSWER_S", DEADLINE_S / 2)
     workers = placement_group([{"CPU": ray.cluster_resources()["CPU"] - LEFT_TO_READING_CPUS}])
     assert workers.wait(DEADLINE_S)
-    paths = tuple(str(path.relative_to(tiny_photos)) for path in tiny_photos.rglob("*.jpg"))
-    table = PhotoTable(np.arange(len(paths)), paths, np.zeros(len(paths), np.int64), np.arange(len(paths), dtype="u8"))
-    plan = plan_reading(ray.cluster_resources(), workers=1, on_gpus=False)
     try:
-        with closing(StreamedPhotos(str(tiny_photos), plan)) as source:
-            (photos,) = source.batches(table, [table.rows], Transform(PREPROCESSING))
+        assert len(streamed(tiny_photos, plan_reading(ray.cluster_resources(), workers=1, on_gpus=False)))
     finally:
         remove_placement_group(workers)
+
+
+def streamed(root: Path, plan: ReadingPlan) -> NDArray[np.uint8]:
+    """Stream all photos as one batch."""
+    paths = tuple(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
+    table = PhotoTable(np.arange(len(paths)), paths, np.zeros(len(paths), np.int64), np.arange(len(paths), dtype="u8"))
+    with closing(StreamedPhotos(str(root), plan)) as source:
+        (photos,) = source.batches(table, [table.rows], Transform(PREPROCESSING))
     assert len(photos) == len(paths)
+    return photos
 
 
 def still_running() -> list[str]:
