@@ -145,7 +145,7 @@ class StreamedPhotos:
         """Read below a data root: a path or URI."""
         self._folder, self._plan = PhotoFolder.at(root), plan
         self._belt = Belt[Photo](_WHAT)
-        self._expected: list[_Request] = []
+        self._expected: list[tuple[_Request, list[Place[Photo]]]] = []
 
     def batches(self, table: PhotoTable, batches: Batches, transform: Transform) -> Generator[Photo]:
         """Yield the photos (B, S, S, 3) uint8 of each batch of positions in the table, in order.
@@ -156,8 +156,8 @@ class StreamedPhotos:
         """
         if not batches:
             return
-        request = self._ask(table, batches, transform)
-        pieces, piece, used = self._belt.items(request.places, NO_ANSWER_S), np.empty(0, np.uint8), 0
+        places = self._ask(_Request.of(table, batches, transform))
+        pieces, piece, used = self._belt.items(places, NO_ANSWER_S), np.empty(0, np.uint8), 0
         try:
             for positions in batches:
                 batch = np.empty((len(positions), transform.side_px, transform.side_px, 3), np.uint8)
@@ -172,45 +172,40 @@ class StreamedPhotos:
         except TimeoutError as error:
             raise no_answer(_WHAT) from error
         finally:
-            self._belt.drop(request.places)
+            self._belt.drop(places)
 
     def expect(self, table: PhotoTable, batches: Batches, transform: Transform) -> None:
         """Say what `batches` will be asked for next, or after what was said before."""
         if not batches:
             return
-        self._expected.append(self._request(table, batches, transform))
+        request = _Request.of(table, batches, transform)
+        self._expected.append((request, self._put(request)))
         dropped, self._expected = self._expected[:-EXPECTED], self._expected[-EXPECTED:]
-        for request in dropped:
-            self._belt.drop(request.places)
+        for _, places in dropped:
+            self._belt.drop(places)
 
     def close(self) -> None:
         """End what still runs for nobody."""
         self._belt.close()
 
-    def _ask(self, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
-        sizes, positions = [len(batch) for batch in batches], np.concatenate(batches)
-        for number, request in enumerate(self._expected):
-            if request.is_for(table, sizes, positions, transform):
+    def _ask(self, asked: _Request) -> list[Place[Photo]]:
+        for number, (request, places) in enumerate(self._expected):
+            if request.is_same(asked):
                 passed, self._expected = self._expected[:number], self._expected[number + 1 :]
-                for other in passed:
-                    self._belt.drop(other.places)
-                return request
-        return self._request(table, batches, transform, first=True)
+                for _, others in passed:
+                    self._belt.drop(others)
+                return places
+        return self._put(asked, first=True)
 
-    def _request(self, table: PhotoTable, batches: Batches, transform: Transform, *, first: bool = False) -> _Request:
-        positions = np.concatenate(batches)
-        n_pieces = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(transform))
-        parts = [
-            Part(partial(self._read, table, pieces, transform), len(pieces), n_pieces)
-            for stretch in _cut(positions, n_pieces * PIECE_PHOTOS)
-            for pieces in [_cut(stretch, PIECE_PHOTOS)]
-        ]
-        places = self._belt.put(parts, first=first)
-        return _Request(table, [len(batch) for batch in batches], positions, transform, places)
+    def _put(self, request: _Request, *, first: bool = False) -> list[Place[Photo]]:
+        n_whole = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(request.transform))
+        pieces = _cut(request.positions, PIECE_PHOTOS)
+        executions = (pieces[start : start + n_whole] for start in range(0, len(pieces), n_whole))
+        parts = [Part(partial(self._read, request, some), len(some), n_whole) for some in executions]
+        return self._belt.put(parts, first=first)
 
-    def _read(
-        self, table: PhotoTable, pieces: list[NDArray[np.int64]], transform: Transform
-    ) -> Generator[tuple[int, Photo]]:
+    def _read(self, request: _Request, pieces: list[NDArray[np.int64]]) -> Generator[tuple[int, Photo]]:
+        table, transform = request.table, request.transform
         n_tasks = min(self._plan.tasks, len(pieces))
         # Dealt out in turn, so that what is asked for next is what all tasks make next. No task follows another: Ray
         # Data looks after them ten times a second, and until then a processor would wait.
@@ -235,19 +230,22 @@ class StreamedPhotos:
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """Batches of photos that somebody asks for, or will, and where their pieces come."""
+    """Batches of photos that somebody asks for, or will."""
 
     table: PhotoTable
     sizes: list[int]
     positions: NDArray[np.int64]
     transform: Transform
-    places: list[Place[Photo]]
 
-    def is_for(self, table: PhotoTable, sizes: list[int], positions: NDArray[np.int64], transform: Transform) -> bool:
+    @classmethod
+    def of(cls, table: PhotoTable, batches: Batches, transform: Transform) -> _Request:
+        return cls(table, [len(batch) for batch in batches], np.concatenate(batches), transform)
+
+    def is_same(self, other: _Request) -> bool:
         return (
-            (self.table is table)
-            and (self.transform, self.sizes) == (transform, sizes)
-            and np.array_equal(self.positions, positions)
+            (self.table is other.table)
+            and (self.transform, self.sizes) == (other.transform, other.sizes)
+            and np.array_equal(self.positions, other.positions)
         )
 
 
