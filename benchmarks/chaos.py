@@ -51,6 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "[1,2]": {"train__batch_size_per_worker": 4, "model__frozen_stages": 5, "train__cache_frozen": "off"},
 }
 """What is trained by so many workers."""
+LAST_LINES = 200
+"""What is shown of what a run said that failed."""
 NOISE = 0.01
 """How far losses of two or three may be from each other: bf16 keeps eight binary digits."""
 
@@ -117,7 +119,7 @@ class Scene:
         """Train to the end. Returns the run and its seconds."""
         folder = self._folder / f"undisturbed-{workers}"
         child, began = self._start(folder, workers), time.monotonic()
-        self._wait_for_end(child)
+        self._wait_for_end(child, folder)
         return folder / "runs" / "tiny", time.monotonic() - began
 
     def disturbed(
@@ -145,7 +147,7 @@ class Scene:
             n_before = len(_document(run)["stretches"])
             child = self._disturb(kind, child, folder, workers, draw)
             done[kind] += 1
-        self._wait_for_end(child)
+        self._wait_for_end(child, folder)
         seconds = time.monotonic() - began
         stretches = _document(run)["stretches"]
         after_notice = [s["steps_repeated"] for s in stretches if s["why"].endswith("being taken away")]
@@ -215,10 +217,11 @@ class Scene:
         if done.returncode != 0:
             raise SystemExit(f"ray drain-node: {done.stderr}")
 
-    def _wait_for_end(self, child: subprocess.Popen[str]) -> None:
+    def _wait_for_end(self, child: subprocess.Popen[str], folder: Path) -> None:
         wait_until(lambda: child.poll() is not None, timeout_s=900, what="the run's end")
         if child.returncode != 0:
-            raise SystemExit(f"a run ended with exit code {child.returncode}")
+            said = (folder / "log.txt").read_text().splitlines()[-LAST_LINES:]
+            raise SystemExit("\n".join([*said, f"a run ended with exit code {child.returncode}"]))
 
 
 def _workers_on(host: Host) -> list[int]:

@@ -9,6 +9,10 @@ from ray_trash.cluster.here import Done, is_connected
 from ray_trash.cluster.shares import READ_TASK_CPUS
 from ray_trash.cluster.waiting import TASK_TIMEOUT_S, wait_for_next
 
+MAX_RETRIES = 30
+"""How often a task is done again: whenever its process or machine goes, and whenever a machine takes away what it made,
+also long after it has ended. Of Ray's own three the fourth machine that a run loses would leave none."""
+
 Start = Callable[[], Any]
 """Starts a task, and returns its reference, or those of all that it returns."""
 
@@ -30,7 +34,7 @@ def task(function: Callable[..., Any], *, n_returned: int = 1) -> Callable[..., 
     if is_connected():
         import ray
 
-        remote: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=n_returned)(function)
+        remote: Any = ray.remote(num_cpus=READ_TASK_CPUS, num_returns=n_returned, max_retries=MAX_RETRIES)(function)
         start: Callable[..., Any] = remote.remote
         return start
 
