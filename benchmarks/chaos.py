@@ -145,7 +145,7 @@ class Scene:
             if child.poll() is not None:
                 break
             n_before = len(_document(run)["stretches"])
-            child = self._disturb(kind, child, folder, workers, draw)
+            child = self._disturb(kind, child, folder, workers, draw, n_before)
             done[kind] += 1
         self._wait_for_end(child, folder)
         seconds = time.monotonic() - began
@@ -164,7 +164,7 @@ class Scene:
         )
 
     def _disturb(
-        self, kind: str, child: subprocess.Popen[str], folder: Path, workers: str, draw: random.Random
+        self, kind: str, child: subprocess.Popen[str], folder: Path, workers: str, draw: random.Random, n_before: int
     ) -> subprocess.Popen[str]:
         if kind == "driver":
             kill(child)
@@ -177,7 +177,6 @@ class Scene:
         host = draw.choice([host for host in self._machines if _workers_on(host)] or self._machines)
         if kind == "cut":
             run = folder / "runs" / "tiny"
-            n_before = len(_document(run).get("stretches", []))
             host.cut()
             until_s = time.monotonic() + NOTICED_S
             while not _has_begun(child, run, n_before) and time.monotonic() < until_s:

@@ -37,6 +37,7 @@ from benchmarks.figures import Figure, conclude, ratio
 from ray_trash.cluster.capacity import plan_workers
 from ray_trash.cluster.connect import ray_session
 from ray_trash.cluster.shares import usable_cpus
+from ray_trash.cluster.waiting import fetch
 from ray_trash.config import AugmentConfig, Config, TrainConfig, override
 from ray_trash.dataset.listing import list_photos
 from ray_trash.dataset.read import PhotoFolder
@@ -75,7 +76,7 @@ def main() -> None:
             stream: Any = ray.remote(num_cpus=plan.cpus_per_worker)(stream_side)
             for _ in range(options.rounds):
                 loaded.measure(photos, loader_epochs(photos, options.epochs))
-                streamed.add(ray.get(stream.remote(photos, options.epochs), timeout=TURN_S))
+                streamed.add(fetch(stream.remote(photos, options.epochs), what="a turn", timeout_s=TURN_S))
                 said = (f"{side.photos_per_s[-1]:.0f}" for side in (streamed, loaded))
                 sys.stderr.write("streamed {}, loaded {} photos/s\n".format(*said))
             result: dict[str, Any] = {

@@ -17,10 +17,10 @@ def test_a_task_is_done_again_more_often_than_a_run_loses_machines(tmp_path: Pat
     n_losses = 4
 
     def die_some_times() -> int:
-        here = tmp_path / str(len(list(tmp_path.iterdir())))
-        here.touch()
-        if len(list(tmp_path.iterdir())) <= n_losses:
+        n_before = len(list(tmp_path.iterdir()))
+        (tmp_path / str(n_before)).touch()
+        if n_before < n_losses:
             os._exit(1)
-        return int(here.name)
+        return n_before
 
     assert fetch(task(die_some_times)(), what="a task that dies") == n_losses
