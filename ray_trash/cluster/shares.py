@@ -16,8 +16,7 @@ READ_AHEAD_TASK_BYTES = 16 << 20
 """Photos that are read ahead in one go for one worker: as many, or so many for each of its tasks where that is more.
 They are seconds of decoding, and the tenths of a second that it takes to begin are few beside them."""
 READ_AHEAD_SHARE = 0.125
-"""What that is at most of an object store, for all workers: Ray Data would hold its tasks back, and look after them
-without a pause, in the process that trains, where it finds the store half full."""
+"""What that is at most of an object store, for all workers: twice as much may wait, beside what others keep there."""
 LEFT_TO_READING_CPUS = 0.5
 """What workers leave to such tasks: workers that hold every CPU starve the tasks that feed them."""
 DECODE_TASK_CPUS = 0.5

@@ -218,9 +218,16 @@ class StreamedPhotos:
             cpus=self._plan.cpus,
             at_once=n_tasks,
         )
-        # Whoever waits has the deadline.
-        block_bytes = _piece_bytes(transform)
-        read = map_blocks(blocks, tasks, what=_WHAT, in_order=False, block_bytes=block_bytes, no_answer_s=None)
+        # Whoever waits has the deadline, and the belt takes no more than may wait.
+        read = map_blocks(
+            blocks,
+            tasks,
+            what=_WHAT,
+            in_order=False,
+            block_bytes=_piece_bytes(transform),
+            holds_back=False,
+            no_answer_s=None,
+        )
         with closing(read):
             for block in read:
                 for number, piece in zip(block["number"].to_pylist(), block["pixels"], strict=True):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 from numpy.typing import NDArray
 from ray.data import DataContext
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from ray_trash.cluster.blocks import Tasks, map_blocks
 from ray_trash.cluster.shares import LEFT_TO_READING_CPUS, ReadingPlan, plan_reading
 from ray_trash.config import AugmentConfig
 from ray_trash.dataset import stream
@@ -76,6 +79,26 @@ def test_photos_come_though_workers_hold_all_but_half_a_processor(
         assert len(streamed(tiny_photos, plan_reading(ray.cluster_resources(), workers=1, on_gpus=False)))
     finally:
         remove_placement_group(workers)
+
+
+def test_a_piece_is_there_as_soon_as_it_is_made_though_its_task_makes_more(tmp_path: Path) -> None:
+    taken, schema = tmp_path / "taken", pa.schema([("number", pa.int64())])
+
+    def make(_: pa.Table) -> Iterator[pa.Table]:
+        for number in range(2):
+            yield pa.table({"number": [number]}, schema=schema)
+            # Without end it would be there when the task ends.
+            deadline_s = time.monotonic() + DEADLINE_S / 4
+            while not taken.exists() and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            assert taken.exists()
+
+    # A byte of output is a block.
+    blocks = map_blocks([pa.table({"_": [0]})], Tasks(make, schema, cpus=0.25), what="numbers", block_bytes=1)
+    with closing(blocks):
+        assert next(blocks)["number"].to_pylist() == [0]
+        taken.touch()
+        assert [number for block in blocks for number in block["number"].to_pylist()] == [1]
 
 
 def streamed(root: Path, plan: ReadingPlan) -> NDArray[np.uint8]:

@@ -44,10 +44,12 @@ class Executions:
         what: str,
         in_order: bool,
         block_bytes: int,
+        holds_back: bool,
         no_answer_s: float | None,
     ) -> Generator[pa.Table]:
         """Give what tasks make side by side, the last one always a little ahead of the others."""
         assert not in_order
+        assert not holds_back
         with self.changed:
             self.sizes.append(sum(map(len, blocks)))
             self.changed.notify_all()
