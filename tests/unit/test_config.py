@@ -26,7 +26,6 @@ from ray_trash.config import (
 )
 from ray_trash.config.reading import RENAMED
 from ray_trash.errors import ConfigError
-from tests.processes import loaded_by
 
 SERVE_DEPLOY = "serve-deploy.yaml"
 """Not a config of ours but Ray Serve's, with a test of its own."""
@@ -223,10 +222,6 @@ def test_the_config_is_frozen(tmp_path: Path) -> None:
 def test_every_known_key_can_be_set() -> None:
     assert "train.epochs" in known_keys()
     assert len(known_keys()) == len(set(known_keys()))
-
-
-def test_reading_a_config_needs_neither_ray_nor_torch() -> None:
-    assert not {"ray", "torch", "PIL"} & loaded_by("ray_trash.config", "ray_trash.cli")
 
 
 SEARCHED = {"model.dropout": {"uniform": [0, 0.5]}, "train.epochs": {"int": [2, 5]}}

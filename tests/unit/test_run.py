@@ -14,7 +14,6 @@ from ray_trash.terminal.say import Terminal
 from ray_trash.train.photos import PreparedRun, needs_ray
 from ray_trash.train.run import prepare_run
 from tests.photos import make_photos
-from tests.processes import loaded_by
 from tests.runs import epochs, write_config
 
 
@@ -38,10 +37,6 @@ def test_a_run_of_few_photos_comes_to_its_report_without_a_cluster(tiny: Path) -
     assert json.loads((folder / "evaluation.json").read_text())["n"] == done["evaluation"]["n"] > 0
     for left in ("report.html", "audit.json", "checkpoint/COMPLETE", "predictions.parquet"):
         assert (folder / left).exists()
-
-
-def test_what_only_a_sweep_or_a_cluster_needs_is_not_loaded_without_one() -> None:
-    assert not {"ray", "pandas", "optuna"} & loaded_by("ray_trash.run")
 
 
 @pytest.mark.parametrize("changes", [{"train.workers": 1}, {"data.cache": "stream"}])

@@ -10,7 +10,6 @@ import pytest
 from ray_trash.errors import ClusterError, ConfigError, RayTrashError
 from ray_trash.serve import client as client_module
 from ray_trash.serve.client import Client, TooLargeError
-from tests.processes import loaded_by
 from tests.standin import StandIn, stand_in
 
 PHOTOS = [("a.jpg", b"one"), ("b.jpg", b"two")]
@@ -140,7 +139,3 @@ def test_an_exchange_is_asked_for_once(exchange: Callable[[Client], Any], endpoi
     with Client(endpoint.url) as client, pytest.raises(ClusterError, match="1 attempts"):
         exchange(client)
     assert len(endpoint.keys) == 1
-
-
-def test_the_client_needs_neither_torch_nor_ray() -> None:
-    assert not {"ray", "torch", "numpy"} & loaded_by("ray_trash.serve.client")

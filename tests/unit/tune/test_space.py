@@ -20,7 +20,6 @@ from ray_trash.tune.space import (
     require_optuna,
     search_space,
 )
-from tests.processes import loaded_by
 from tests.unit.tune.sweeps import config_with
 
 
@@ -195,7 +194,3 @@ def test_optuna_searches_what_the_space_says() -> None:
     assert {domains["train.epochs"].sample() for _ in range(100)} == {3, 4, 5}
     assert all(0 <= domains["model.dropout"].sample() <= 0.6 for _ in range(10))
     assert all(1e-5 <= domains["train.learning_rate"].sample() <= 1e-3 for _ in range(10))
-
-
-def test_choosing_points_needs_neither_ray_nor_torch() -> None:
-    assert not {"ray", "torch", "optuna"} & loaded_by("ray_trash.tune.space")

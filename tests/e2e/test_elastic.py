@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,21 @@ FROZEN = {"frozen_stages": 5, "dropout": 0.0}
 
 
 def work(rank: int, world: int, folder: Path, stop_after: int | None) -> None:
-    """Train as one of several workers, in a process of its own."""
+    """Train as one of several workers, or alone."""
     torch.set_num_threads(1)
-    saving.AGREE_EVERY_S = 0.0
     if world > 1:
-        # The parent's are as shallow; see `conftest.py`.
-        resnet = vars(network)["ResNet"]
-        block = sys.modules[resnet.__module__].Bottleneck
-        shallow = partial(resnet, block, [1, 1, 1, 1], width_per_group=16)
-        setattr(network, "resnet50", lambda weights: shallow())  # noqa: B010 - mypy knows its type
         store = f"file://{folder}/rendezvous"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
     board = StoppingBoard(stop_after if rank == 0 else None)
     torch.manual_seed(0)
-    initial = build_network(2).state_dict()
-    job = a_job(folder, board, model=FROZEN, mixup_alpha=0.0, **CHANGES)
-    train(job, initial, Worker(rank, world, torch.device("cpu"), torch.float32), Squares(), lambda _: None)
+    resnet = vars(network)["ResNet"]
+    block = sys.modules[resnet.__module__].Bottleneck
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "AGREE_EVERY_S", 0.0)
+        patch.setattr(network, "resnet50", lambda weights: resnet(block, [1, 1, 1, 1], width_per_group=16))
+        initial = build_network(2).state_dict()
+        job = a_job(folder, board, model=FROZEN, mixup_alpha=0.0, **CHANGES)
+        train(job, initial, Worker(rank, world, torch.device("cpu"), torch.float32), Squares(), lambda _: None)
     if world > 1:
         dist.destroy_process_group()
 
