@@ -29,7 +29,7 @@ Photo = NDArray[np.uint8]
 Batches = Sequence[NDArray[np.int64]]
 """Positions in the table of one side of the split, batch by batch."""
 
-PIECE_PHOTOS = 48
+PIECE_PHOTOS = 64
 """Photos that a task hands on at a time, whatever the batches: a tenth of a second of one core at 192 pixels. Fewer
 cost photos per second, more have whoever asks wait for the first."""
 EXPECTED = 3

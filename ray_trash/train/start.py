@@ -16,6 +16,7 @@ from ray_trash.dataset.scan import Decoded
 from ray_trash.dataset.stream import MemoryPhotos, PhotoSource, StreamedPhotos
 from ray_trash.errors import DivergedError
 from ray_trash.model.precision import resolve_device, resolve_precision
+from ray_trash.train.freed_memory import freed_memory_kept
 from ray_trash.train.job import TrainJob
 from ray_trash.train.loop import train
 from ray_trash.train.worker import Worker
@@ -48,7 +49,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 
     def work() -> None:
         initial = fetch(loop_config["initial"], what="the first weights")
-        with closing(_build_source(job, loop_config["decoded"], worker)) as source:
+        with freed_memory_kept(), closing(_build_source(job, loop_config["decoded"], worker)) as source:
             is_over = train(job, initial, worker, source, ray.train.report)
         if not is_over and worker.is_first:
             job.board.stopped()
@@ -70,7 +71,7 @@ def train_here(
 ) -> None:
     """Train alone, in this process."""
     worker = _build_worker(job, resolve_device(job.device))
-    with closing(_build_source(job, decoded, worker)) as source:
+    with freed_memory_kept(), closing(_build_source(job, decoded, worker)) as source:
         train(job, initial, worker, source, report)
 
 
