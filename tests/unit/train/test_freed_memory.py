@@ -13,7 +13,7 @@ LIBC = ctypes.CDLL(None)
 LIBC.malloc.restype = ctypes.c_void_p
 LIBC.free.argtypes = [ctypes.c_void_p]
 LIBC.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-N_BYTES = 64 << 20
+N_BYTES = 48 << 20
 
 
 @pytest.mark.skipif(not hasattr(LIBC, "gnu_get_libc_version"), reason="needs glibc")
