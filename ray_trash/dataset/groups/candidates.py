@@ -79,8 +79,7 @@ def find_candidates(
     ]
     hashed: list[list[Any]] = [[] for _ in groups]
     with Bar(terminal, total=n_photos, doing="hashing keypoints of") as bar:
-        # Of more than fits into memory one waits for what lies on a disk, and another computes meanwhile.
-        for number, parts in run_tasks(starts, at_once=2 * at_once, what=what):
+        for number, parts in run_tasks(starts, at_once=at_once, what=what):
             hashed[number] = _as_list(parts)
             bar.advance(groups[number].end - groups[number].start)
 
