@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ray_trash.model.network import build_network
 from ray_trash.train import saving
 from ray_trash.train.loop import train
 from ray_trash.train.worker import Worker
+from tests.shallow import build_shallow_resnets
 from tests.unit.train.test_saving import N_EPOCHS, Squares, StoppingBoard, a_job, history, within
 
 CHANGES: dict[str, Any] = {"workers": (1, 2), "batch_size_per_worker": 2, "unfreeze_every_epochs": None}
@@ -24,20 +24,20 @@ FROZEN = {"frozen_stages": 5, "dropout": 0.0}
 
 def work(rank: int, world: int, folder: Path, stop_after: int | None) -> None:
     """Train as one of several workers, or alone."""
-    torch.set_num_threads(1)
     if world > 1:
         store = f"file://{folder}/rendezvous"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
     board = StoppingBoard(stop_after if rank == 0 else None)
     torch.manual_seed(0)
-    resnet = vars(network)["ResNet"]
-    block = sys.modules[resnet.__module__].Bottleneck
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "AGREE_EVERY_S", 0.0)
-        patch.setattr(network, "resnet50", lambda weights: resnet(block, [1, 1, 1, 1], width_per_group=16))
+        build_shallow_resnets(network, patch)
         initial = build_network(2).state_dict()
         job = a_job(folder, board, model=FROZEN, mixup_alpha=0.0, **CHANGES)
         train(job, initial, Worker(rank, world, torch.device("cpu"), torch.float32), Squares(), lambda _: None)
+    torch.set_num_threads(n_threads)
     if world > 1:
         dist.destroy_process_group()
 

@@ -87,7 +87,7 @@ def test_a_piece_is_there_as_soon_as_it_is_made_though_its_task_makes_more(tmp_p
     def make(_: pa.Table) -> Iterator[pa.Table]:
         for number in range(2):
             yield pa.table({"number": [number]}, schema=schema)
-            # Without end it would be there when the task ends.
+            # What is kept back until the task has ended is a failure, and no wait for ever.
             deadline_s = time.monotonic() + DEADLINE_S / 4
             while not taken.exists() and time.monotonic() < deadline_s:
                 time.sleep(0.05)

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.shallow import build_shallow_resnets
+
 
 @pytest.fixture(scope="package", autouse=True)
 def shallow_resnet() -> Iterator[None]:
-    """Build ResNets of one narrow block a stage: outputs have the shapes of ResNet50's, at a tenth of the cost."""
+    """Build networks that cost little."""
     network = sys.modules.get("ray_trash.model.network")
     if network is None:
         yield
         return
-    resnet = network.ResNet
-    block = sys.modules[resnet.__module__].Bottleneck
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "resnet50", lambda weights: resnet(block, [1, 1, 1, 1], width_per_group=16))
+        build_shallow_resnets(network, patch)
         yield
 
 

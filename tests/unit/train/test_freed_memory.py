@@ -6,6 +6,7 @@ import ctypes
 import resource
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from ray_trash.train.freed_memory import freed_memory_kept
@@ -17,16 +18,17 @@ LIBC.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 N_BYTES = 48 << 20
 
 
-@pytest.mark.skipif(not hasattr(LIBC, "gnu_get_libc_version"), reason="needs glibc")
+@pytest.mark.skipif(not hasattr(LIBC, "gnu_get_libc_version"), reason="only glibc is told what to keep")
 @pytest.mark.parametrize("in_thread", [False, True], ids=["in the main thread", "in a worker's"])
 def test_what_is_freed_is_taken_again_without_the_kernel_and_handed_back_afterwards(in_thread: bool) -> None:
+    process = psutil.Process()
     with ThreadPoolExecutor(1) as thread:
         step = (lambda: thread.submit(faults_of_a_step).result()) if in_thread else faults_of_a_step
         with freed_memory_kept():
             step()
             within = step()
-            kept = resident_bytes()
-        assert kept - resident_bytes() > N_BYTES / 2
+            kept = process.memory_info().rss
+        assert kept - process.memory_info().rss > N_BYTES / 2
         # Where the kernel gives pages of 2 MiB they are few.
         assert step() > 10 * (within + 1)
 
@@ -40,9 +42,3 @@ def faults_of_a_step() -> int:
     for piece in taken:
         LIBC.free(piece)
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
-
-
-def resident_bytes() -> int:
-    """Return how much memory this process holds."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
