@@ -36,6 +36,15 @@ def is_connected() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
+def reserved_cpus() -> float:
+    """Return the CPUs that Ray has reserved for this process, which is connected to it; for a driver, none."""
+    import ray
+
+    if ray._private.worker.global_worker.mode != ray.WORKER_MODE:
+        return 0.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0))
+
+
 def is_little(n_photos: float, *, workers: int | None = None) -> bool:
     """Say whether so many photos are better done here: where nobody asked for workers, or for a cluster."""
     return workers is None and n_photos <= MOST_PHOTOS and os.environ.get("RAY_ADDRESS", "") in ("", "local")

@@ -19,6 +19,7 @@ READ_AHEAD_SHARE = 0.125
 """What that is at most of an object store, for all workers: twice as much may wait, beside what others keep there."""
 LEFT_TO_READING_CPUS = 0.5
 """What workers leave to such tasks: workers that hold every CPU starve the tasks that feed them."""
+_LEAST_CPUS = 0.01
 DECODE_TASK_CPUS = 0.5
 """A task that reads and decodes photos for a GPU; it fits beside the worker on a machine of one CPU and one GPU."""
 
@@ -53,16 +54,20 @@ class ReadingPlan:
     ahead_bytes: int
 
 
-def plan_reading(resources: Mapping[str, float], *, workers: int, on_gpus: bool) -> ReadingPlan:
-    """Share a cluster's resources, by Ray's names, among workers that have photos read for them.
+def plan_reading(resources: Mapping[str, float], *, workers: int, worker_cpus: float, on_gpus: bool) -> ReadingPlan:
+    """Share a cluster's resources, by Ray's names, among workers that reserve so much each and have photos read.
 
-    A task for each processor in all: more would take turns, and each is a process. Those for GPUs reserve enough that
-    they spread over the machines.
+    A task for each processor in all: more would take turns, and each is a process. So they reserve together all that
+    workers leave, or the tasks of what is read next would start processes beside those that still read, which Ray ends
+    when they have been idle for a second. Those for GPUs reserve enough that they spread over the machines.
     """
-    tasks = max(1, int(resources.get("CPU", 1.0) / workers))
+    cpus = resources.get("CPU", 1.0)
+    tasks = max(1, int(cpus / workers))
+    left = (cpus - workers * worker_cpus) / (workers * tasks)
+    each = DECODE_TASK_CPUS if on_gpus else max(_LEAST_CPUS, math.floor(left / _LEAST_CPUS) * _LEAST_CPUS)
     store = resources.get("object_store_memory", math.inf)
     ahead_bytes = min(max(READ_AHEAD_BYTES, tasks * READ_AHEAD_TASK_BYTES), READ_AHEAD_SHARE * store / workers)
-    return ReadingPlan(tasks, DECODE_TASK_CPUS if on_gpus else READ_TASK_CPUS, int(ahead_bytes))
+    return ReadingPlan(tasks, each, int(ahead_bytes))
 
 
 _CGROUP = Path("/sys/fs/cgroup")

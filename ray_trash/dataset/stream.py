@@ -29,9 +29,11 @@ Photo = NDArray[np.uint8]
 Batches = Sequence[NDArray[np.int64]]
 """Positions in the table of one side of the split, batch by batch."""
 
-PIECE_PHOTOS = 64
-"""Photos that a task hands on at a time, whatever the batches: a tenth of a second of one core at 192 pixels. Fewer
-cost photos per second, more have whoever asks wait for the first."""
+PIECE_PHOTOS = 128
+"""Photos that a task hands on at a time, whatever the batches, at most: each piece costs who asks some milliseconds. Of
+many tasks and large photos fewer, so that each task makes two of what is read ahead in one go."""
+FIRST_PIECE_PHOTOS = 32
+"""Photos that each task hands on first, which are waited for; fewer are no piece's."""
 EXPECTED = 3
 """Requests known in advance, at most: the training of an epoch, its validation, and the training of the next."""
 _WHAT = "the next photos"
@@ -198,8 +200,12 @@ class StreamedPhotos:
         return self._put(asked, first=True)
 
     def _put(self, request: _Request, *, first: bool = False) -> list[Place[Photo]]:
-        n_whole = max(2, self._plan.tasks, self._plan.ahead_bytes // _piece_bytes(request.transform))
-        pieces = _cut(request.positions, PIECE_PHOTOS)
+        photo_bytes, fewest = _photo_bytes(request.transform), min(FIRST_PIECE_PHOTOS, PIECE_PHOTOS)
+        n_ahead = self._plan.ahead_bytes // photo_bytes
+        size = min(PIECE_PHOTOS, max(fewest, n_ahead // (2 * self._plan.tasks)))
+        n_whole = max(2, self._plan.tasks, n_ahead // size)
+        firsts, others = np.split(request.positions, [fewest * self._plan.tasks])
+        pieces = [*_cut(firsts, fewest), *_cut(others, size)]
         executions = (pieces[start : start + n_whole] for start in range(0, len(pieces), n_whole))
         parts = [Part(partial(self._read, request, some), len(some), n_whole) for some in executions]
         return self._belt.put(parts, first=first)
@@ -224,7 +230,7 @@ class StreamedPhotos:
             tasks,
             what=_WHAT,
             in_order=False,
-            block_bytes=_piece_bytes(transform),
+            block_bytes=_photo_bytes(transform),
             holds_back=False,
             no_answer_s=None,
         )
@@ -281,8 +287,8 @@ def read_pieces(block: pa.Table, *, folder: PhotoFolder, transform: Transform) -
         yield pa.table({"number": [number], "pixels": column}, schema=_PIECES)
 
 
-def _piece_bytes(transform: Transform) -> int:
-    return PIECE_PHOTOS * 3 * transform.side_px**2
+def _photo_bytes(transform: Transform) -> int:
+    return 3 * transform.side_px**2
 
 
 def _cut(positions: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -37,7 +37,7 @@ class TrainJob(TrainData):
         attempt: Names this start of the run; a worker of an earlier start must not write.
         in_memory: Whether workers are given decoded photos.
         board: Where what happens is posted, for the driver to show.
-        runs_per_machine: How many runs share a machine's processors.
+        runs_at_once, runs_per_machine: How many runs share the cluster, and the processors of one machine.
     """
 
     classes: tuple[str, ...]
@@ -48,6 +48,7 @@ class TrainJob(TrainData):
     in_memory: bool
     device: Literal["cpu", "cuda"]
     board: Board | SharedBoard
+    runs_at_once: int = 1
     runs_per_machine: int = 1
 
 

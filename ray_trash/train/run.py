@@ -58,12 +58,14 @@ class TrainResult:
 class SweepShare:
     """What a run that is a trial has from its sweep: the photos of all trials, and the workers of one.
 
+    `runs_at_once` trials share the cluster, `runs_per_machine` of them the processors of one machine.
     What is reported of an epoch goes to `on_epoch` where a trial trains in its own process, and to Ray Train's
     `callbacks` where it has workers.
     """
 
     photos: TrainingPhotos
     plan: WorkerPlan
+    runs_at_once: int = 1
     runs_per_machine: int = 1
     on_epoch: Callable[[Mapping[str, float]], None] = lambda _: None
     callbacks: tuple[UserCallback, ...] = ()
@@ -127,6 +129,7 @@ def run_training(prepared: PreparedRun, *, terminal: Terminal, share: SweepShare
             in_memory=photos.decoded is not None,
             device=plan.device,
             board=Board() if plan.in_process else _shared_board(),
+            runs_at_once=share.runs_at_once,
             runs_per_machine=share.runs_per_machine,
         )
         stretches = Stretches(run, say)

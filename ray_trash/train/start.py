@@ -10,6 +10,7 @@ import torch
 
 from ray_trash.cluster.carry import carry
 from ray_trash.cluster.environment import prepare_environment
+from ray_trash.cluster.here import reserved_cpus
 from ray_trash.cluster.shares import plan_reading, usable_cpus
 from ray_trash.cluster.waiting import TASK_TIMEOUT_S, fetch
 from ray_trash.dataset.scan import Decoded
@@ -87,7 +88,7 @@ def _build_worker(
 
 
 def _build_source(job: TrainJob, decoded: Decoded | None, worker: Worker) -> PhotoSource:
-    return build_source(job.root, decoded, worker.device, workers=worker.world * job.runs_per_machine)
+    return build_source(job.root, decoded, worker.device, workers=worker.world * job.runs_at_once)
 
 
 def build_source(root: str, decoded: Decoded | None, device: torch.device, *, workers: int = 1) -> PhotoSource:
@@ -99,7 +100,8 @@ def build_source(root: str, decoded: Decoded | None, device: torch.device, *, wo
     if decoded is None:
         import ray
 
-        return StreamedPhotos(root, plan_reading(ray.cluster_resources(), workers=workers, on_gpus=on_gpu))
+        resources, own_cpus = ray.cluster_resources(), reserved_cpus()
+        return StreamedPhotos(root, plan_reading(resources, workers=workers, worker_cpus=own_cpus, on_gpus=on_gpu))
     # They may be on other machines, and where one has gone they are decoded anew.
     blocks = [fetch(block, what="the decoded photos", timeout_s=TASK_TIMEOUT_S) for block in decoded]
     return MemoryPhotos(blocks, n_threads=torch.get_num_threads() if on_gpu else 1)

@@ -77,6 +77,7 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep) -> None:
     share = SweepShare(
         sweep.photos,
         sweep.plan.workers,
+        runs_at_once=sweep.plan.concurrent,
         runs_per_machine=sweep.plan.runs_per_machine,
         on_epoch=lambda result: _report(result, sweep),
         callbacks=() if sweep.plan.workers.in_process else _report_callbacks(),

@@ -73,10 +73,12 @@ def test_photos_come_though_workers_hold_all_but_half_a_processor(
     tiny_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "NO_ANSWER_S", DEADLINE_S / 2)
-    workers = placement_group([{"CPU": ray.cluster_resources()["CPU"] - LEFT_TO_READING_CPUS}])
+    resources = ray.cluster_resources()
+    held = resources["CPU"] - LEFT_TO_READING_CPUS
+    workers = placement_group([{"CPU": held}])
     assert workers.wait(DEADLINE_S)
     try:
-        assert len(streamed(tiny_photos, plan_reading(ray.cluster_resources(), workers=1, on_gpus=False)))
+        assert len(streamed(tiny_photos, plan_reading(resources, workers=1, worker_cpus=held, on_gpus=False)))
     finally:
         remove_placement_group(workers)
 

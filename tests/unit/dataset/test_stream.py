@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -33,6 +34,7 @@ class Executions:
 
     def __init__(self) -> None:
         self.sizes = list[int]()
+        self.pieces = list[list[int]]()
         self.n_made = 0
         self.changed = threading.Condition()
 
@@ -52,6 +54,8 @@ class Executions:
         assert not holds_back
         with self.changed:
             self.sizes.append(sum(map(len, blocks)))
+            photos = Counter(number for block in blocks for number in block["number"].to_pylist())
+            self.pieces.append([photos[number] for number in sorted(photos)])
             self.changed.notify_all()
         making = [iter(step.function(block)) for block in reversed(blocks)]
         for turn in zip_longest(*making):
@@ -137,6 +141,26 @@ def test_many_photos_are_several_executions_which_begin_as_they_are_needed(
         assert executions.are(25, 25)
         assert len(list(photos)) == 9
     assert executions.are(25, 25, 25, 15)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "photos_ahead", "sizes"),
+    [(2, 1000, [[5, 5, 40, 40]]), (3, 60, [[5, 5, 5, 10, 10, 10], [10, 10, 10, 10, 5]]), (9, 0, [[5] * 9, [5] * 9])],
+)
+def test_each_task_hands_on_few_photos_first_for_who_waits_and_then_as_many_as_may_be_read_ahead(
+    root: Path,
+    executions: Executions,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: int,
+    photos_ahead: int,
+    sizes: list[list[int]],
+) -> None:
+    monkeypatch.setattr(stream, "FIRST_PIECE_PHOTOS", 5)
+    monkeypatch.setattr(stream, "PIECE_PHOTOS", 40)
+    table, plan = table_of(root), ReadingPlan(tasks, cpus=1.0, ahead_bytes=photos_ahead * 3 * 24**2)
+    with closing(StreamedPhotos(str(root), plan)) as source:
+        assert sum(map(len, source.batches(table, batches_of(90, 90), drawn(0)))) == 90
+    assert sorted(executions.pieces) == sizes
 
 
 @pytest.mark.parametrize(("tasks", "batch", "n_ahead"), [(1, 2, 1), (8, 2, 1), (8, 40, 2)])
