@@ -28,6 +28,7 @@ from ray_trash.serve.follower import NOTICED_S, FleetState, Follower
 from ray_trash.serve.gateway import Gateway
 from ray_trash.serve.key import keys_of
 from ray_trash.serve.log import start_log
+from ray_trash.serve.own_address import listen_in_the_cluster_alone
 from ray_trash.serve.replicas import HEALTH_PERIOD_S, HEALTH_TIMEOUT_S
 from ray_trash.serve.shadow import ShadowedFleet, uri_of
 from ray_trash.storage import Storage
@@ -54,6 +55,7 @@ class Models:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Wait for `reconfigure`; `settings` is the `serve` section."""
         self._settings = ServeConfig.model_validate(settings)
+        listen_in_the_cluster_alone()
         start_log(self._settings.log_format)
         self._application = serve.get_replica_context().app_name
         self._fleet = ShadowedFleet(self._settings, name=self._application, drain_s=NOTICED_S)
@@ -176,6 +178,7 @@ class Deployed:
     def __init__(self, models: DeploymentHandle[Any], settings: Mapping[str, Any]) -> None:
         """Follow the fleet; `settings` is the `serve` section."""
         self._settings = ServeConfig.model_validate(settings)
+        listen_in_the_cluster_alone()
         start_log(self._settings.log_format)
         application = serve.get_replica_context().app_name
         self._follower = Follower(models, self._settings, notice=partial(notice.read, application))

@@ -29,6 +29,7 @@ from ray_trash.image.heat import heat_over
 from ray_trash.model.checkpoint import Checkpoint
 from ray_trash.serve.contract import ForwardBatch, ModelCard, Scored
 from ray_trash.serve.decoders import Decoders
+from ray_trash.serve.own_address import listen_in_the_cluster_alone
 from ray_trash.serve.running import somebody_answers
 from ray_trash.serve.shelf import Origin
 
@@ -188,6 +189,7 @@ class SharedReplica(Replica):
 
     def __init__(self, origin: Origin, settings: Mapping[str, Any], n_threads: int, niceness: int) -> None:
         """Fetch the checkpoint and load it; from then on its threads let others go first by so much."""
+        listen_in_the_cluster_alone()
         os.nice(niceness)
         # The first replicas are waited for by who starts them; one that replaces another, by nobody.
         with exit_if_stuck(START_TIMEOUT_S):

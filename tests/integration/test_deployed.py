@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import torch
 from ray import serve
@@ -23,6 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from ray_trash.config import ServeConfig
 from ray_trash.config.yaml import from_yaml
+from ray_trash.doctor.access import listeners_of
 from ray_trash.model.checkpoint import open_checkpoint
 from ray_trash.serve import replicas
 from ray_trash.serve.fleet import Fleet
@@ -96,6 +98,12 @@ def processes(deployment: str) -> set[int]:
     return {pid for pid in living("ServeReplica:ray-trash", below=os.getpid()) if named.search(command_line(pid))}
 
 
+def listeners_on_every_address(deployment: str) -> int:
+    """Count them in the one process of a deployment."""
+    (pid,) = processes(deployment)
+    return sum(listener.address == "::" for listener in listeners_of([psutil.Process(pid)]))
+
+
 @pytest.fixture
 def deployed(ray_cluster: None, tmp_path: Path) -> Iterator[Deployed]:
     key_file = tmp_path / "operator.key"
@@ -127,6 +135,8 @@ def test_a_serve_config_exchanges_the_model_and_what_was_promoted_outlives_the_g
     deployed.deploy(tmp_path / "0")
     deployed.wait_for(first)
     wait_until(lambda: state(command) == (0, "serving", first), timeout_s=60, what="a deployment that serves")
+    # The one port of any process of a Ray that other machines may join.
+    assert [listeners_on_every_address(name) for name in ("Gateway", "Models", "Model")] == [1, 1, 1]
     # Ray's own words do not reach anybody.
     assert httpx.get(f"{deployed.url}/-/routes").json()["error"]["code"] == "not_found"
 
