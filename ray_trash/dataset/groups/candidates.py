@@ -19,11 +19,13 @@ from ray_trash.cluster.waiting import fetch
 from ray_trash.dataset.groups.keys import (
     OWNER_BITS,
     TABLES,
+    VOTE_BITS,
     Scaling,
     Votes,
     add_votes,
     count_votes,
     hash_points,
+    pairs_with,
     scaling_of,
 )
 from ray_trash.dataset.groups.sketches import Sketches, keypoints_of
@@ -132,15 +134,12 @@ def _hash_group(
 
 def _count_part(n_photos: int, n_parts: int, *groups: Sequence[NDArray[np.uint64]]) -> list[Votes] | Votes:
     """Count the keys that pairs share in one part of the keys, and cut them by pairs."""
-    codes, votes = count_votes((np.concatenate(tables) for tables in zip(*groups, strict=True)), n_photos)
-    mixed = _mixed(codes.astype(np.uint64))
-    parts = list(zip(_cut(codes, mixed, n_parts), _cut(votes, mixed, n_parts), strict=True))
-    return parts if n_parts > 1 else parts[0]
+    votes = count_votes((np.concatenate(tables) for tables in zip(*groups, strict=True)), n_photos)
+    return _cut(votes, _mixed(votes >> VOTE_BITS), n_parts) if n_parts > 1 else votes
 
 
 def _enough_votes(*parts: Votes) -> NDArray[np.int64]:
-    codes, votes = add_votes(parts)
-    return codes[votes >= MIN_VOTES]
+    return pairs_with(add_votes(parts), MIN_VOTES)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ number of photos, since a crowded bucket yields at most `_LINKS` pairs for each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,12 @@ OWNER_BITS = np.uint64(32)
 
 Scaling = tuple[NDArray[np.float32], NDArray[np.float32]]
 """The mean of descriptors (128,), and the hyperplanes (128, tables * bits), by which they are hashed."""
-Votes = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Pairs of photos, sorted, each once: `first * n_photos + second`; and how many keys each shares."""
+VOTE_BITS = np.uint64(10)
+"""Below a pair: how many keys the two share, no more than a photo has: `KEYPOINTS_MAX` in each table."""
+_VOTES = (np.uint64(1) << VOTE_BITS) - np.uint64(1)
+Votes = NDArray[np.uint64]
+"""Pairs of photos, sorted, each once: `first * n_photos + second` above the number of keys that the two share. Of one
+number each they are sorted and sent in half the time; there is room for 130 million photos."""
 
 
 def hash_points(keypoints: Keypoints, scaling: Scaling, start: int) -> NDArray[np.uint64]:
@@ -51,17 +56,29 @@ def hash_points(keypoints: Keypoints, scaling: Scaling, start: int) -> NDArray[n
 
 def count_votes(tables: Iterable[NDArray[np.uint64]], n_photos: int) -> Votes:
     """Count how many keys each pair of photos shares, over tables of entries as `hash_points` gives them."""
-    codes, votes = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for entries in tables:
-        codes, votes = add_votes([(codes, votes), np.unique(_pairs_of_table(entries, n_photos), return_counts=True)])
-    return codes, votes
+    pairs = np.sort(np.concatenate([_pairs_of_table(entries, n_photos) for entries in tables]))
+    starts = _starts_of_runs(pairs)
+    votes = np.diff(starts, append=len(pairs))
+    return pairs[starts].astype(np.uint64) << VOTE_BITS | votes.astype(np.uint64)
 
 
 def add_votes(counted: Sequence[Votes]) -> Votes:
-    """Add what was counted of several tables."""
-    codes, inverse = np.unique(np.concatenate([codes for codes, _ in counted]), return_inverse=True)
-    weights = np.concatenate([votes for _, votes in counted])
-    return codes, np.bincount(inverse, weights=weights, minlength=len(codes)).astype(np.int64)
+    """Add what was counted of several parts of the keys."""
+    # Each is sorted, and this kind merges what is, five times as fast as the other sorts.
+    votes = np.sort(np.concatenate(counted), kind="stable")
+    pairs = votes >> VOTE_BITS
+    starts = _starts_of_runs(pairs)
+    summed = np.add.reduceat(votes & _VOTES, starts) if len(starts) else votes
+    return np.asarray(pairs[starts] << VOTE_BITS | summed)
+
+
+def pairs_with(votes: Votes, least: int) -> NDArray[np.int64]:
+    """Return the pairs that share at least so many keys."""
+    return (votes[(votes & _VOTES) >= least] >> VOTE_BITS).astype(np.int64)
+
+
+def _starts_of_runs(values: NDArray[Any]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.concatenate([np.ones(min(1, len(values)), bool), values[1:] != values[:-1]]))
 
 
 def _mirror_free(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,11 +122,9 @@ def _keys(keypoints: Keypoints, mean: NDArray[np.float32], planes: NDArray[np.fl
 def _pairs_of_table(entries: NDArray[np.uint64], n_photos: int) -> NDArray[np.int64]:
     # One entry for each photo in a bucket, in the order of buckets and, inside, of photos.
     entries = np.sort(entries)
-    if not len(entries):
-        return np.zeros(0, np.int64)
-    entries = entries[np.concatenate([[True], entries[1:] != entries[:-1]])]
+    entries = entries[_starts_of_runs(entries)]
     buckets, photos = entries >> OWNER_BITS, (entries & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], buckets[1:] != buckets[:-1]]))
+    starts = _starts_of_runs(buckets)
     sizes = np.diff(np.concatenate([starts, [len(buckets)]]))
     size_of_entry = np.repeat(sizes, sizes)
     found = []

@@ -13,7 +13,7 @@ from PIL import Image
 from ray_trash.cluster.here import Done
 from ray_trash.dataset.columns import table_of
 from ray_trash.dataset.groups.candidates import MIN_VOTES, find_candidates
-from ray_trash.dataset.groups.keys import count_votes, hash_points, scaling_of
+from ray_trash.dataset.groups.keys import count_votes, hash_points, pairs_with, scaling_of
 from ray_trash.dataset.groups.near import check_pairs, find_near_pairs, shapes_of
 from ray_trash.dataset.groups.relations import Relation, anchors_of, connected
 from ray_trash.dataset.groups.sketches import (
@@ -44,8 +44,8 @@ def candidate_pairs(details: pa.Table, n_sample: int) -> np.ndarray:
     """Put together what tasks do; the first few photos are the sample."""
     keypoints = keypoints_of(details)
     scaling = scaling_of(np.concatenate([keypoints.of(photo)[1] for photo in range(n_sample)]))
-    codes, votes = count_votes(hash_points(keypoints, scaling, 0), len(details))
-    return np.stack(np.divmod(codes[votes >= MIN_VOTES], len(details)), axis=1)
+    votes = count_votes(hash_points(keypoints, scaling, 0), len(details))
+    return np.stack(np.divmod(pairs_with(votes, MIN_VOTES), len(details)), axis=1)
 
 
 def near_pairs(details: pa.Table, n_sample: int | None = None) -> list[Relation]:
