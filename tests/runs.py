@@ -18,6 +18,15 @@ data: {root: "REPLACED"}
 """
 """A config for photos of `tests.photos`; an epoch takes a second or two. What one run gives is compared with what
 another does, so it is computed in fp32 on every machine."""
+FOUR_TRIALS = f"""{TINY}
+tune:
+  trials: 4
+  scheduler: none
+  search: grid
+  verdict_seeds: 0
+  space: {{train.learning_rate: {{choice: [1.0e-3, 2.0e-3, 3.0e-3, 4.0e-3]}}}}
+"""
+"""A sweep of it over four learning rates."""
 
 
 @dataclass(frozen=True)

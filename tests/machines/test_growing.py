@@ -16,7 +16,7 @@ from tests.e2e.cluster import RAY, Cluster, free_port, running_cluster
 from tests.e2e.command import kill, run, start, wait_until
 from tests.models import write_model
 from tests.photos import make_photos
-from tests.runs import epochs, error_line, settings, write_config
+from tests.runs import FOUR_TRIALS, epochs, error_line, settings, write_config
 
 SERVE_CONFIG = Path(__file__).parents[2] / "configs" / "serve-deploy.yaml"
 
@@ -54,6 +54,18 @@ def test_train_evaluate_and_score_have_machines_started_and_leave_none_behind(cl
     scored = run("score", checkpoint, photos, "--out", tmp_path / "scores.parquet", **cluster.joined)
     assert scored.returncode == 0, scored.stderr
     assert pq.read_table(tmp_path / "scores.parquet")["error_code"].null_count == 36
+    _wait_for_their_end(cluster)
+
+
+def test_a_sweep_has_machines_started_for_its_trials_and_leaves_none_behind(cluster: Cluster, tmp_path: Path) -> None:
+    config = write_config(tmp_path, make_photos(tmp_path / "photos", 12), FOUR_TRIALS)
+    tuned = run("tune", config, *settings(train__epochs=1, train__workers=1), **cluster.joined)
+    assert tuned.returncode == 0, tuned.stderr
+    assert "waiting for machines that the autoscaler was asked for, 0 s of at most 600 s: " in tuned.stderr
+    # Both machines, though the first to join has room enough to begin.
+    assert "; 4 at a time" in tuned.stderr, tuned.stderr
+    rows = json.loads((tmp_path / "runs" / "tiny" / "trials.json").read_text())
+    assert [row["status"] for row in rows] == ["done"] * 4
     _wait_for_their_end(cluster)
 
 

@@ -15,16 +15,8 @@ import pytest
 from tests.e2e.command import wait_until
 from tests.e2e.hosts import Host, cluster_of, hosts, join, missing
 from tests.photos import make_photos
-from tests.runs import TINY, epochs, error_line, settings, write_config
+from tests.runs import FOUR_TRIALS, epochs, error_line, settings, write_config
 
-SWEEP = f"""{TINY}
-tune:
-  trials: 4
-  scheduler: none
-  search: grid
-  verdict_seeds: 0
-  space: {{train.learning_rate: {{choice: [1.0e-3, 2.0e-3, 3.0e-3, 4.0e-3]}}}}
-"""
 TWO_WORKERS = settings(train__workers=2)
 TRIED = """
 import ray
@@ -80,7 +72,7 @@ def test_what_two_hosts_trained_together_gives_one_matrix_on_all_of_them_and_on_
 
 
 def test_trials_run_on_all_hosts(machines: list[Host], photos: Path, tmp_path: Path) -> None:
-    tuned = machines[0].ray_trash("tune", write_config(tmp_path, photos, SWEEP), *settings(train__epochs=1))
+    tuned = machines[0].ray_trash("tune", write_config(tmp_path, photos, FOUR_TRIALS), *settings(train__epochs=1))
     assert tuned.returncode == 0, tuned.stderr
     rows = json.loads((tmp_path / "runs" / "tiny" / "trials.json").read_text())
     assert [row["status"] for row in rows] == ["done"] * 4
