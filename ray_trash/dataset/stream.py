@@ -33,7 +33,7 @@ PIECE_PHOTOS = 128
 """Photos that a task hands on at a time, whatever the batches, at most: each piece costs who asks some milliseconds. Of
 many tasks and large photos fewer, so that each task makes two of what is read ahead in one go."""
 FIRST_PIECE_PHOTOS = 32
-"""Photos that each task hands on first, which are waited for; fewer are no piece's."""
+"""Photos that each task hands on first, which somebody waits for, and the fewest of any other piece."""
 EXPECTED = 3
 """Requests known in advance, at most: the training of an epoch, its validation, and the training of the next."""
 _WHAT = "the next photos"
@@ -200,12 +200,11 @@ class StreamedPhotos:
         return self._put(asked, first=True)
 
     def _put(self, request: _Request, *, first: bool = False) -> list[Place[Photo]]:
-        photo_bytes, fewest = _photo_bytes(request.transform), min(FIRST_PIECE_PHOTOS, PIECE_PHOTOS)
-        n_ahead = self._plan.ahead_bytes // photo_bytes
-        size = min(PIECE_PHOTOS, max(fewest, n_ahead // (2 * self._plan.tasks)))
+        n_ahead = self._plan.ahead_bytes // _photo_bytes(request.transform)
+        size = min(PIECE_PHOTOS, max(FIRST_PIECE_PHOTOS, n_ahead // (2 * self._plan.tasks)))
         n_whole = max(2, self._plan.tasks, n_ahead // size)
-        firsts, others = np.split(request.positions, [fewest * self._plan.tasks])
-        pieces = [*_cut(firsts, fewest), *_cut(others, size)]
+        firsts, others = np.split(request.positions, [FIRST_PIECE_PHOTOS * self._plan.tasks])
+        pieces = [*_cut(firsts, FIRST_PIECE_PHOTOS), *_cut(others, size)]
         executions = (pieces[start : start + n_whole] for start in range(0, len(pieces), n_whole))
         parts = [Part(partial(self._read, request, some), len(some), n_whole) for some in executions]
         return self._belt.put(parts, first=first)

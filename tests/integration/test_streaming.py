@@ -34,7 +34,8 @@ def test_executions_follow_one_another_to_the_bit_and_leave_nothing_when_they_ar
     tiny_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four executions of three pieces for what is asked for, in tasks of one and two.
-    monkeypatch.setattr(stream, "PIECE_PHOTOS", 3)
+    for name in ("FIRST_PIECE_PHOTOS", "PIECE_PHOTOS"):
+        monkeypatch.setattr(stream, name, 3)
     plan = ReadingPlan(tasks=2, cpus=0.25, ahead_bytes=3 * 3 * 3 * 32**2)
     paths = tuple(sorted(str(path.relative_to(tiny_photos)) for path in tiny_photos.rglob("*.jpg")))
     keys = np.arange(len(paths), dtype=np.uint64) + 5

@@ -113,6 +113,11 @@ def in_memory(root: Path, table: PhotoTable) -> MemoryPhotos:
     return memory
 
 
+def use_pieces_of(n_photos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_PIECE_PHOTOS", "PIECE_PHOTOS"):
+        monkeypatch.setattr(stream, name, n_photos)
+
+
 @pytest.mark.parametrize("sizes", [(32, 32, 26), (7, 1, 0, 5), (70, 20), (90,)])
 def test_streamed_photos_are_those_from_memory_to_the_bit_whatever_the_batches(
     root: Path, source: StreamedPhotos, executions: Executions, sizes: tuple[int, ...]
@@ -132,7 +137,7 @@ def test_streamed_photos_are_those_from_memory_to_the_bit_whatever_the_batches(
 def test_many_photos_are_several_executions_which_begin_as_they_are_needed(
     root: Path, executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "PIECE_PHOTOS", 5)
+    use_pieces_of(5, monkeypatch)
     table = table_of(root)
     with closing(StreamedPhotos(str(root), ReadingPlan(tasks=1, cpus=1.0, ahead_bytes=5 * 5 * 3 * 24**2))) as source:
         photos = source.batches(table, batches_of(90, *[9] * 10), drawn(0))
@@ -167,7 +172,7 @@ def test_each_task_hands_on_few_photos_first_for_who_waits_and_then_as_many_as_m
 def test_what_is_read_for_somebody_who_is_slow_is_bounded_however_many_tasks_and_large_batches(
     root: Path, executions: Executions, monkeypatch: pytest.MonkeyPatch, tasks: int, batch: int, n_ahead: int
 ) -> None:
-    monkeypatch.setattr(stream, "PIECE_PHOTOS", 5)
+    use_pieces_of(5, monkeypatch)
     table, plan = table_of(root), ReadingPlan(tasks, cpus=1.0, ahead_bytes=0)
     with closing(StreamedPhotos(str(root), plan)) as source:
         photos = source.batches(table, batches_of(90, *[batch] * (90 // batch)), drawn(0))
