@@ -20,6 +20,7 @@ READ_AHEAD_SHARE = 0.125
 LEFT_TO_READING_CPUS = 0.5
 """What workers leave to such tasks: workers that hold every CPU starve the tasks that feed them."""
 _LEAST_CPUS = 0.01
+"""What shares of processors are rounded down to, so that together they are not more than there is."""
 DECODE_TASK_CPUS = 0.5
 """A task that reads and decodes photos for a GPU; it fits beside the worker on a machine of one CPU and one GPU."""
 
